@@ -1,0 +1,35 @@
+//! Moves live Redis data. An understudy learns a part by watching the one who plays it.
+//!
+//! This crate connects to a Redis or Valkey master as if it were its replica, learns the whole data set
+//! and every change after it, and plays them to another server. The command line `understudy` stands on
+//! the same public parts that are documented here: a reader and writer of RDB files, the replica's side of
+//! `SYNC`/`PSYNC`, and the targets.
+//!
+//! # Layers
+//!
+//! Imports point down only; `tests/architecture.rs` holds this. What stands below [`net`] is pure: bytes and
+//! time go in, bytes and events come out. It knows no socket, no file, no clock and no runtime.
+//!
+//! ```text
+//! cli                                     the binary: sees the public parts only
+//! flow                                    one lane a source: the schedule, retries, stopping
+//! source      target                      never each other
+//! net         budget                      sockets and the clock; memory that is paid for
+//! plan                                    the rules, parsed and checked once
+//! change                                  what a source says, as what a target is told
+//! command     repl
+//! rdb         resp
+//! key  offset  server  progress
+//! ```
+//!
+//! ## Invariants
+//! - `source` does not know there is a target; `target` does not know there is a source.
+//! - Only `cli` prints. Only `flow` retries.
+
+pub mod command;
+pub mod key;
+pub mod offset;
+pub mod rdb;
+pub mod repl;
+pub mod resp;
+pub mod server;

@@ -1,0 +1,1 @@
+//! The RDB format, read and written: files, replication payloads and `DUMP` values of every version.

@@ -1,0 +1,1 @@
+//! RESP, the wire protocol: commands and replies, read as they come and borrowed from the input.
