@@ -200,7 +200,9 @@ mod tests {
         prop::collection::vec((any::<u8>(), 1_usize..9, 1_usize..300), 1..80).prop_map(|parts| {
             let mut text = Vec::new();
             for (byte, period, len) in parts {
-                text.extend((0..len).map(|at| byte.wrapping_add((at % period) as u8)));
+                text.extend(
+                    (0..len).map(|at| byte.wrapping_add(u8::try_from(at % period).unwrap())),
+                );
             }
             text
         })
