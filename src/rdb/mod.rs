@@ -1,1 +1,3 @@
 //! The RDB format, read and written: files, replication payloads and `DUMP` values of every version.
+
+pub mod packed;
