@@ -2,7 +2,8 @@
 //!
 //! [`parser`] is a push parser: bytes go in, events come out, and it owns none of them. [`reader`] puts a
 //! buffer and the checksum around it. What both stand on are the leaves of the format, each with its reading
-//! and its writing in one file: [`format`], [`opcode`], [`length`], [`string`], [`lzf`], [`crc`].
+//! and its writing in one file: [`format`], [`opcode`], [`length`], [`string`], [`lzf`], [`crc`], and the
+//! collections that are kept as one string, [`packed`].
 
 pub mod crc;
 pub mod error;
@@ -10,4 +11,5 @@ pub mod format;
 pub mod length;
 pub mod lzf;
 pub mod opcode;
+pub mod packed;
 pub mod string;
