@@ -1,3 +1,15 @@
 //! The RDB format, read and written: files, replication payloads and `DUMP` values of every version.
+//!
+//! [`parser`] is a push parser: bytes go in, events come out, and it owns none of them. [`reader`] puts a
+//! buffer and the checksum around it. What both stand on are the leaves of the format, each with its reading
+//! and its writing in one file: [`format`], [`opcode`], [`length`], [`string`], [`lzf`], [`crc`], and the
+//! collections that are kept as one string, [`packed`].
 
+pub mod crc;
+pub mod error;
+pub mod format;
+pub mod length;
+pub mod lzf;
+pub mod opcode;
 pub mod packed;
+pub mod string;
