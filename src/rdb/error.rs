@@ -46,6 +46,9 @@ pub enum RdbErrorKind {
     /// Object type 6: module values as 4.0's release candidates wrote them, whose end cannot be found.
     #[error("a module value in the form of Redis 4.0's release candidates")]
     PreReleaseModule,
+    /// Opcode 246: functions as 7.0's release candidates wrote them. No release reads them either.
+    #[error("a function library in the form of Redis 7.0's release candidates")]
+    PreReleaseFunction,
     /// The first byte of a length is none of the five forms.
     #[error("a length cannot begin with {0:#04x}")]
     LengthForm(u8),
@@ -124,6 +127,9 @@ impl RdbError {
             }
             RdbErrorKind::PreReleaseModule => {
                 "load the file into Redis 4.0 or later with the module and save it again, or delete the key"
+            }
+            RdbErrorKind::PreReleaseFunction => {
+                "load the functions into a release of Redis 7.0 or later, and save from there"
             }
             RdbErrorKind::TooLarge { .. } => {
                 "raise --memory to at least twice this size, or delete the key at the source"

@@ -6,10 +6,16 @@
 //! collections that are kept as one string, [`packed`].
 
 pub mod crc;
+mod cursor;
 pub mod error;
+pub mod event;
 pub mod format;
+mod layout;
 pub mod length;
 pub mod lzf;
 pub mod opcode;
 pub mod packed;
+pub mod parser;
+pub mod reader;
+mod scan;
 pub mod string;

@@ -20,8 +20,8 @@ impl Tag {
     /// Reads the byte as this format means it.
     ///
     /// # Errors
-    /// [`RdbErrorKind::UnknownOpcode`], [`RdbErrorKind::EnterpriseOpcode`] or
-    /// [`RdbErrorKind::PreReleaseModule`].
+    /// [`RdbErrorKind::UnknownOpcode`], [`RdbErrorKind::EnterpriseOpcode`],
+    /// [`RdbErrorKind::PreReleaseModule`] or [`RdbErrorKind::PreReleaseFunction`].
     #[inline]
     pub fn decode(byte: u8, format: Format) -> Result<Self, RdbErrorKind> {
         if let Some(object) = ObjectType::decode(byte, format.family) {
@@ -40,8 +40,6 @@ pub enum Opcode {
     SlotInfo,
     /// 245: a library of functions.
     Function,
-    /// 246: a library of functions as 7.0's release candidates wrote it.
-    FunctionPreRelease,
     /// 247: a module's data that belongs to no key.
     ModuleAux,
     /// 248: seconds since the next key was used.
@@ -68,7 +66,6 @@ impl Opcode {
             (243, Family::Valkey) => Self::SlotImport,
             (244, _) => Self::SlotInfo,
             (245, _) => Self::Function,
-            (246, _) => Self::FunctionPreRelease,
             (247, _) => Self::ModuleAux,
             (248, _) => Self::Idle,
             (249, _) => Self::Freq,
@@ -79,6 +76,7 @@ impl Opcode {
             (254, _) => Self::SelectDb,
             (255, _) => Self::End,
             (6, _) => return Err(RdbErrorKind::PreReleaseModule),
+            (246, _) => return Err(RdbErrorKind::PreReleaseFunction),
             // From librdb's table of what Redis Enterprise adds.
             (100..=102 | 107 | 121, Family::Redis) => {
                 return Err(RdbErrorKind::EnterpriseOpcode(byte));
@@ -300,6 +298,7 @@ mod tests {
     fn what_cannot_be_read_says_why() {
         let redis = Format { family: Family::Redis, version: 9 };
         assert_eq!(Tag::decode(6, redis), Err(RdbErrorKind::PreReleaseModule));
+        assert_eq!(Tag::decode(246, redis), Err(RdbErrorKind::PreReleaseFunction));
         assert_eq!(Tag::decode(107, redis), Err(RdbErrorKind::EnterpriseOpcode(107)));
         assert!(matches!(Tag::decode(8, redis), Err(RdbErrorKind::UnknownOpcode { .. })));
     }
@@ -309,8 +308,8 @@ mod tests {
         for format in Format::NEWEST {
             let known = (0..=255).filter(|&byte| Tag::decode(byte, format).is_ok()).count();
             let expected = match format.family {
-                Family::Redis => 24 + 12,
-                Family::Valkey => 21 + 13,
+                Family::Redis => 24 + 11,
+                Family::Valkey => 21 + 12,
             };
             assert_eq!(known, expected, "{format}");
         }

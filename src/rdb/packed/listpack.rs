@@ -125,7 +125,7 @@ impl Entries<'_> {
         let what = match self.rest.first() {
             Some(&END) => "a listpack that ends before its end",
             Some(0xf5..=0xfe) => "a listpack entry of no known encoding",
-            _ if split_data(self.rest).is_some() => {
+            _ if Head::read(self.rest).is_some_and(|head| head.length <= self.rest.len()) => {
                 "a listpack entry whose length is another one read backwards"
             }
             _ => "a listpack entry that does not end inside the listpack",
@@ -139,66 +139,78 @@ impl Entries<'_> {
 /// One entry and what follows its length for reading backwards; `None` if there is none here.
 #[inline]
 fn split_entry(input: &[u8]) -> Option<(Entry<'_>, &[u8])> {
-    let (entry, rest) = split_data(input)?;
-    let length = input.len() - rest.len();
-    if length <= BACK_1 {
+    let head = Head::read(input)?;
+    let (data, rest) = input.split_at_checked(head.length)?;
+    let rest = if head.length <= BACK_1 {
         let (&back, rest) = rest.split_first()?;
-        return (usize::from(back) == length).then_some((entry, rest));
-    }
-    let (back, used) = back_length(length);
-    let rest = rest.strip_prefix(back.get(..used)?)?;
+        if usize::from(back) != head.length {
+            return None;
+        }
+        rest
+    } else {
+        let (back, used) = back_length(head.length);
+        rest.strip_prefix(back.get(..used)?)?
+    };
+    let entry = match head.value {
+        Some(value) => Entry::Int(value),
+        None => Entry::Bytes(data.get(head.tag..)?),
+    };
     Some((entry, rest))
 }
 
-/// One entry's tag and data, and what follows them.
-#[inline]
-fn split_data(input: &[u8]) -> Option<(Entry<'_>, &[u8])> {
-    let (&tag, rest) = input.split_first()?;
-    let (length, rest) = match tag {
-        0x00..=0x7f => return Some((Entry::Int(tag.into()), rest)),
-        STR6..=0xbf => (usize::from(tag & 0x3f), rest),
-        INT13..=0xdf => {
-            let (&low, rest) = rest.split_first()?;
-            // The sign is bit 12: push it to the top and let the shift back copy it.
-            let value = i16::from_be_bytes([tag << 3 | low >> 5, low << 3]) >> 3;
-            return Some((Entry::Int(value.into()), rest));
-        }
-        STR12..=0xef => {
-            let (&low, rest) = rest.split_first()?;
-            (usize::from(u16::from_be_bytes([tag & 0x0f, low])), rest)
-        }
-        STR32 => {
-            let (length, rest) = rest.split_first_chunk()?;
-            (usize::try_from(u32::from_le_bytes(*length)).ok()?, rest)
-        }
-        _ => return split_int(tag, rest),
-    };
-    let (bytes, rest) = rest.split_at_checked(length)?;
-    Some((Entry::Bytes(bytes), rest))
+/// What an entry's first bytes say. Plain numbers, no entry yet: an enum built in one of eight arms is
+/// written to memory in parts and read back whole, which stalls the processor and made this 3 times slower.
+struct Head {
+    /// The bytes of the tag, with the length that is part of it.
+    tag: usize,
+    /// The bytes of tag and data.
+    length: usize,
+    /// The number, if it is one.
+    value: Option<i64>,
 }
 
-#[inline]
-fn split_int(tag: u8, rest: &[u8]) -> Option<(Entry<'_>, &[u8])> {
-    let (value, rest) = match tag {
-        INT16 => {
-            let (bytes, rest) = rest.split_first_chunk()?;
-            (i16::from_le_bytes(*bytes).into(), rest)
+impl Head {
+    /// Reads it; `None` if it is of no known encoding or not whole. The data may still be missing.
+    #[inline]
+    fn read(input: &[u8]) -> Option<Self> {
+        let (&tag, rest) = input.split_first()?;
+        // Compared in the order of what real listpacks hold: short strings and small integers come first.
+        if tag < STR6 {
+            Some(Self::int(1, tag.into()))
+        } else if tag < INT13 {
+            Some(Self::string(1, (tag & 0x3f).into()))
+        } else if tag < STR12 {
+            let low = *rest.first()?;
+            // The sign is bit 12: push it to the top and let the shift back copy it.
+            let value = i16::from_be_bytes([tag << 3 | low >> 5, low << 3]) >> 3;
+            Some(Self::int(2, value.into()))
+        } else if tag < STR32 {
+            let low = *rest.first()?;
+            Some(Self::string(2, u16::from_be_bytes([tag & 0x0f, low]).into()))
+        } else {
+            match tag {
+                STR32 => {
+                    let length = u32::from_le_bytes(*rest.first_chunk()?);
+                    Some(Self::string(5, usize::try_from(length).ok()?))
+                }
+                INT16 => Some(Self::int(3, i16::from_le_bytes(*rest.first_chunk()?).into())),
+                INT24 => Some(Self::int(4, int24(*rest.first_chunk()?))),
+                INT32 => Some(Self::int(5, i32::from_le_bytes(*rest.first_chunk()?).into())),
+                INT64 => Some(Self::int(9, i64::from_le_bytes(*rest.first_chunk()?))),
+                _ => None,
+            }
         }
-        INT24 => {
-            let (bytes, rest) = rest.split_first_chunk()?;
-            (int24(*bytes), rest)
-        }
-        INT32 => {
-            let (bytes, rest) = rest.split_first_chunk()?;
-            (i32::from_le_bytes(*bytes).into(), rest)
-        }
-        INT64 => {
-            let (bytes, rest) = rest.split_first_chunk()?;
-            (i64::from_le_bytes(*bytes), rest)
-        }
-        _ => return None,
-    };
-    Some((Entry::Int(value), rest))
+    }
+
+    #[inline]
+    const fn int(length: usize, value: i64) -> Self {
+        Self { tag: length, length, value: Some(value) }
+    }
+
+    #[inline]
+    const fn string(tag: usize, bytes: usize) -> Self {
+        Self { tag, length: tag.saturating_add(bytes), value: None }
+    }
 }
 
 /// The length of an entry as it stands behind it, and how many bytes of it count.

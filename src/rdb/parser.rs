@@ -1,0 +1,511 @@
+//! The push parser: bytes in, events out.
+//!
+//! ```text
+//!            magic
+//!   Magic ──────────▶ Frame ──── opcode 255, checksum ────▶ Ended
+//!                    ▲ │  ▲ └─── other opcodes: an event
+//!            its end │ │  │
+//!                    │ │ key ──▶ Value ──▶ Gather (verbatim) ── too large ──▶ Walk
+//!                    │ │           ├─────▶ Skip
+//!                    │ module aux  └─────▶ Walk (packed, elements)
+//!                    └─▶ Pass
+//! ```
+//!
+//! ADVICE. Everything here keeps to three rules; break one and events begin to depend on where reads were cut.
+//! First, `at` moves past a thing only when the whole of it was read and the state says that it was. Second,
+//! whether a value is too large is decided by its bytes and never by how many of them have come: at the first leaf
+//! that does not fit below the limit. Third, nothing is looked at twice that grows with a value: a gathered value
+//! is scanned on from where the scan stopped, a walk goes on from its last element.
+
+use bytes::Bytes;
+
+use crate::key::Db;
+use crate::rdb::cursor::Cursor;
+use crate::rdb::cursor::Span;
+use crate::rdb::cursor::Stop;
+use crate::rdb::error::KEY_SHOWN;
+use crate::rdb::error::RdbError;
+use crate::rdb::error::RdbErrorKind;
+use crate::rdb::event::Event;
+use crate::rdb::event::KeyHead;
+use crate::rdb::event::ModuleId;
+use crate::rdb::event::Payload;
+use crate::rdb::format::Family;
+use crate::rdb::format::Format;
+use crate::rdb::layout::MODULE_AUX;
+use crate::rdb::layout::Part;
+use crate::rdb::layout::SLOT_RANGES;
+use crate::rdb::layout::layout;
+use crate::rdb::opcode::ObjectType;
+use crate::rdb::opcode::Opcode;
+use crate::rdb::opcode::Tag;
+use crate::rdb::scan::Scan;
+use crate::rdb::scan::Scanned;
+
+/// What a call of [`Parser::step`] came to.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Step<'a> {
+    /// The input ran out inside something. Nothing was lost: call again with what was not consumed and more.
+    NeedMore,
+    /// One event, borrowed from the input or from the parser.
+    Event(Event<'a>),
+    /// The end opcode and what belongs to it were read. What follows in the input is not of the file.
+    End(Checksum),
+}
+
+/// What a file says about its own sum.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Checksum {
+    /// All bytes up to and with the end opcode must sum up to this.
+    Stated(u64),
+    /// None was made: the format is older than version 5, or the server was told not to (`rdbchecksum no`).
+    None,
+}
+
+/// In which form a value is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Depth {
+    /// Not at all: [`Event::ValueEnd`] alone. Nothing is held, whatever the value's size.
+    Skip,
+    /// As one [`Payload`]. The whole value must lie in one input, so the caller's buffer grows to its size.
+    Verbatim {
+        /// The size in bytes above which the value comes as with [`Elements`](Self::Elements) instead.
+        limit: usize,
+    },
+    /// Packed blobs as they are, only decompressed; what is not packed, as elements.
+    Packed,
+    /// Element by element.
+    Elements,
+}
+
+/// Reads a file, a replication payload or a single value, in pieces of any size. It owns no input.
+///
+/// ```
+/// use understudy::rdb::event::Event;
+/// use understudy::rdb::parser::Parser;
+/// use understudy::rdb::parser::Step;
+///
+/// let file = b"REDIS0006\xfe\x00\x00\x03key\x05value\xff\0\0\0\0\0\0\0\0";
+/// let (mut parser, mut at, mut keys) = (Parser::new(), 0, Vec::new());
+/// loop {
+///     let (step, used) = parser.step(&file[at..])?;
+///     at += used;
+///     match step {
+///         Step::Event(Event::Key(head)) => keys.push(head.key.to_vec()),
+///         Step::Event(_) => {}
+///         Step::NeedMore => panic!("the file was cut short"),
+///         Step::End(_) => break,
+///     }
+/// }
+/// assert_eq!(keys, [b"key"]);
+/// # Ok::<(), understudy::rdb::error::RdbError>(())
+/// ```
+#[derive(Debug)]
+pub struct Parser {
+    state: State,
+    format: Format,
+    /// Bytes consumed since the magic.
+    position: u64,
+    /// What the next value is wanted as, unless something else is chosen for it.
+    default_depth: Depth,
+    depth: Depth,
+    element_limit: usize,
+    db: Db,
+    /// What was said about the next key.
+    deadline: Option<i64>,
+    idle: Option<u64>,
+    freq: Option<u8>,
+    /// The key whose value is being read, for errors.
+    key: Vec<u8>,
+    scan: Scan,
+    /// Strings of the event that do not stand in the input as they are.
+    scratch: Vec<u8>,
+    wanted: usize,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum State {
+    /// The magic comes.
+    Magic,
+    /// An opcode or a key comes.
+    Frame,
+    /// A value comes, and its depth may still be chosen.
+    Value(ObjectType),
+    /// A value is scanned; `scanned` bytes of it were, and none was consumed.
+    Gather { object: ObjectType, limit: usize, scanned: usize },
+    /// A value is passed over.
+    Skip,
+    /// Something that is no value is passed over.
+    Pass,
+    /// The end was read.
+    Ended(Checksum),
+}
+
+/// An event whose strings are not borrowed yet.
+#[derive(Clone, Copy)]
+enum Found {
+    Header,
+    Aux { name: Span, value: Span },
+    SelectDb,
+    ResizeDb { keys: u64, expires: u64 },
+    SlotInfo { slot: u64, keys: u64, expires: u64 },
+    SlotImport { job: Span },
+    Function { code: Span },
+    ModuleAux { module: u64, when: u64 },
+    Key { key: Span, object: ObjectType },
+    Payload { object: ObjectType, from: usize, to: usize },
+    ValueEnd,
+    End(Checksum),
+}
+
+/// The largest element that is held unless the caller says otherwise: the servers' own limit of a string.
+pub const DEFAULT_ELEMENT_LIMIT: usize = 512 << 20;
+
+/// The largest value that is gathered unless the caller says otherwise.
+pub const DEFAULT_VERBATIM_LIMIT: usize = 16 << 20;
+
+impl Parser {
+    /// A parser for a whole file or replication payload, from its magic. Values come verbatim up to
+    /// [`DEFAULT_VERBATIM_LIMIT`] unless chosen otherwise.
+    #[must_use]
+    pub fn new() -> Self {
+        let depth = Depth::Verbatim { limit: DEFAULT_VERBATIM_LIMIT };
+        Self {
+            state: State::Magic,
+            format: Format { family: Family::Redis, version: 1 },
+            position: 0,
+            default_depth: depth,
+            depth,
+            element_limit: DEFAULT_ELEMENT_LIMIT,
+            db: Db::default(),
+            deadline: None,
+            idle: None,
+            freq: None,
+            key: Vec::new(),
+            scan: Scan::default(),
+            scratch: Vec::new(),
+            wanted: 0,
+        }
+    }
+
+    /// How values are wanted for which nothing else is chosen.
+    pub const fn set_default_depth(&mut self, depth: Depth) {
+        self.default_depth = depth;
+    }
+
+    /// The largest string, packed blob or key that may be held, in bytes, as it is and as it is compressed. Default:
+    /// [`DEFAULT_ELEMENT_LIMIT`]. A larger one is [`RdbErrorKind::TooLarge`]; a string key's value is never held.
+    pub const fn set_element_limit(&mut self, limit: usize) {
+        self.element_limit = limit;
+    }
+
+    /// How the value of the key that was just given is wanted. Has no effect at any other time.
+    pub const fn choose(&mut self, depth: Depth) {
+        if matches!(self.state, State::Value(_)) {
+            self.depth = depth;
+        }
+    }
+
+    /// Reads on. `input` begins with the first byte that was not consumed. Gives what it came to and how many bytes
+    /// it consumed.
+    ///
+    /// After [`Step::NeedMore`] the next input must begin with the rest that was not consumed, and be longer. After
+    /// [`Step::End`] nothing more is consumed and the same comes again. Events do not depend on how the bytes were
+    /// cut, but for the sizes of the pieces of [`Element::Text`](crate::rdb::event::Element::Text) and
+    /// [`Element::Module`](crate::rdb::event::Element::Module).
+    ///
+    /// # Errors
+    /// What is wrong and where. The parser stays where it was: it cannot read on.
+    pub fn step<'a>(&'a mut self, input: &'a [u8]) -> Result<(Step<'a>, usize), RdbError> {
+        self.scratch.clear();
+        let mut at = 0;
+        let found = self.advance(input, &mut at);
+        let begin = self.position;
+        match found {
+            Ok(found) => {
+                self.position += at as u64;
+                Ok((self.borrowed(found, input), at))
+            }
+            Err(Stop::NeedMore { need }) => {
+                self.position += at as u64;
+                self.wanted = need.max(input.len().saturating_add(1)).saturating_sub(at);
+                Ok((Step::NeedMore, at))
+            }
+            Err(Stop::Fault { at: fault, kind }) => Err(self.error(begin + fault as u64, kind)),
+        }
+    }
+
+    /// Bytes consumed since the magic, with it.
+    #[must_use]
+    pub const fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// How long the next input must be at least for the parser to get on; known after [`Step::NeedMore`]. A hint for
+    /// the size of a buffer. Not above the limits that were set, but for some bytes.
+    #[must_use]
+    pub const fn wanted(&self) -> usize {
+        self.wanted
+    }
+
+    /// The error of input that ends here.
+    #[must_use]
+    pub fn truncated(&self) -> RdbError {
+        self.error(self.position, RdbErrorKind::Truncated)
+    }
+
+    pub(crate) fn error(&self, at: u64, kind: RdbErrorKind) -> RdbError {
+        let in_value = match self.state {
+            State::Value(_) | State::Gather { .. } | State::Skip => true,
+            State::Magic | State::Frame | State::Pass | State::Ended(_) => false,
+        };
+        let shown = self.key.get(..KEY_SHOWN).unwrap_or(&self.key);
+        RdbError { at, key: in_value.then(|| Bytes::copy_from_slice(shown)), kind }
+    }
+
+    fn advance(&mut self, input: &[u8], at: &mut usize) -> Result<Found, Stop> {
+        loop {
+            match self.state {
+                State::Frame => {
+                    if let Some(found) = self.frame(input, at)? {
+                        return Ok(found);
+                    }
+                }
+                State::Value(object) => self.begin_value(object),
+                State::Gather { object, limit, scanned } => {
+                    if let Some(found) = self.gather(input, at, object, limit, scanned)? {
+                        return Ok(found);
+                    }
+                }
+                State::Skip => {
+                    self.pass(input, at)?;
+                    self.state = State::Frame;
+                    return Ok(Found::ValueEnd);
+                }
+                State::Pass => {
+                    self.pass(input, at)?;
+                    self.state = State::Frame;
+                }
+                State::Magic => {
+                    let mut cursor = Cursor::new(input, *at);
+                    let magic = cursor.fixed()?;
+                    self.format =
+                        Format::decode(&magic).map_err(|kind| Stop::Fault { at: *at, kind })?;
+                    *at = cursor.at();
+                    self.state = State::Frame;
+                    return Ok(Found::Header);
+                }
+                State::Ended(checksum) => return Ok(Found::End(checksum)),
+            }
+        }
+    }
+
+    /// Reads one opcode with what belongs to it, or a key. `None`: it was something about the next key.
+    fn frame(&mut self, input: &[u8], at: &mut usize) -> Result<Option<Found>, Stop> {
+        let mut cursor = Cursor::new(input, *at);
+        let tag = Tag::decode(cursor.byte()?, self.format)
+            .map_err(|kind| Stop::Fault { at: *at, kind })?;
+        let found = match tag {
+            Tag::Object(object) => Some(self.key(&mut cursor, object)?),
+            Tag::Opcode(opcode) => self.opcode(&mut cursor, opcode)?,
+        };
+        *at = cursor.at();
+        Ok(found)
+    }
+
+    fn key(&mut self, cursor: &mut Cursor<'_>, object: ObjectType) -> Result<Found, Stop> {
+        let key = cursor.string(&mut self.scratch, self.element_limit)?;
+        self.key.clear();
+        let bytes = key.of(cursor.input(), &self.scratch);
+        self.key.extend_from_slice(bytes.get(..KEY_SHOWN).unwrap_or(bytes));
+        self.state = State::Value(object);
+        self.depth = self.default_depth;
+        Ok(Found::Key { key, object })
+    }
+
+    fn opcode(&mut self, cursor: &mut Cursor<'_>, opcode: Opcode) -> Result<Option<Found>, Stop> {
+        let start = cursor.at();
+        Ok(Some(match opcode {
+            Opcode::ExpireMs => {
+                self.set_deadline(i64::from_le_bytes(cursor.fixed()?));
+                return Ok(None);
+            }
+            Opcode::ExpireSeconds => {
+                self.set_deadline(i64::from(i32::from_le_bytes(cursor.fixed()?)) * 1000);
+                return Ok(None);
+            }
+            Opcode::Idle => {
+                self.idle = Some(cursor.length()?);
+                return Ok(None);
+            }
+            Opcode::Freq => {
+                self.freq = Some(cursor.byte()?);
+                return Ok(None);
+            }
+            Opcode::SelectDb => {
+                let number = cursor.length()?;
+                let index = u32::try_from(number)
+                    .map_err(|_| Stop::Fault { at: start, kind: RdbErrorKind::Database(number) })?;
+                self.db = Db::new(index);
+                Found::SelectDb
+            }
+            Opcode::ResizeDb => {
+                Found::ResizeDb { keys: cursor.length()?, expires: cursor.length()? }
+            }
+            Opcode::SlotInfo => Found::SlotInfo {
+                slot: cursor.length()?,
+                keys: cursor.length()?,
+                expires: cursor.length()?,
+            },
+            Opcode::SlotImport => {
+                let job = cursor.string(&mut self.scratch, self.element_limit)?;
+                self.begin_pass(SLOT_RANGES);
+                Found::SlotImport { job }
+            }
+            Opcode::Aux => Found::Aux {
+                name: cursor.string(&mut self.scratch, self.element_limit)?,
+                value: cursor.string(&mut self.scratch, self.element_limit)?,
+            },
+            Opcode::Function => {
+                Found::Function { code: cursor.string(&mut self.scratch, self.element_limit)? }
+            }
+            Opcode::ModuleAux => {
+                let module = cursor.length()?;
+                // Written as an opcode with its leaf, and always this one (redis `rdb.c`, `rdbSaveSingleModuleAux`).
+                let opcode = cursor.length()?;
+                if opcode != MODULE_UINT {
+                    return Err(Stop::Fault {
+                        at: start,
+                        kind: RdbErrorKind::ModuleOpcode(opcode),
+                    });
+                }
+                let when = cursor.length()?;
+                self.begin_pass(MODULE_AUX);
+                Found::ModuleAux { module, when }
+            }
+            Opcode::End => {
+                let checksum = if self.format.has_checksum() {
+                    match u64::from_le_bytes(cursor.fixed()?) {
+                        0 => Checksum::None,
+                        sum => Checksum::Stated(sum),
+                    }
+                } else {
+                    Checksum::None
+                };
+                self.state = State::Ended(checksum);
+                Found::End(checksum)
+            }
+        }))
+    }
+
+    const fn set_deadline(&mut self, ms: i64) {
+        // -1 is how servers keep "none".
+        self.deadline = if ms == -1 { None } else { Some(ms) };
+    }
+
+    fn begin_pass(&mut self, parts: &'static [Part]) {
+        self.scan.begin(parts);
+        self.state = State::Pass;
+    }
+
+    fn begin_value(&mut self, object: ObjectType) {
+        self.deadline = None;
+        self.idle = None;
+        self.freq = None;
+        self.scan.begin(layout(object));
+        self.state = match self.depth {
+            Depth::Verbatim { limit } => State::Gather { object, limit, scanned: 0 },
+            Depth::Skip | Depth::Packed | Depth::Elements => State::Skip,
+        };
+    }
+
+    /// Scans on through a value that is wanted whole. `None`: it is too large for that, and another state goes on
+    /// from its beginning.
+    fn gather(
+        &mut self,
+        input: &[u8],
+        at: &mut usize,
+        object: ObjectType,
+        limit: usize,
+        scanned: usize,
+    ) -> Result<Option<Found>, Stop> {
+        let value = input.get(*at..).unwrap_or_default();
+        let within = value.get(..limit).unwrap_or(value);
+        let fresh = within.get(scanned..).unwrap_or_default();
+        let (passed, end) = self
+            .scan
+            .pass(fresh)
+            .map_err(|(fault, kind)| Stop::Fault { at: *at + scanned + fault, kind })?;
+        let scanned = scanned + passed;
+        let need = match end {
+            Scanned::End => {
+                let from = *at;
+                *at += scanned;
+                self.state = State::Frame;
+                return Ok(Some(Found::Payload { object, from, to: *at }));
+            }
+            Scanned::Open { need } => usize::try_from(need).unwrap_or(usize::MAX),
+        };
+        // The next byte that is known to belong to the value.
+        let least = scanned.saturating_add(need).max(within.len() + 1);
+        if least > limit {
+            return Err(Stop::Fault {
+                at: *at,
+                kind: RdbErrorKind::TooLarge { size: least as u64, limit: limit as u64 },
+            });
+        }
+        self.state = State::Gather { object, limit, scanned };
+        Err(Stop::NeedMore { need: at.saturating_add(least) })
+    }
+
+    /// Passes over what is being scanned.
+    fn pass(&mut self, input: &[u8], at: &mut usize) -> Result<(), Stop> {
+        let rest = input.get(*at..).unwrap_or_default();
+        let (passed, end) =
+            self.scan.pass(rest).map_err(|(fault, kind)| Stop::Fault { at: *at + fault, kind })?;
+        *at += passed;
+        match end {
+            Scanned::End => Ok(()),
+            // What is passed over need not be in one input.
+            Scanned::Open { .. } => Err(Stop::NeedMore { need: 0 }),
+        }
+    }
+
+    fn borrowed<'a>(&'a self, found: Found, input: &'a [u8]) -> Step<'a> {
+        let text = |span: Span| span.of(input, &self.scratch);
+        Step::Event(match found {
+            Found::Header => Event::Header(self.format),
+            Found::Aux { name, value } => Event::Aux { name: text(name), value: text(value) },
+            Found::SelectDb => Event::SelectDb(self.db),
+            Found::ResizeDb { keys, expires } => Event::ResizeDb { keys, expires },
+            Found::SlotInfo { slot, keys, expires } => Event::SlotInfo { slot, keys, expires },
+            Found::SlotImport { job } => Event::SlotImport { job: text(job) },
+            Found::Function { code } => Event::Function { code: text(code) },
+            Found::ModuleAux { module, when } => {
+                Event::ModuleAux { module: ModuleId::new(module), when }
+            }
+            Found::Key { key, object } => Event::Key(KeyHead {
+                db: self.db,
+                key: text(key),
+                object,
+                expire_at_ms: self.deadline,
+                idle_seconds: self.idle,
+                freq: self.freq,
+            }),
+            Found::Payload { object, from, to } => {
+                Event::Payload(Payload { object, body: input.get(from..to).unwrap_or_default() })
+            }
+            Found::ValueEnd => Event::ValueEnd,
+            Found::End(checksum) => return Step::End(checksum),
+        })
+    }
+}
+
+impl Default for Parser {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// The opcode of an unsigned integer in a module's data.
+const MODULE_UINT: u64 = 2;

@@ -1,0 +1,126 @@
+//! Files that real servers wrote, fed in every way and at every depth.
+//!
+//! The corpus is found through the environment variable `UNDERSTUDY_CORPUS`; without it these tests say that they were
+//! skipped.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "a test fails by panicking, and says that it was skipped"
+)]
+
+use std::env;
+use std::fs;
+use std::path::Path;
+use std::path::PathBuf;
+
+use understudy::rdb::error::RdbError;
+use understudy::rdb::event::Event;
+use understudy::rdb::parser::Depth;
+use understudy::rdb::reader::Next;
+use understudy::rdb::reader::Reader;
+
+/// Everything a file says, as text, and how it ended.
+#[derive(Debug, PartialEq)]
+struct Said {
+    events: Vec<String>,
+    end: Result<String, RdbError>,
+}
+
+/// How a file is cut into reads.
+#[derive(Clone, Copy, Debug)]
+enum Cuts {
+    Whole,
+    EveryByte,
+    Random(u64),
+}
+
+impl Cuts {
+    fn next(&mut self, left: usize) -> usize {
+        match self {
+            Self::Whole => left,
+            Self::EveryByte => 1,
+            Self::Random(state) => {
+                // xorshift: any sequence will do, as long as its seed can be printed
+                *state ^= *state << 13;
+                *state ^= *state >> 7;
+                *state ^= *state << 17;
+                let most = [3, 40, 700, 20_000][usize::try_from(*state >> 62).unwrap()];
+                1 + usize::try_from(*state % most).unwrap()
+            }
+        }
+    }
+}
+
+fn read(bytes: &[u8], mut cuts: Cuts, depth: Depth) -> Said {
+    let mut reader = Reader::new();
+    reader.set_default_depth(depth);
+    let (mut given, mut events) = (0, Vec::new());
+    let end = loop {
+        match reader.next() {
+            Ok(Next::Event(event)) => events.push(shown(&event)),
+            Ok(Next::NeedMore) => {
+                let left = &bytes[given..];
+                if left.is_empty() {
+                    break Err(reader.truncated());
+                }
+                let count = cuts.next(left.len()).min(left.len());
+                reader.extend(&left[..count]);
+                given += count;
+            }
+            Ok(Next::End(checksum)) => break Ok(format!("{checksum:?}")),
+            Err(error) => break Err(error),
+        }
+    };
+    Said { events, end }
+}
+
+fn shown(event: &Event<'_>) -> String {
+    format!("{event:?}")
+}
+
+fn corpus() -> Option<PathBuf> {
+    let found = env::var_os("UNDERSTUDY_CORPUS").map(PathBuf::from);
+    if found.is_none() {
+        println!("skipped: rdb_corpus (no UNDERSTUDY_CORPUS)");
+    }
+    found
+}
+
+fn files(dir: &Path, ending: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(files(&path, ending));
+        } else if path.to_str().unwrap().ends_with(ending) {
+            found.push(path);
+        }
+    }
+    found.sort();
+    found
+}
+
+#[test]
+fn every_file_is_read_verbatim_and_skipped_at_any_cut() {
+    let Some(corpus) = corpus() else { return };
+    let mut seed = 0x1234_5678_9abc_def0;
+    for path in files(&corpus.join("rdb"), ".rdb") {
+        let bytes = fs::read(&path).unwrap();
+        for depth in [Depth::Verbatim { limit: usize::MAX }, Depth::Skip] {
+            let whole = read(&bytes, Cuts::Whole, depth);
+            assert!(whole.end.is_ok(), "{}: {:?}", path.display(), whole.end);
+            seed += 1;
+            assert_eq!(
+                read(&bytes, Cuts::Random(seed), depth),
+                whole,
+                "{} {depth:?} seed {seed}",
+                path.display()
+            );
+            if bytes.len() < 100_000 {
+                assert_eq!(read(&bytes, Cuts::EveryByte, depth), whole, "{}", path.display());
+            }
+        }
+    }
+}
