@@ -100,7 +100,7 @@ impl Eq for Command {}
 
 /// The command of this name, in upper, lower or mixed case; `None` if no server has it.
 ///
-/// Allocates nothing and compares with one row, seldom two: some 10 ns.
+/// Allocates nothing and compares with one row, seldom with two.
 ///
 /// ```
 /// # use understudy::command::lookup;
@@ -191,8 +191,9 @@ const fn first_slot(name: &[u8]) -> usize {
     let mixed = (head | CASE).wrapping_mul(0x9e37_79b9_7f4a_7c15)
         ^ (tail | CASE).wrapping_mul(0xc2b2_ae3d_27d4_eb4f)
         ^ name.len() as u64;
+    // The last multiplier was searched for: with it no name stands further than one slot from its first.
     #[expect(clippy::cast_possible_truncation, reason = "eleven bits are left")]
-    let slot = (mixed.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - SLOTS.ilog2())) as usize;
+    let slot = (mixed.wrapping_mul(0xb1ee_daff_cc3d_5507) >> (64 - SLOTS.ilog2())) as usize;
     slot
 }
 
