@@ -7,6 +7,7 @@
 
 pub mod crc;
 mod cursor;
+pub mod dump;
 pub mod error;
 pub mod event;
 pub mod format;
@@ -17,5 +18,8 @@ pub mod opcode;
 pub mod packed;
 pub mod parser;
 pub mod reader;
+pub mod readers;
 mod scan;
 pub mod string;
+pub mod value;
+pub mod writer;
