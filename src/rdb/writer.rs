@@ -198,3 +198,102 @@ const FIRST_AUX: u16 = 7;
 /// Of idle times and frequencies.
 const FIRST_USE: u16 = 9;
 const FIRST_FUNCTION: u16 = 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rdb::crc::crc64;
+    use crate::rdb::event::Event;
+    use crate::rdb::reader::Next;
+    use crate::rdb::reader::Reader;
+    use crate::server::Flavour;
+    use crate::server::Version;
+
+    const fn redis(major: u16, minor: u16) -> Server {
+        Server { flavour: Flavour::Redis, version: Version(major, minor, 0) }
+    }
+
+    const HEAD: KeyHead<'_> = KeyHead {
+        db: Db::new(2),
+        key: b"k",
+        object: ObjectType::String,
+        expire_at_ms: Some(1_700_000_000_123),
+        idle_seconds: Some(70),
+        freq: None,
+    };
+
+    /// A file with one of everything.
+    fn file(mut writer: Writer) -> Vec<u8> {
+        let functions = writer.function(b"#!lua name=f\n");
+        assert_eq!(functions.is_ok(), writer.server().version >= Version(7, 0, 0));
+        writer.aux(b"redis-ver", b"7");
+        writer.resize_db(Db::new(2), 2, 1);
+        writer.payload(&HEAD, Payload { object: ObjectType::String, body: b"\x01v" });
+        let rare = KeyHead { key: b"r", expire_at_ms: Some(-3), idle_seconds: None, ..HEAD };
+        writer.key(&KeyHead { freq: Some(9), ..rare }, ObjectType::String);
+        let mut out = writer.take();
+        assert_eq!(writer.ready(), 0);
+        writer.body(b"\x02");
+        writer.body(b"xy");
+        let last = KeyHead { db: Db::new(70), key: b"l", expire_at_ms: None, ..HEAD };
+        writer.payload(&last, Payload { object: ObjectType::String, body: b"\x00" });
+        out.extend(writer.finish());
+        out
+    }
+
+    #[test]
+    fn each_version_gets_the_opcodes_that_it_knows() {
+        let old = file(Writer::new(redis(2, 8)).unwrap());
+        let expected = b"REDIS0006\
+            \xfe\x02\xfc\x7b\x68\xe5\xcf\x8b\x01\0\0\x00\x01k\x01v\xfc\0\0\0\0\0\0\0\0\x00\x01r\x02xy\
+            \xfe\x40\x46\x00\x01l\x00\xff";
+        assert_eq!(old[..old.len() - 8], expected[..]);
+        let newer = file(Writer::new(redis(3, 2)).unwrap());
+        assert!(newer.starts_with(b"REDIS0007\xfa\x09redis-ver\x017\xfe\x02\xfb\x02\x01\xfc"));
+        let newest = file(Writer::new(redis(7, 0)).unwrap());
+        assert!(newest.starts_with(
+            b"REDIS0010\xf5\x0d#!lua name=f\n\xfa\x09redis-ver\x017\xfe\x02\xfb\x02\x01\
+              \xfc\x7b\x68\xe5\xcf\x8b\x01\0\0\xf8\x40\x46\x00\x01k\x01v\
+              \xfc\0\0\0\0\0\0\0\0\xf9\x09\x00\x01r"
+        ));
+        let refused = Writer::new(redis(2, 4)).unwrap_err();
+        assert_eq!(refused.what, Feature::Files);
+    }
+
+    #[test]
+    fn the_sum_stands_at_the_end_or_is_zero() {
+        let summed = file(Writer::new(redis(6, 2)).unwrap());
+        let (bytes, sum) = summed.split_last_chunk::<8>().unwrap();
+        assert_eq!(u64::from_le_bytes(*sum), crc64(bytes));
+        let unsummed = file(Writer::new(redis(6, 2)).unwrap().without_checksum());
+        assert_eq!(unsummed, [bytes, &[0; 8]].concat());
+    }
+
+    #[test]
+    fn what_was_written_is_read() {
+        let valkey = Server { flavour: Flavour::Valkey, version: Version(9, 0, 0) };
+        for server in [redis(2, 6), redis(4, 0), redis(7, 2), redis(8, 0), valkey] {
+            let bytes = file(Writer::new(server).unwrap());
+            let mut reader = Reader::new();
+            reader.extend(&bytes);
+            let mut keys = Vec::new();
+            loop {
+                match reader.next().unwrap() {
+                    Next::Event(Event::Key(head)) => {
+                        keys.push((head.db, head.key.to_vec(), head.expire_at_ms));
+                    }
+                    Next::Event(Event::Header(format)) => assert_eq!(format, server.rdb_format()),
+                    Next::Event(_) => {}
+                    Next::NeedMore => panic!("{server}: the file was cut short"),
+                    Next::End(_) => break,
+                }
+            }
+            let expected = [
+                (Db::new(2), b"k".to_vec(), HEAD.expire_at_ms),
+                (Db::new(2), b"r".to_vec(), Some(0)),
+                (Db::new(70), b"l".to_vec(), None),
+            ];
+            assert_eq!(keys, expected, "{server}");
+        }
+    }
+}

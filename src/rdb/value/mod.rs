@@ -227,3 +227,6 @@ impl From<Full> for EncodeError {
         Self::EntryTooLarge
     }
 }
+
+#[cfg(test)]
+mod tests;
