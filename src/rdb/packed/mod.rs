@@ -63,6 +63,11 @@ pub struct Mark {
     seen: usize,
 }
 
+impl Mark {
+    /// Before the first entry.
+    pub const BEGIN: Self = Self { at: 0, before: 0, seen: 0 };
+}
+
 /// A packed blob that is not what it says it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{what}, at byte {at} of the blob")]
@@ -208,7 +213,7 @@ mod tests {
 
     /// All that a walk gives, taken one entry at a time from a walk that begins anew each time.
     fn resumed<T>(step: impl Fn(Mark) -> (Option<Result<T, Damaged>>, Mark)) -> Vec<T> {
-        let (mut all, mut mark) = (Vec::new(), Mark::default());
+        let (mut all, mut mark) = (Vec::new(), Mark::BEGIN);
         loop {
             let (entry, next) = step(mark);
             match entry {
