@@ -1,5 +1,7 @@
 //! Holds the layers: imports point down only, and what stands below `net` is pure.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};

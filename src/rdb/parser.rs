@@ -250,6 +250,12 @@ impl Parser {
         }
     }
 
+    /// Whether the end was read.
+    #[must_use]
+    pub const fn is_ended(&self) -> bool {
+        matches!(self.state, State::Ended(_))
+    }
+
     /// Bytes consumed since the magic, with it.
     #[must_use]
     pub const fn position(&self) -> u64 {
