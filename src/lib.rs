@@ -26,10 +26,18 @@
 //! - `source` does not know there is a target; `target` does not know there is a source.
 //! - Only `cli` prints. Only `flow` retries.
 
+pub mod change;
 pub mod command;
+pub mod flow;
 pub mod key;
+pub mod net;
 pub mod offset;
+pub mod plan;
+pub mod preflight;
+pub mod progress;
 pub mod rdb;
 pub mod repl;
 pub mod resp;
 pub mod server;
+pub mod source;
+pub mod target;

@@ -186,6 +186,12 @@ impl Reader {
         }
     }
 
+    /// Whether the end was read, so that [`rest`](Self::rest) is what follows the file.
+    #[must_use]
+    pub const fn is_ended(&self) -> bool {
+        self.parser.is_ended()
+    }
+
     /// Bytes consumed since the magic, with it.
     #[must_use]
     pub const fn position(&self) -> u64 {

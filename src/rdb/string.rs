@@ -83,6 +83,13 @@ fn encoded(input: &[u8], encoding: u8) -> Leaf<'_, StringHeader> {
     }
 }
 
+/// The header of the string that `input` begins with, and what follows the header. `None` if there is no whole header.
+#[inline]
+#[must_use]
+pub fn split_header(input: &[u8]) -> Option<(StringHeader, &[u8])> {
+    string_header(input).ok().map(|(rest, header)| (header, rest))
+}
+
 /// Reads one whole string of at most `limit` bytes and appends it to `out`; gives what follows it.
 ///
 /// For strings that are at hand: a [`Payload`](crate::rdb::event::Payload) of a string, a blob in a payload.

@@ -1,1 +1,12 @@
-//! The replication protocol: the replica's side and the master's side of `SYNC` and `PSYNC`, as values.
+//! The replication protocol as values: bytes and time go in, bytes and events come out.
+//!
+//! [`Session`] is the replica's side of `SYNC` and `PSYNC`, from the first `PING` to the last command.
+
+mod answer;
+mod bulk;
+mod error;
+mod session;
+
+pub use answer::Credentials;
+pub use error::{Remark, ReplError};
+pub use session::{Command, Event, Request, Resume, Session};

@@ -9,6 +9,7 @@
 use crate::rdb::packed::Damaged;
 use crate::rdb::packed::Entry;
 use crate::rdb::packed::Full;
+use crate::rdb::packed::Mark;
 use crate::rdb::packed::canonical_int;
 use crate::rdb::packed::int24;
 
@@ -57,6 +58,13 @@ impl<'a> Listpack<'a> {
     pub fn iter(&self) -> Entries<'a> {
         Entries { list: *self, rest: self.body, seen: 0 }
     }
+
+    /// Walks on from where another walk over this blob stood; from elsewhere it meets damage or the end.
+    #[must_use]
+    pub fn resume(&self, mark: Mark) -> Entries<'a> {
+        let rest = self.body.get(mark.at..).unwrap_or_default();
+        Entries { list: *self, rest, seen: mark.seen }
+    }
 }
 
 impl<'a> IntoIterator for &Listpack<'a> {
@@ -101,6 +109,18 @@ impl<'a> Iterator for Entries<'a> {
 }
 
 impl Entries<'_> {
+    /// Where it stands.
+    #[must_use]
+    pub const fn mark(&self) -> Mark {
+        Mark { at: self.list.body.len() - self.rest.len(), before: 0, seen: self.seen }
+    }
+
+    /// Whether no entry is left. The next step then says whether all was as the header states.
+    #[must_use]
+    pub const fn is_at_end(&self) -> bool {
+        self.rest.is_empty()
+    }
+
     /// The byte of the blob at which the next entry, or the terminator, stands.
     #[must_use]
     pub const fn at(&self) -> usize {

@@ -1,0 +1,258 @@
+//! Commands on their way to a target.
+
+use bytes::Bytes;
+
+use crate::command::judge::Expect;
+use crate::command::lookup;
+use crate::key::Db;
+use crate::offset::Offset;
+use crate::resp;
+use crate::resp::CommandReader;
+
+/// Commands for a target, in their order, as the bytes that are sent.
+///
+/// A batch is kept until each of its replies has been judged, so that what a reply says can be told of a
+/// command and its key, and so that it can be sent again where that is safe.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Batch {
+    bytes: Bytes,
+    expects: Vec<Expect>,
+    opens_in: Db,
+    ends_in: Db,
+    /// What it carries, for those who count.
+    pub carries: Carries,
+    /// The source's offset that is reached once this batch and all before it are confirmed.
+    pub covers: Option<Offset>,
+    /// It is sent only after everything before it has been confirmed.
+    pub barrier: bool,
+}
+
+/// What a batch carries.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Carries {
+    /// Records of an RDB whose last command is in it.
+    pub keys: u64,
+    /// Data commands of the stream.
+    pub commands: u64,
+}
+
+/// A command whose reply was not as expected.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// The database it ran in.
+    pub db: Db,
+    /// Its name.
+    pub name: Vec<u8>,
+    /// Its first key, if it names one.
+    pub key: Option<Vec<u8>>,
+    /// What the target said.
+    pub reply: String,
+}
+
+impl Batch {
+    /// The database that must be selected before its first command.
+    #[must_use]
+    pub fn opens_in(&self) -> Db {
+        self.opens_in
+    }
+
+    /// The database that is selected after its last command.
+    #[must_use]
+    pub fn ends_in(&self) -> Db {
+        self.ends_in
+    }
+
+    /// The commands as they are sent.
+    #[must_use]
+    pub fn bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+
+    /// What the reply to each command must be, in order.
+    #[must_use]
+    pub fn expects(&self) -> &[Expect] {
+        &self.expects
+    }
+
+    /// How many bytes it holds in memory.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.bytes.len() + self.expects.capacity()
+    }
+
+    /// Whether there is nothing to send.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.expects.is_empty()
+    }
+
+    /// The commands with these numbers alone, in a batch that stands for the same as this one. Databases are
+    /// selected as they were.
+    #[must_use]
+    pub fn only(&self, indexes: &[usize]) -> Self {
+        let mut draft = Draft::new(self.opens_in);
+        let mut wanted = indexes.iter().copied().peekable();
+        let mut at = Walk::new(self);
+        while let (Some(&index), Some(raw)) = (wanted.peek(), at.next()) {
+            if at.taken - 1 == index {
+                wanted.next();
+                draft.select(at.db);
+                // A SELECT of its own is written where it is needed.
+                if !at.is_select() {
+                    draft.push_raw(raw, self.expects.get(index).copied().unwrap_or(Expect::Any));
+                }
+            }
+        }
+        let mut batch = draft.finish();
+        (batch.carries, batch.covers, batch.barrier) = (self.carries, self.covers, self.barrier);
+        batch
+    }
+
+    /// What is known of the command number `index`, to which the target said `reply`.
+    #[must_use]
+    pub fn failure(&self, index: usize, reply: String) -> Failure {
+        let mut at = Walk::new(self);
+        while at.taken <= index && at.next().is_some() {}
+        let args: Vec<&[u8]> = at.reader.args(at.raw).collect();
+        let mut key = None;
+        if let Some(command) = args.first().and_then(|name| lookup(name)) {
+            // Keys that cannot be told are no reason not to tell the rest.
+            let _ = command.for_each_key(&args, |used| {
+                key = key.take().or_else(|| args.get(used.position).map(|key| key.to_vec()));
+            });
+        }
+        let name = args.first().map(|name| name.to_ascii_uppercase()).unwrap_or_default();
+        Failure { db: at.db, name, key, reply }
+    }
+
+    /// The failure of the `SELECT` that stands before its first command.
+    #[must_use]
+    pub fn failed_select(&self, reply: String) -> Failure {
+        Failure { db: self.opens_in, name: b"SELECT".to_vec(), key: None, reply }
+    }
+}
+
+/// Goes through a batch from its first command. That is for the rare reply that is not as expected, so that nothing
+/// has to be noted for all the others.
+struct Walk<'a> {
+    reader: CommandReader,
+    rest: &'a [u8],
+    raw: &'a [u8],
+    /// The database after the command that was given last.
+    db: Db,
+    taken: usize,
+}
+
+impl<'a> Walk<'a> {
+    fn new(batch: &'a Batch) -> Self {
+        Self {
+            reader: CommandReader::default(),
+            rest: &batch.bytes,
+            raw: &[],
+            db: batch.opens_in,
+            taken: 0,
+        }
+    }
+
+    fn next(&mut self) -> Option<&'a [u8]> {
+        let used = self.reader.read(self.rest).ok()??;
+        (self.raw, self.rest) = self.rest.split_at_checked(used)?;
+        self.taken += 1;
+        if self.is_select() {
+            self.db = self.reader.args(self.raw).nth(1).and_then(Db::parse).unwrap_or(self.db);
+        }
+        Some(self.raw)
+    }
+
+    fn is_select(&self) -> bool {
+        self.reader.args(self.raw).next().is_some_and(|name| name.eq_ignore_ascii_case(b"SELECT"))
+    }
+}
+
+/// A batch that is being written.
+#[derive(Debug, Default)]
+pub struct Draft {
+    bytes: Vec<u8>,
+    expects: Vec<Expect>,
+    opens_in: Db,
+    ends_in: Db,
+    /// What it carries so far.
+    pub carries: Carries,
+    /// See [`Batch::covers`].
+    pub covers: Option<Offset>,
+    /// See [`Batch::barrier`].
+    pub barrier: bool,
+}
+
+impl Draft {
+    /// An empty draft whose first command runs in `db`.
+    #[must_use]
+    pub fn new(db: Db) -> Self {
+        Self { opens_in: db, ends_in: db, ..Self::default() }
+    }
+
+    /// Gives what was written as a batch and begins the next one in the same database.
+    pub fn finish(&mut self) -> Batch {
+        let next = Self::new(self.ends_in);
+        let Self { bytes, expects, opens_in, ends_in, carries, covers, barrier } =
+            std::mem::replace(self, next);
+        Batch { bytes: bytes.into(), expects, opens_in, ends_in, carries, covers, barrier }
+    }
+
+    /// Selects a database for the commands that follow, unless it is selected already.
+    pub fn select(&mut self, db: Db) {
+        if db == self.ends_in {
+            return;
+        }
+        if self.expects.is_empty() {
+            self.opens_in = db;
+        } else {
+            let mut digits = itoa::Buffer::new();
+            resp::command(&mut self.bytes, &[b"SELECT", digits.format(db.index()).as_bytes()]);
+            self.expects.push(Expect::Status);
+        }
+        self.ends_in = db;
+    }
+
+    /// Appends a command.
+    pub fn push(&mut self, args: &[&[u8]], expect: Expect) {
+        resp::command(&mut self.bytes, args);
+        self.expects.push(expect);
+    }
+
+    /// Appends a command that is RESP already.
+    pub fn push_raw(&mut self, raw: &[u8], expect: Expect) {
+        self.bytes.extend_from_slice(raw);
+        self.expects.push(expect);
+    }
+
+    /// Appends a command that `write` writes as RESP.
+    pub fn push_with(&mut self, expect: Expect, write: impl FnOnce(&mut Vec<u8>)) {
+        write(&mut self.bytes);
+        self.expects.push(expect);
+    }
+
+    /// The database that is selected after its last command.
+    #[must_use]
+    pub fn db(&self) -> Db {
+        self.ends_in
+    }
+
+    /// How many commands it holds.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.expects.len()
+    }
+
+    /// Whether no command was written and no offset noted.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.expects.is_empty() && self.covers.is_none() && self.carries == Carries::default()
+    }
+
+    /// How many bytes of commands it holds.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.bytes.len()
+    }
+}

@@ -1,0 +1,10 @@
+//! What a source says, as what a target is told: records of an RDB and commands of a stream become [`Batch`]es of
+//! RESP commands, each with what its reply must be.
+
+mod batch;
+mod copy;
+mod stream;
+
+pub use batch::{Batch, Carries, Draft, Failure};
+pub use copy::{Copy, CopyError, Existing};
+pub use stream::{Stream, StreamError};

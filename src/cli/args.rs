@@ -1,0 +1,80 @@
+//! What was typed. This does nothing but parse.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+/// Moves live Redis data: follows masters as their replica and plays what they say into another server.
+#[derive(Debug, Parser)]
+#[command(name = "understudy", version, max_term_width = 100)]
+pub(crate) struct Args {
+    /// How logs are written to stderr. UNDERSTUDY_LOG takes filters such as info or understudy=debug
+    #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text)]
+    pub(crate) log_format: LogFormat,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// How logs are written.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// Lines for a person
+    Text,
+    /// One JSON object a line
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Copy the whole data set of the sources, then follow their changes
+    Sync(Sync),
+}
+
+/// What `sync` was told.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Sync {
+    /// A source: redis://[[user]:password@]host[:port][/db], rediss://… for TLS, unix:/path. May be given several times.
+    /// The password may stand in UNDERSTUDY_FROM_PASSWORD instead
+    #[arg(long, value_name = "URL", required = true)]
+    pub(crate) from: Vec<String>,
+
+    /// The target. The password may stand in UNDERSTUDY_TO_PASSWORD instead
+    #[arg(long, value_name = "URL")]
+    pub(crate) to: String,
+
+    /// When to end: once every source has been drained, or when told to stop
+    #[arg(long, value_enum, default_value_t = UntilArg::Forever)]
+    pub(crate) until: UntilArg,
+
+    /// The same as --until caught-up
+    #[arg(long, conflicts_with = "until")]
+    pub(crate) once: bool,
+
+    /// What becomes of a key that the target already holds
+    #[arg(long, value_enum)]
+    pub(crate) on_conflict: Option<OnConflictArg>,
+
+    /// All data in flight and in buffers, for all sources together (kB = 1000, KiB = 1024)
+    #[arg(long, value_name = "SIZE", default_value = "256MiB", value_parser = super::intent::size)]
+    pub(crate) memory: u64,
+
+    /// Write the final report to FILE, as JSON
+    #[arg(long, value_name = "FILE")]
+    pub(crate) report: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum UntilArg {
+    /// End once every source has been drained
+    CaughtUp,
+    /// Follow until told to stop
+    Forever,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum OnConflictArg {
+    /// Refuse a target that holds keys; stop at a key that two sources hold
+    Stop,
+    /// The source's key takes the place of the target's
+    Replace,
+}

@@ -1,0 +1,588 @@
+//! One source on its way into the target, from the first connection to the end.
+//!
+//! ```text
+//!  Connecting ──▶ Copying ──▶ Settling ──▶ Following ──▶ (done)
+//!                 records     all replies   transactions
+//!                 pipelined   are in        one by one
+//! ```
+//!
+//! The lane is one task. It takes what the source has said, as long as there is room for what becomes of it, then waits
+//! for whichever comes first: more from the source, replies from the target, the time for an
+//! acknowledgement, the request to stop. Reading stops when there is no room; acknowledging never does.
+
+use std::future::{Future, pending};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep, sleep_until};
+use tracing::{debug, info, warn};
+
+use crate::change::{Copy, CopyError, Draft, Existing, Failure, Stream, StreamError};
+use crate::command::judge::Expect;
+use crate::key::{Db, Escaped};
+use crate::net::{Clock, Control, Link, info_field};
+use crate::offset::Offset;
+use crate::plan::{Facts, Place, Plan, ServerPlace, Until};
+use crate::progress::{Counters, Phase};
+use crate::rdb::event::Event as RdbEvent;
+use crate::repl::{Event, Resume};
+use crate::server::{Flavour, Server, Version};
+use crate::source::SourceError;
+use crate::target::{Confirmed, Standalone, Surprise, TargetError};
+
+use super::Stop;
+use super::remedy::{Remedy, patience, pause, remedy};
+use super::report::{Ended, SourceReport};
+use super::upstream::Upstream;
+
+/// Why a lane broke off.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LaneError {
+    /// The source failed.
+    #[error("source")]
+    Source(#[from] SourceError),
+    /// The target failed.
+    #[error("target")]
+    Target(#[from] TargetError),
+    /// A record cannot be put into the target.
+    #[error("copy db {db}: key {}", Escaped(key))]
+    Copy {
+        /// Its database.
+        db: Db,
+        /// Its key.
+        key: Vec<u8>,
+        /// Why.
+        #[source]
+        source: CopyError,
+    },
+    /// A command of the stream cannot be applied.
+    #[error("at offset {offset}")]
+    Stream {
+        /// Where it ends.
+        offset: Offset,
+        /// Why.
+        #[source]
+        source: StreamError,
+    },
+    /// A command did something else on the target than on the source.
+    #[error("db {}: {} of key {} was answered {:?} by the target", .0.db, String::from_utf8_lossy(&.0.name), key_of(.0), .0.reply)]
+    Diverged(Failure),
+    /// A key of the copy is in the target already.
+    #[error("db {}: key {} is in the target already", .0.db, key_of(.0))]
+    Conflict(Failure),
+    /// The target refused a command for a reason that did not pass.
+    #[error("the target refuses to go on: {0}")]
+    Refused(String),
+    /// The link was lost while the data set was being sent.
+    #[error("the copy was cut off: {0}")]
+    CopyCut(String),
+    /// After a reconnection the master began anew: it no longer has what came after our place.
+    #[error("the master no longer has what came after the place where the link was lost")]
+    Overrun,
+}
+
+fn key_of(failure: &Failure) -> String {
+    failure.key.as_deref().map_or_else(|| "(none)".to_owned(), |key| Escaped(key).to_string())
+}
+
+/// How many bytes of commands are gathered before they are sent while there is more to read.
+const CHUNK: usize = 128 * 1024;
+
+/// How long a stop may take to have everything confirmed that was sent.
+const STOP_PATIENCE: Duration = Duration::from_secs(8);
+
+/// A stream without offsets is drained when it has been silent, but for pings, for so long.
+const SILENCE: Duration = Duration::from_secs(1);
+
+/// Runs one lane to its end.
+pub(super) async fn run(
+    plan: &Plan,
+    facts: &Facts,
+    index: usize,
+    counters: &Arc<Counters>,
+    stop: Stop,
+    clock: Clock,
+) -> SourceReport {
+    let Some(source) = plan.sources.get(index) else { return SourceReport::new(String::new()) };
+    let mut report = SourceReport::new(source.name.clone());
+    let begun = clock.now();
+    let mut wrote = false;
+    let ended = match (&source.place, &plan.target) {
+        (Place::Server(from), Place::Server(to)) => {
+            match Lane::open(plan, facts, from, to, counters, stop, clock).await {
+                Ok(mut lane) => {
+                    let ended = lane.play().await;
+                    wrote = lane.wrote;
+                    report.copy_seconds =
+                        lane.copied_at.map(|at| at.saturating_sub(begun).as_secs_f64());
+                    report.stream_seconds =
+                        lane.copied_at.map(|at| clock.now().saturating_sub(at).as_secs_f64());
+                    report.method = lane.method;
+                    ended
+                }
+                Err(error) => Err(error),
+            }
+        }
+        _ => Ok(Ended::Refused),
+    };
+    counters.enter(Phase::Done);
+    report.ended = match ended {
+        Ok(ended) => ended,
+        Err(error) => {
+            let advice = match remedy(&error) {
+                Remedy::Ask(advice) => advice.to_owned(),
+                Remedy::ReconnectSource => {
+                    "see that the source can be reached, and start again".to_owned()
+                }
+                Remedy::ReconnectTarget => {
+                    "see that the target can be reached, and start again".to_owned()
+                }
+            };
+            report.failure = Some((chain(&error), advice));
+            if wrote { Ended::Failed } else { Ended::Refused }
+        }
+    };
+    report.numbers = counters.snapshot();
+    report
+}
+
+/// An error and what caused it, as one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut line = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let text = error.to_string();
+        if !line.ends_with(&text) {
+            line.push_str(": ");
+            line.push_str(&text);
+        }
+        cause = error.source();
+    }
+    line
+}
+
+type Later<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+struct Lane<'a> {
+    plan: &'a Plan,
+    from: &'a ServerPlace,
+    to: &'a ServerPlace,
+    counters: &'a Counters,
+    clock: Clock,
+    stop: Stop,
+    source: Upstream,
+    target: Standalone,
+    /// The target's connection is lost, and a new one is being made.
+    relinking: Option<Later<Result<Link, TargetError>>>,
+    copy: Copy,
+    stream: Stream,
+    draft: Draft,
+    stage: Stage,
+    /// The master's history and where our part of it begins; `None` until it told, and from a master without `PSYNC`.
+    history: Option<Resume>,
+    /// Where the stream has been taken to.
+    taken: Offset,
+    /// The source has nothing more to tell until more has been read.
+    starved: bool,
+    /// The master is being asked for its offset.
+    asking: Option<Later<Option<Offset>>>,
+    goal: Goal,
+    /// When the last data command was taken.
+    last_data: Duration,
+    /// Since when we have been stopping.
+    stopping: Option<Duration>,
+    /// How often a side has been lost, or has refused us, in a row.
+    source_tries: u32,
+    target_tries: u32,
+    /// Since when the source has not been there.
+    source_lost: Option<Duration>,
+    /// How many bytes may be on their way to the target.
+    room: usize,
+    method: &'static str,
+    wrote: bool,
+    copied_at: Option<Duration>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Stage {
+    Connecting,
+    Copying,
+    /// The copy has been read; not all of it has been confirmed.
+    Settling,
+    Following,
+}
+
+/// When a source has been drained.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Goal {
+    /// Not known yet, or never.
+    None,
+    /// When the target has confirmed this offset.
+    Offset(Offset),
+    /// When nothing but pings has come for a while.
+    Silence,
+}
+
+impl<'a> Lane<'a> {
+    async fn open(
+        plan: &'a Plan,
+        facts: &Facts,
+        from: &'a ServerPlace,
+        to: &'a ServerPlace,
+        counters: &'a Counters,
+        stop: Stop,
+        clock: Clock,
+    ) -> Result<Self, LaneError> {
+        counters.enter(Phase::Connecting);
+        let target = Standalone::open(to).await?;
+        let share = usize::try_from(plan.memory).unwrap_or(usize::MAX) / plan.sources.len().max(1);
+        let server = facts.target.as_ref().and_then(|target| target.server).unwrap_or(OLDEST);
+        // With one source nothing else writes these keys; with several a key that is there is another's.
+        let existing = if plan.sources.len() == 1 { Existing::Replace } else { Existing::Refuse };
+        Ok(Self {
+            plan,
+            from,
+            to,
+            counters,
+            clock,
+            stop,
+            source: Upstream::new(from.clone(), clock),
+            target,
+            relinking: None,
+            copy: Copy::new(server, existing, share / 8),
+            stream: Stream::default(),
+            draft: Draft::default(),
+            stage: Stage::Connecting,
+            history: None,
+            taken: Offset::default(),
+            starved: true,
+            asking: None,
+            goal: Goal::None,
+            last_data: Duration::ZERO,
+            stopping: None,
+            source_tries: 0,
+            target_tries: 0,
+            source_lost: None,
+            room: share / 2,
+            method: "psync",
+            wrote: false,
+            copied_at: None,
+        })
+    }
+
+    /// The loop. Each round takes what there is to take, then waits for whatever comes first.
+    async fn play(&mut self) -> Result<Ended, LaneError> {
+        loop {
+            self.take_events()?;
+            if let Some(ended) = self.has_ended() {
+                return Ok(ended);
+            }
+            let read = self.starved && self.stopping.is_none() && self.has_room();
+            let linked = self.relinking.is_none();
+            let refused = linked && self.target.refused().is_some();
+            let alarm = self.alarm().map(|at| self.clock.at(at));
+            tokio::select! {
+                confirmed = self.target.exchange(), if linked && !refused && !self.target.is_idle() => {
+                    match confirmed {
+                        Ok(confirmed) => self.confirmed(confirmed)?,
+                        Err(error) => self.target_lost(error)?,
+                    }
+                }
+                read = self.source.exchange(read) => match read {
+                    Ok(bytes) => self.read(bytes),
+                    Err(error) => self.source_lost(error)?,
+                },
+                link = later(&mut self.relinking) => {
+                    self.relinking = None;
+                    match link {
+                        Ok(link) => self.relinked(link)?,
+                        Err(error) => self.target_lost(error)?,
+                    }
+                }
+                offset = later(&mut self.asking) => {
+                    self.asking = None;
+                    self.goal = offset.map_or(Goal::Silence, Goal::Offset);
+                    debug!(goal = ?self.goal, "the master was asked where it is");
+                }
+                () = sleep(pause(self.target_tries)), if refused => {
+                    self.target_tries += 1;
+                    self.target.go_on();
+                }
+                () = sleep_until_some(alarm) => {}
+                () = stop_requested(&mut self.stop), if self.stopping.is_none() => {
+                    self.stopping = Some(self.clock.now());
+                    self.counters.enter(Phase::Finishing);
+                }
+            }
+        }
+    }
+
+    /// Takes what the source has said while there is room for what becomes of it.
+    fn take_events(&mut self) -> Result<(), LaneError> {
+        if self.stopping.is_some() {
+            return Ok(());
+        }
+        self.starved = false;
+        while self.has_room() {
+            let Some(event) = self.source.poll_event()? else {
+                self.starved = true;
+                break;
+            };
+            match event {
+                Event::FullSync { at } => {
+                    if self.stage != Stage::Connecting {
+                        return Err(LaneError::Overrun);
+                    }
+                    Counters::add(&self.counters.full_syncs, 1);
+                    self.source_lost = None;
+                    self.source_tries = 0;
+                    self.history = at;
+                    self.method = if at.is_some() { "psync" } else { "sync" };
+                    self.taken = at.map(|at| at.offset).unwrap_or_default();
+                    info!(method = self.method, offset = %self.taken, "full synchronization");
+                }
+                Event::PartialSync { at } => {
+                    Counters::add(&self.counters.partial_syncs, 1);
+                    self.source_lost = None;
+                    self.source_tries = 0;
+                    self.history = Some(at);
+                    info!(offset = %at.offset, "partial synchronization");
+                }
+                Event::PayloadBegins { length } => {
+                    self.stage = Stage::Copying;
+                    self.counters.enter(Phase::Copying);
+                    Counters::set(&self.counters.payload_size, length.unwrap_or(0));
+                }
+                Event::Rdb(event) => match event {
+                    RdbEvent::Aux { name: b"repl-stream-db", value } => {
+                        if let Some(db) = Db::parse(value) {
+                            self.stream = Stream::new(db);
+                        }
+                    }
+                    RdbEvent::Aux { name: b"lua", value } => {
+                        self.draft.push(&[b"SCRIPT", b"LOAD", value], Expect::Any);
+                    }
+                    RdbEvent::Function { code } => {
+                        self.draft.push(&[b"FUNCTION", b"LOAD", b"REPLACE", code], Expect::Any);
+                    }
+                    RdbEvent::Key(head) => {
+                        Counters::add(&self.counters.keys_read, 1);
+                        self.copy.select(head.db, &mut self.draft);
+                        let depth = self.copy.key(&head).map_err(|source| LaneError::Copy {
+                            db: head.db,
+                            key: head.key.to_vec(),
+                            source,
+                        })?;
+                        self.source.choose(depth);
+                    }
+                    RdbEvent::Payload(payload) => self.copy.payload(&payload, &mut self.draft),
+                    _ => {}
+                },
+                Event::PayloadRead { .. } => {}
+                Event::PayloadEnds => {
+                    self.push();
+                    self.target.begin_stream();
+                    self.stage = Stage::Settling;
+                    self.counters.enter(Phase::CatchingUp);
+                    self.draft.covers = Some(self.taken);
+                    self.push();
+                }
+                Event::Command(command) => {
+                    let end = command.end;
+                    let data = self.stream.take(&command, &mut self.draft);
+                    if data.map_err(|source| LaneError::Stream { offset: end, source })? {
+                        self.last_data = self.clock.now();
+                    }
+                    self.taken = end;
+                }
+            }
+            if self.draft.size() >= CHUNK && self.stream.is_whole() {
+                self.push();
+            }
+        }
+        if self.stream.is_whole() {
+            self.push();
+        }
+        self.observe();
+        Ok(())
+    }
+
+    /// Sends what has been gathered.
+    fn push(&mut self) {
+        if self.draft.is_empty() {
+            return;
+        }
+        let batch = self.draft.finish();
+        self.wrote |= !batch.is_empty();
+        self.target.push(batch);
+    }
+
+    fn has_room(&self) -> bool {
+        self.target.in_flight() < self.room
+    }
+
+    fn observe(&self) {
+        Counters::set(&self.counters.in_flight, self.target.in_flight() as u64);
+        Counters::set(&self.counters.read_offset, self.taken.get());
+        if let Some(position) = self.source.payload_position() {
+            Counters::set(&self.counters.payload_read, position);
+        }
+    }
+
+    fn read(&mut self, bytes: u64) {
+        Counters::add(&self.counters.bytes, bytes);
+    }
+
+    /// The target has told something.
+    fn confirmed(&mut self, confirmed: Confirmed) -> Result<(), LaneError> {
+        self.target_tries = 0;
+        Counters::add(&self.counters.keys, confirmed.carries.keys);
+        Counters::add(&self.counters.commands, confirmed.carries.commands);
+        if let Some(surprise) = confirmed.surprises.into_iter().next() {
+            let (Surprise::Failed(failure) | Surprise::FailedAgain(failure)) = surprise;
+            let taken = failure.reply.starts_with("BUSYKEY")
+                || failure.name == b"SET" && failure.reply == "(nil)";
+            return Err(if self.stage <= Stage::Settling && taken {
+                LaneError::Conflict(failure)
+            } else {
+                LaneError::Diverged(failure)
+            });
+        }
+        if confirmed.copied {
+            self.copied_at = Some(self.clock.now());
+            self.last_data = self.clock.now();
+            self.stage = Stage::Following;
+            info!(keys = self.counters.snapshot().keys, "the copy is in the target");
+            match self.plan.until {
+                Until::Forever => self.counters.enter(Phase::Following),
+                Until::CaughtUp => {
+                    self.asking =
+                        Some(Box::pin(ask_offset(self.from.clone(), self.history.is_some())));
+                }
+            }
+        }
+        if let Some(position) = confirmed.position {
+            Counters::set(&self.counters.confirmed_offset, position.get());
+            self.source.confirm(position);
+        }
+        Ok(())
+    }
+
+    /// How the lane has ended, if it has.
+    fn has_ended(&self) -> Option<Ended> {
+        let now = self.clock.now();
+        if let Some(since) = self.stopping {
+            let late = now.saturating_sub(since) >= STOP_PATIENCE;
+            return (self.target.is_idle() || late).then_some(Ended::Stopped);
+        }
+        if self.stage != Stage::Following || !self.target.is_idle() || !self.stream.is_whole() {
+            return None;
+        }
+        let drained = match self.goal {
+            Goal::None => false,
+            Goal::Offset(goal) => self.taken >= goal,
+            Goal::Silence => now.saturating_sub(self.last_data) >= SILENCE,
+        };
+        drained.then_some(Ended::Done)
+    }
+
+    /// When the loop must look again although nothing has come.
+    fn alarm(&self) -> Option<Duration> {
+        match (self.stopping, self.goal) {
+            (Some(since), _) => Some(since + STOP_PATIENCE),
+            (None, Goal::Silence) if self.stage == Stage::Following => {
+                Some(self.last_data + SILENCE)
+            }
+            _ => None,
+        }
+    }
+
+    /// The source has been lost, or has refused us.
+    fn source_lost(&mut self, error: SourceError) -> Result<(), LaneError> {
+        let now = self.clock.now();
+        let since = *self.source_lost.get_or_insert(now);
+        let waited = now.saturating_sub(since);
+        // An open end: what was taken up to here is in the target's queue, and the stream goes on behind it.
+        let resume = match (self.stage, self.history) {
+            (Stage::Connecting, _) => match &error {
+                SourceError::Repl(refusal) if waited < patience(refusal) => None,
+                _ => return Err(error.into()),
+            },
+            (Stage::Copying, _) | (_, None) => return Err(LaneError::CopyCut(chain(&error))),
+            (Stage::Settling | Stage::Following, Some(at)) => {
+                Some(Resume { replid: at.replid, offset: self.taken })
+            }
+        };
+        let error = LaneError::Source(error);
+        if remedy(&error) != Remedy::ReconnectSource {
+            return Err(error);
+        }
+        let pause = pause(self.source_tries);
+        warn!(error = chain(&error), again_in = ?pause, "the source is lost");
+        self.source_tries += 1;
+        self.source.reconnect(resume, pause);
+        Ok(())
+    }
+
+    /// The target has been lost, or could not be reached again.
+    fn target_lost(&mut self, error: TargetError) -> Result<(), LaneError> {
+        let error = LaneError::Target(error);
+        if remedy(&error) != Remedy::ReconnectTarget {
+            return Err(error);
+        }
+        if self.target.is_undecided() {
+            return Err(TargetError::Undecided.into());
+        }
+        let pause = pause(self.target_tries);
+        warn!(error = chain(&error), again_in = ?pause, "the target is lost");
+        self.target_tries += 1;
+        let place = self.to.clone();
+        self.relinking = Some(Box::pin(async move {
+            sleep(pause).await;
+            Standalone::connect(place).await
+        }));
+        Ok(())
+    }
+
+    fn relinked(&mut self, link: Link) -> Result<(), LaneError> {
+        info!("the target is there again");
+        Ok(self.target.relink(link)?)
+    }
+}
+
+/// What a target that does not say its version is taken for.
+const OLDEST: Server = Server { flavour: Flavour::Redis, version: Version(2, 8, 0) };
+
+/// Asks a master where its stream stands now; `None` if it has no offsets or does not tell.
+async fn ask_offset(place: ServerPlace, has_offsets: bool) -> Option<Offset> {
+    if !has_offsets {
+        return None;
+    }
+    let mut control = Control::open(&place).await.ok()?;
+    let info = control.info("replication").await.ok()?;
+    info_field(&info, "master_repl_offset")?.parse().ok().map(Offset::new)
+}
+
+/// Waits for something that is under way, or for ever.
+async fn later<T>(slot: &mut Option<Later<T>>) -> T {
+    match slot {
+        Some(future) => future.await,
+        None => pending().await,
+    }
+}
+
+async fn sleep_until_some(at: Option<Instant>) {
+    match at {
+        Some(at) => sleep_until(at).await,
+        None => pending().await,
+    }
+}
+
+/// Returns once a stop is requested. Nobody left to request one is no request.
+async fn stop_requested(stop: &mut Stop) {
+    if stop.wait_for(|stop| *stop).await.is_err() {
+        pending::<()>().await;
+    }
+}

@@ -1,0 +1,63 @@
+//! A whole run: one lane a source, until all have ended.
+//!
+//! [`migrate`] does what a [`Plan`] says and gives a [`Report`]. Nothing below it retries; what a failure calls for stands in one table,
+//! [`remedy`].
+
+mod lane;
+mod remedy;
+mod report;
+mod upstream;
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tracing::Instrument;
+
+pub use lane::LaneError;
+pub use remedy::{Remedy, remedy};
+pub use report::{Ended, Report, SourceReport};
+
+use crate::net::Clock;
+use crate::plan::{Facts, Plan};
+use crate::progress::Counters;
+
+/// A request to stop, which every lane looks at.
+pub type Stop = watch::Receiver<bool>;
+
+/// Plays all sources of the plan into its target until they have ended, or `stop` becomes true. `counters` has one entry
+/// for each source and is kept up to date meanwhile.
+pub async fn migrate(
+    plan: &Plan,
+    facts: &Facts,
+    counters: &[Arc<Counters>],
+    stop: &Stop,
+) -> Report {
+    let clock = Clock::start();
+    let plan = Arc::new(plan.clone());
+    let facts = Arc::new(facts.clone());
+    let mut lanes = JoinSet::new();
+    for (index, counters) in counters.iter().enumerate().take(plan.sources.len()) {
+        let (plan, facts, stop) = (Arc::clone(&plan), Arc::clone(&facts), stop.clone());
+        let counters = Arc::clone(counters);
+        let name = plan.sources.get(index).map(|source| source.name.clone()).unwrap_or_default();
+        let span = tracing::info_span!("source", %name);
+        lanes.spawn(
+            async move { (index, lane::run(&plan, &facts, index, &counters, stop, clock).await) }
+                .instrument(span),
+        );
+    }
+    let mut sources: Vec<SourceReport> =
+        plan.sources.iter().map(|source| SourceReport::new(source.name.clone())).collect();
+    while let Some(ended) = lanes.join_next().await {
+        match ended {
+            Ok((index, report)) => {
+                if let Some(place) = sources.get_mut(index) {
+                    *place = report;
+                }
+            }
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        }
+    }
+    Report { sources, seconds: clock.now().as_secs_f64() }
+}

@@ -1,0 +1,83 @@
+//! What a failure calls for.
+
+use std::time::Duration;
+
+use crate::repl::{Remark, ReplError};
+use crate::source::SourceError;
+use crate::target::TargetError;
+
+use super::lane::LaneError;
+
+/// What to do about a failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Remedy {
+    /// Connect to the source again and go on where it was left.
+    ReconnectSource,
+    /// Connect to the target again and send what was not confirmed.
+    ReconnectTarget,
+    /// Nothing helps but the operator.
+    Ask(&'static str),
+}
+
+/// The remedy for each kind of failure. A new kind does not compile until somebody has decided.
+#[must_use]
+pub fn remedy(error: &LaneError) -> Remedy {
+    match error {
+        LaneError::Source(error) => match error {
+            SourceError::Link(_) | SourceError::Lost(_) | SourceError::Closed => {
+                Remedy::ReconnectSource
+            }
+            SourceError::Repl(error) => match error.remark() {
+                Remark::Later => Remedy::ReconnectSource,
+                Remark::Ask(advice) => Remedy::Ask(advice),
+            },
+        },
+        LaneError::Target(error) => match error {
+            TargetError::Link(_) | TargetError::Lost(_) | TargetError::Closed => {
+                Remedy::ReconnectTarget
+            }
+            TargetError::Password(_) => Remedy::Ask(
+                "give it in UNDERSTUDY_TO_PASSWORD, or in the URL: redis://[user]:password@host:port",
+            ),
+            TargetError::NoTransactions(_) => Remedy::Ask(
+                "the live stream needs MULTI and EXEC; a proxy that has none cannot be a target of this version",
+            ),
+            TargetError::Resp(_) => Remedy::Ask("is this the address of a Redis or Valkey server?"),
+            TargetError::Undecided => Remedy::Ask(
+                "empty the target and start again: whether the last transaction was done cannot be told",
+            ),
+        },
+        LaneError::Copy { .. } => Remedy::Ask(
+            "give a target whose version knows this type, or leave such keys out with --exclude or --type",
+        ),
+        LaneError::Stream { .. } => Remedy::Ask(
+            "this command is not understood by this version; nothing behind it was applied",
+        ),
+        LaneError::Diverged { .. } => Remedy::Ask(
+            "the target does not hold what the source held when it ran this: has somebody else written to the target? Empty it and start again",
+        ),
+        LaneError::Conflict { .. } => Remedy::Ask(
+            "two sources hold this key, or somebody wrote it to the target; leave it out of one of them with --exclude",
+        ),
+        LaneError::CopyCut(_) | LaneError::Overrun => Remedy::Ask(
+            "the data set must be copied again: empty the target and start again (a larger repl-backlog-size on the master lets a lost link go on where it was)",
+        ),
+        LaneError::Refused { .. } => Remedy::Ask("mend what the target says and start again"),
+    }
+}
+
+/// How long to wait before the next try: a quarter of a second, doubled each time, ten seconds at the most.
+#[must_use]
+pub(super) fn pause(tries: u32) -> Duration {
+    Duration::from_millis(250).saturating_mul(1 << tries.min(6)).min(Duration::from_secs(10))
+}
+
+/// Whether a master that is not ready is waited for, and how long: one that loads will be ready; one that has lost its own
+/// master may never be.
+#[must_use]
+pub(super) fn patience(error: &ReplError) -> Duration {
+    match error {
+        ReplError::NotReady(text) if text.starts_with("LOADING") => Duration::from_secs(3600),
+        _ => Duration::from_secs(20),
+    }
+}

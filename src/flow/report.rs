@@ -1,0 +1,89 @@
+//! How a run ended.
+
+use serde::Serialize;
+
+use crate::progress::Snapshot;
+
+/// How a lane, or a run, ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Ended {
+    /// Everything that was asked for was done.
+    Done,
+    /// Done, and something was skipped or could not be proven.
+    Differences,
+    /// Nothing was written.
+    Refused,
+    /// It broke off.
+    Failed,
+    /// It was told to stop.
+    Stopped,
+}
+
+/// What a run has done.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// Each source, in the plan's order.
+    pub sources: Vec<SourceReport>,
+    /// How long it took.
+    pub seconds: f64,
+}
+
+/// What was done with one source.
+#[derive(Clone, Debug)]
+pub struct SourceReport {
+    /// Its name.
+    pub name: String,
+    /// How it ended.
+    pub ended: Ended,
+    /// How it was read.
+    pub method: &'static str,
+    /// The numbers at the end.
+    pub numbers: Snapshot,
+    /// What went wrong, as a chain of plain words, and what to do about it.
+    pub failure: Option<(String, String)>,
+    /// Seconds until the copy was in the target; `None` if it never was.
+    pub copy_seconds: Option<f64>,
+    /// Seconds from there to the end.
+    pub stream_seconds: Option<f64>,
+}
+
+impl SourceReport {
+    /// A source that has not begun.
+    #[must_use]
+    pub fn new(name: String) -> Self {
+        Self {
+            name,
+            ended: Ended::Refused,
+            method: "psync",
+            numbers: Snapshot::default(),
+            failure: None,
+            copy_seconds: None,
+            stream_seconds: None,
+        }
+    }
+}
+
+impl Report {
+    /// How the whole run ended: when some sources failed the others finish, and it has failed.
+    #[must_use]
+    pub fn ended(&self) -> Ended {
+        let any = |ended| self.sources.iter().any(|source| source.ended == ended);
+        if any(Ended::Failed) {
+            Ended::Failed
+        } else if any(Ended::Refused) {
+            // Refused is the word for a run that wrote nothing at all.
+            if self.sources.iter().all(|source| source.ended == Ended::Refused) {
+                Ended::Refused
+            } else {
+                Ended::Failed
+            }
+        } else if any(Ended::Stopped) {
+            Ended::Stopped
+        } else if any(Ended::Differences) {
+            Ended::Differences
+        } else {
+            Ended::Done
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! A source, or the way back to it.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::time::Duration;
+
+use tokio::time::sleep;
+
+use crate::net::Clock;
+use crate::offset::Offset;
+use crate::plan::ServerPlace;
+use crate::rdb::parser::Depth;
+use crate::repl::{Event, Resume};
+use crate::source::{Replica, SourceError};
+
+/// The connection to a master, which can be lost and made again.
+pub(super) struct Upstream {
+    place: ServerPlace,
+    clock: Clock,
+    link: Link,
+}
+
+enum Link {
+    Up(Box<Replica>),
+    Down(Pin<Box<dyn Future<Output = Result<Replica, SourceError>> + Send>>),
+}
+
+impl Upstream {
+    /// Begins to connect.
+    pub(super) fn new(place: ServerPlace, clock: Clock) -> Self {
+        let link = connecting(&place, clock, None, Duration::ZERO);
+        Self { place, clock, link }
+    }
+
+    /// Gives up the connection and makes a new one after a pause.
+    pub(super) fn reconnect(&mut self, resume: Option<Resume>, pause: Duration) {
+        self.link = connecting(&self.place, self.clock, resume, pause);
+    }
+
+    /// Sends what is due and waits until something has been read, or the connection has been made. With `read` false it
+    /// keeps the connection alive and does not return. Nothing is lost if the future is dropped.
+    pub(super) async fn exchange(&mut self, read: bool) -> Result<u64, SourceError> {
+        match &mut self.link {
+            Link::Up(replica) => replica.exchange(read).await,
+            Link::Down(connecting) => {
+                let replica = connecting.await;
+                // A finished future must not be asked again.
+                match replica {
+                    Ok(replica) => self.link = Link::Up(Box::new(replica)),
+                    Err(error) => {
+                        self.link = Link::Down(Box::pin(std::future::pending()));
+                        return Err(error);
+                    }
+                }
+                Ok(0)
+            }
+        }
+    }
+
+    /// The next thing that the master has said; `None` when [`exchange`](Self::exchange) must bring more.
+    pub(super) fn poll_event(&mut self) -> Result<Option<Event<'_>>, SourceError> {
+        match &mut self.link {
+            Link::Up(replica) => replica.poll_event(),
+            Link::Down(_) => Ok(None),
+        }
+    }
+
+    /// How the value of the key that was told last is wanted.
+    pub(super) fn choose(&mut self, depth: Depth) {
+        if let Link::Up(replica) = &mut self.link {
+            replica.choose(depth);
+        }
+    }
+
+    /// What the target has confirmed.
+    pub(super) fn confirm(&mut self, upto: Offset) {
+        if let Link::Up(replica) = &mut self.link {
+            replica.confirm(upto);
+        }
+    }
+
+    /// Bytes of the payload that have been taken.
+    pub(super) fn payload_position(&self) -> Option<u64> {
+        match &self.link {
+            Link::Up(replica) => replica.payload_position(),
+            Link::Down(_) => None,
+        }
+    }
+}
+
+fn connecting(place: &ServerPlace, clock: Clock, resume: Option<Resume>, pause: Duration) -> Link {
+    let place = place.clone();
+    Link::Down(Box::pin(async move {
+        sleep(pause).await;
+        Replica::open(&place, resume, clock).await
+    }))
+}

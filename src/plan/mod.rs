@@ -1,0 +1,52 @@
+//! What is meant: places and rules, parsed and checked once. Everything after this works on values in which no
+//! impossible combination exists.
+
+mod facts;
+mod place;
+
+pub use facts::{Facts, Finding, Role, ServerFacts, judge};
+pub use place::{Address, Place, PlaceError, ServerPlace};
+
+/// What one run is to do.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Where the data comes from, in the order that decides who wins.
+    pub sources: Vec<Source>,
+    /// Where it goes.
+    pub target: Place,
+    /// When the run ends by itself.
+    pub until: Until,
+    /// What becomes of a key that the target already holds; `None` while nobody has chosen.
+    pub on_conflict: Option<OnConflict>,
+    /// All data in flight and in buffers, for all sources together, in bytes.
+    pub memory: u64,
+}
+
+/// One source and its rules.
+#[derive(Clone, Debug)]
+pub struct Source {
+    /// What it is called in reports: `host:port[/db]` unless it was given a name.
+    pub name: String,
+    /// Where it is.
+    pub place: Place,
+}
+
+/// When a run ends by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Until {
+    /// Once every source has been drained.
+    CaughtUp,
+    /// It follows until it is told to stop.
+    Forever,
+}
+
+/// What becomes of a key that the target already holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnConflict {
+    /// The run stops.
+    Stop,
+    /// The source's key takes its place.
+    Replace,
+    /// The target's key stays.
+    Keep,
+}

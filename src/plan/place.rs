@@ -1,0 +1,268 @@
+//! Where a source or a target is.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use crate::key::Db;
+use crate::repl::Credentials;
+
+/// A source or a target, as the command line names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// A server that is reached through a socket.
+    Server(ServerPlace),
+    /// An RDB file.
+    Rdb(PathBuf),
+    /// A capture of a replication stream: a `.bin` file with a `.json` sidecar beside it.
+    Capture(PathBuf),
+}
+
+/// A server, and who we are to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerPlace {
+    /// Where it listens.
+    pub address: Address,
+    /// Whether TLS is spoken.
+    pub tls: bool,
+    /// Who we are; from the URL, or later from the environment.
+    pub credentials: Option<Credentials>,
+    /// The one database that is meant; without it a source means all.
+    pub db: Option<Db>,
+}
+
+/// Where a server listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Address {
+    /// A host and a port.
+    Tcp {
+        /// A name or an address, without the brackets of IPv6.
+        host: String,
+        /// The port; 6379 unless told.
+        port: u16,
+    },
+    /// A socket in the file system.
+    Unix(PathBuf),
+}
+
+/// Why a text names no place.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PlaceError {
+    /// The scheme is none of ours.
+    #[error(
+        "{0:?} is no place: use redis://[[user]:password@]host[:port][/db], rediss://…, unix:/path, or a path to an .rdb or .bin file"
+    )]
+    Unknown(String),
+    /// The port is no number below 65536.
+    #[error("{0:?} is no port")]
+    Port(String),
+    /// The database is no number.
+    #[error("{0:?} is no database number")]
+    Db(String),
+    /// There is no host.
+    #[error("the URL names no host")]
+    Host,
+    /// A percent sign that begins no `%XX`.
+    #[error("a percent sign in a user or a password must be written %25")]
+    Percent,
+    /// Understood, and not built yet.
+    #[error("{0} places are not supported by this version")]
+    Unsupported(&'static str),
+}
+
+impl Place {
+    /// Reads a place. The credentials of a URL may be percent-encoded.
+    ///
+    /// # Errors
+    /// If the text is no place, or one that this version cannot reach.
+    pub fn parse(text: &str) -> Result<Self, PlaceError> {
+        let (scheme, rest) = match text.split_once("://") {
+            Some((scheme, rest)) => (scheme, rest),
+            None => match text.split_once(':') {
+                Some(("unix", path)) => ("unix", path),
+                _ => return Self::file(text),
+            },
+        };
+        match scheme {
+            "redis" | "valkey" => Self::tcp(rest, false),
+            "rediss" | "valkeys" => Self::tcp(rest, true),
+            "unix" | "redis+unix" | "valkey+unix" => Self::unix(rest),
+            "redis-cluster" | "valkey-cluster" => Err(PlaceError::Unsupported("redis-cluster://")),
+            "redis-sentinel" | "valkey-sentinel" => {
+                Err(PlaceError::Unsupported("redis-sentinel://"))
+            }
+            _ => Err(PlaceError::Unknown(text.to_owned())),
+        }
+    }
+
+    fn file(text: &str) -> Result<Self, PlaceError> {
+        let path = PathBuf::from(text);
+        match path.extension().and_then(|ending| ending.to_str()) {
+            Some("rdb") => Ok(Self::Rdb(path)),
+            Some("bin") => Ok(Self::Capture(path)),
+            _ => Err(PlaceError::Unknown(text.to_owned())),
+        }
+    }
+
+    fn tcp(rest: &str, tls: bool) -> Result<Self, PlaceError> {
+        let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+        // A password may hold an @; a host cannot.
+        let (login, host_port) = match authority.rsplit_once('@') {
+            Some((login, host_port)) => (Some(login), host_port),
+            None => (None, authority),
+        };
+        let (host, port) = match host_port.strip_prefix('[').and_then(|inner| inner.split_once(']'))
+        {
+            Some((host, after)) => (host, after.strip_prefix(':')),
+            None => match host_port.rsplit_once(':') {
+                Some((host, port)) => (host, Some(port)),
+                None => (host_port, None),
+            },
+        };
+        if host.is_empty() {
+            return Err(PlaceError::Host);
+        }
+        let port = match port {
+            None | Some("") => 6379,
+            Some(digits) => digits.parse().map_err(|_| PlaceError::Port(digits.to_owned()))?,
+        };
+        Ok(Self::Server(ServerPlace {
+            address: Address::Tcp { host: host.to_owned(), port },
+            tls,
+            credentials: login.map(credentials).transpose()?.flatten(),
+            db: database(path)?,
+        }))
+    }
+
+    fn unix(rest: &str) -> Result<Self, PlaceError> {
+        let (path, db) = rest.split_once("?db=").map_or((rest, ""), |(path, db)| (path, db));
+        let path = path.trim_start_matches("//");
+        if path.is_empty() {
+            return Err(PlaceError::Host);
+        }
+        Ok(Self::Server(ServerPlace {
+            address: Address::Unix(PathBuf::from(path)),
+            tls: false,
+            credentials: None,
+            db: database(db)?,
+        }))
+    }
+}
+
+fn credentials(login: &str) -> Result<Option<Credentials>, PlaceError> {
+    let (user, password) = login.split_once(':').unwrap_or((login, ""));
+    let user = decoded(user)?;
+    let password = decoded(password)?;
+    Ok(match (user.is_empty(), password.is_empty()) {
+        (_, true) if user.is_empty() => None,
+        (empty, _) => Some(Credentials { user: (!empty).then_some(user), password }),
+    })
+}
+
+fn database(text: &str) -> Result<Option<Db>, PlaceError> {
+    let text = text.trim_end_matches('/');
+    if text.is_empty() {
+        return Ok(None);
+    }
+    Db::parse(text.as_bytes()).map(Some).ok_or_else(|| PlaceError::Db(text.to_owned()))
+}
+
+/// Undoes percent-encoding.
+fn decoded(text: &str) -> Result<String, PlaceError> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        if byte != b'%' {
+            bytes.push(byte);
+            continue;
+        }
+        let mut digit = || {
+            rest.next().and_then(|b| char::from(b).to_digit(16)).and_then(|d| u8::try_from(d).ok())
+        };
+        let (Some(high), Some(low)) = (digit(), digit()) else { return Err(PlaceError::Percent) };
+        bytes.push(high << 4 | low);
+    }
+    String::from_utf8(bytes).map_err(|_| PlaceError::Percent)
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp { host, port } if host.contains(':') => write!(f, "[{host}]:{port}"),
+            Self::Tcp { host, port } => write!(f, "{host}:{port}"),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// What a place is called in messages and reports: never with its secrets.
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Server(server) => server.fmt(f),
+            Self::Rdb(path) | Self::Capture(path) => path.display().fmt(f),
+        }
+    }
+}
+
+impl fmt::Display for ServerPlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.db {
+            Some(db) => write!(f, "{}/{db}", self.address),
+            None => self.address.fmt(f),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn server(text: &str) -> ServerPlace {
+        match Place::parse(text).unwrap() {
+            Place::Server(server) => server,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn urls_of_servers() {
+        let plain = server("redis://10.0.0.7");
+        assert_eq!(plain.address, Address::Tcp { host: "10.0.0.7".into(), port: 6379 });
+        assert_eq!((plain.db, plain.credentials, plain.tls), (None, None, false));
+
+        let full = server("rediss://app:p%40s%3As@h.example:7001/3");
+        assert_eq!(
+            full.credentials,
+            Some(Credentials { user: Some("app".into()), password: "p@s:s".into() })
+        );
+        assert_eq!((full.db, full.tls), (Some(Db::new(3)), true));
+        assert_eq!(full.to_string(), "h.example:7001/3");
+
+        let old = server("redis://:secret@[::1]:6380");
+        assert_eq!(old.credentials, Some(Credentials { user: None, password: "secret".into() }));
+        assert_eq!(old.to_string(), "[::1]:6380");
+        assert_eq!(server("valkey://:a@b@host").credentials.unwrap().password, "a@b");
+        assert_eq!(server("unix:/run/redis.sock").address, Address::Unix("/run/redis.sock".into()));
+    }
+
+    #[test]
+    fn paths_are_told_by_their_endings() {
+        assert_eq!(Place::parse("a/dump.rdb"), Ok(Place::Rdb("a/dump.rdb".into())));
+        assert_eq!(Place::parse("live.bin"), Ok(Place::Capture("live.bin".into())));
+    }
+
+    #[test]
+    fn what_is_no_place_is_said() {
+        assert!(matches!(Place::parse("localhost:6379"), Err(PlaceError::Unknown(_))));
+        assert!(matches!(Place::parse("http://host"), Err(PlaceError::Unknown(_))));
+        assert_eq!(Place::parse("redis://host:99999"), Err(PlaceError::Port("99999".into())));
+        assert_eq!(Place::parse("redis://host/x"), Err(PlaceError::Db("x".into())));
+        assert_eq!(Place::parse("redis://:6379"), Err(PlaceError::Host));
+        assert_eq!(Place::parse("redis://:%zz@host"), Err(PlaceError::Percent));
+        assert_eq!(
+            Place::parse("redis-cluster://a:1,b:2"),
+            Err(PlaceError::Unsupported("redis-cluster://"))
+        );
+    }
+}

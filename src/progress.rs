@@ -1,0 +1,167 @@
+//! What is going on, in numbers. Workers add; one function reads them together, and every view shows that reading.
+
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+
+/// What a lane is doing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Phase {
+    /// It has not begun.
+    #[default]
+    Waiting,
+    /// The link is being made, or the master prepares its data.
+    Connecting,
+    /// The data set is on its way.
+    Copying,
+    /// The data set is there and what changed meanwhile is being applied.
+    CatchingUp,
+    /// Changes are applied as they come.
+    Following,
+    /// It was told to stop, or has caught up and tidies up.
+    Finishing,
+    /// It has ended.
+    Done,
+}
+
+impl Phase {
+    /// Every phase, in order.
+    pub const ALL: [Self; 7] = [
+        Self::Waiting,
+        Self::Connecting,
+        Self::Copying,
+        Self::CatchingUp,
+        Self::Following,
+        Self::Finishing,
+        Self::Done,
+    ];
+
+    /// A word for it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Waiting => "waiting",
+            Self::Connecting => "connecting",
+            Self::Copying => "copying",
+            Self::CatchingUp => "catching up",
+            Self::Following => "following",
+            Self::Finishing => "finishing",
+            Self::Done => "done",
+        }
+    }
+}
+
+/// What one lane has done so far. Each number only grows, unless it says otherwise.
+#[derive(Debug, Default)]
+pub struct Counters {
+    phase: AtomicU8,
+    /// Bytes of the RDB payload that have been read.
+    pub payload_read: AtomicU64,
+    /// Bytes of the RDB payload in all; 0 if the master did not tell.
+    pub payload_size: AtomicU64,
+    /// Keys read from the payload.
+    pub keys_read: AtomicU64,
+    /// Keys that the target has confirmed.
+    pub keys: AtomicU64,
+    /// Commands of the stream that the target has confirmed.
+    pub commands: AtomicU64,
+    /// Bytes that were read from the source.
+    pub bytes: AtomicU64,
+    /// The offset up to which the stream has been read. Set.
+    pub read_offset: AtomicU64,
+    /// The offset up to which the target has confirmed. Set.
+    pub confirmed_offset: AtomicU64,
+    /// The master's own offset when it was asked last. Set.
+    pub master_offset: AtomicU64,
+    /// Bytes sent to the target and not confirmed. Set.
+    pub in_flight: AtomicU64,
+    /// Full synchronizations.
+    pub full_syncs: AtomicU64,
+    /// Partial synchronizations.
+    pub partial_syncs: AtomicU64,
+}
+
+impl Counters {
+    /// Adds to a number.
+    pub fn add(number: &AtomicU64, amount: u64) {
+        number.fetch_add(amount, Ordering::Relaxed);
+    }
+
+    /// Sets a number that is not a count.
+    pub fn set(number: &AtomicU64, value: u64) {
+        number.store(value, Ordering::Relaxed);
+    }
+
+    /// Notes what the lane does now.
+    pub fn enter(&self, phase: Phase) {
+        self.phase.store(phase as u8, Ordering::Relaxed);
+    }
+
+    /// All numbers, read together.
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        let read = |number: &AtomicU64| number.load(Ordering::Relaxed);
+        let phase = usize::from(self.phase.load(Ordering::Relaxed));
+        Snapshot {
+            phase: Phase::ALL.get(phase).copied().unwrap_or_default(),
+            payload_read: read(&self.payload_read),
+            payload_size: read(&self.payload_size),
+            keys_read: read(&self.keys_read),
+            keys: read(&self.keys),
+            commands: read(&self.commands),
+            bytes: read(&self.bytes),
+            read_offset: read(&self.read_offset),
+            confirmed_offset: read(&self.confirmed_offset),
+            master_offset: read(&self.master_offset),
+            in_flight: read(&self.in_flight),
+            full_syncs: read(&self.full_syncs),
+            partial_syncs: read(&self.partial_syncs),
+        }
+    }
+}
+
+/// The numbers of [`Counters`] at one moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(missing_docs, reason = "each is the number of the same name in Counters")]
+pub struct Snapshot {
+    pub phase: Phase,
+    pub payload_read: u64,
+    pub payload_size: u64,
+    pub keys_read: u64,
+    pub keys: u64,
+    pub commands: u64,
+    pub bytes: u64,
+    pub read_offset: u64,
+    pub confirmed_offset: u64,
+    pub master_offset: u64,
+    pub in_flight: u64,
+    pub full_syncs: u64,
+    pub partial_syncs: u64,
+}
+
+impl Snapshot {
+    /// Bytes of the stream that the master has produced and the target has not confirmed.
+    #[must_use]
+    pub fn lag(&self) -> u64 {
+        self.master_offset.max(self.read_offset).saturating_sub(self.confirmed_offset)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_snapshot_reads_what_was_counted() {
+        let counters = Counters::default();
+        counters.enter(Phase::Following);
+        Counters::add(&counters.keys, 3);
+        Counters::set(&counters.read_offset, 90);
+        Counters::set(&counters.confirmed_offset, 70);
+        Counters::set(&counters.master_offset, 100);
+        let now = counters.snapshot();
+        assert_eq!((now.phase, now.keys, now.lag()), (Phase::Following, 3, 30));
+        for phase in Phase::ALL {
+            counters.enter(phase);
+            assert_eq!(counters.snapshot().phase, phase);
+        }
+    }
+}

@@ -1,0 +1,493 @@
+//! The replica's side of one connection to a master.
+//!
+//! ```text
+//!            PING, AUTH, REPLCONF          PSYNC  (SYNC where PSYNC is unknown)
+//!  Handshake ───────────────────▶ Asked ──────────────────────────┐
+//!                                   │ +FULLRESYNC                 │ +CONTINUE
+//!                                   ▼                             │
+//!                                Framing ─ $… ─▶ Framed ─▶ Transfer ─▶ Stream ◀─┘
+//! ```
+//!
+//! A master sends bare newlines before it answers `PSYNC` and while it saves, so that we do not take it for dead
+//! (redis `replicationCron`). They are no data and count in no offset.
+
+use std::time::Duration;
+
+use crate::offset::{Offset, ReplId};
+use crate::rdb::event::Event as RdbEvent;
+use crate::rdb::parser::{Checksum, Depth};
+use crate::rdb::reader::{Next, Reader};
+use crate::resp::{CommandReader, command};
+
+use super::answer::{Answer, Credentials, Question, refused};
+use super::bulk::Frame;
+use super::error::{ReplError, excerpt};
+
+/// What is asked of a master.
+#[derive(Clone, Debug, Default)]
+pub struct Request {
+    /// Who asks, if the master wants to know.
+    pub credentials: Option<Credentials>,
+    /// Where an earlier session was left; without it, or when the master no longer has what comes after
+    /// it, the whole data set is sent.
+    pub resume: Option<Resume>,
+}
+
+/// A place in a master's history.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Resume {
+    /// The history.
+    pub replid: ReplId,
+    /// The last byte that is not wanted again.
+    pub offset: Offset,
+}
+
+/// What a session has to tell.
+#[derive(Debug)]
+pub enum Event<'a> {
+    /// The whole data set will be sent. `at` is where its stream begins; `None` from a master that answers `SYNC` only
+    /// (2.4, 2.6), whose stream is counted from zero and cannot be resumed.
+    FullSync {
+        /// The master's history and its offset.
+        at: Option<Resume>,
+    },
+    /// The stream goes on where it was left, under this name.
+    PartialSync {
+        /// The master's history, perhaps a new one, and the offset asked for.
+        at: Resume,
+    },
+    /// The RDB payload begins; so many bytes, if the master told.
+    PayloadBegins {
+        /// Bytes of the payload.
+        length: Option<u64>,
+    },
+    /// Something of the RDB payload.
+    Rdb(RdbEvent<'a>),
+    /// The payload has been read, and its checksum agrees if it has one.
+    PayloadRead {
+        /// What the payload says of its sum.
+        checksum: Checksum,
+    },
+    /// The frame agrees with the payload; the stream begins.
+    PayloadEnds,
+    /// A command of the stream.
+    Command(Command<'a>),
+}
+
+/// A command as it stands in the stream.
+#[derive(Debug)]
+pub struct Command<'a> {
+    /// Its bytes.
+    pub raw: &'a [u8],
+    /// Where the stream stands after it.
+    pub end: Offset,
+    reader: &'a CommandReader,
+}
+
+impl<'a> Command<'a> {
+    /// Its name and arguments; none for a bare newline.
+    pub fn args(&self) -> impl ExactSizeIterator<Item = &'a [u8]> + use<'a> {
+        self.reader.args(self.raw)
+    }
+
+    /// Whether it came as an inline line (2.4 and 2.6), so that its bytes are not RESP.
+    #[must_use]
+    pub fn is_inline(&self) -> bool {
+        self.reader.was_inline()
+    }
+}
+
+/// The replica's side of one connection. The caller reads into [`buffer`](Self::buffer), takes events with
+/// [`poll_event`](Self::poll_event) until there is none, and sends what [`transmit`](Self::transmit) holds.
+///
+/// It acknowledges once a second from the moment the master has accepted us, whatever is done with the events.
+#[derive(Debug)]
+pub struct Session {
+    request: Request,
+    state: State,
+    input: Intake,
+    commands: CommandReader,
+    output: Vec<u8>,
+    /// The end of the last command that was taken from the stream.
+    offset: Offset,
+    /// What the target has confirmed.
+    confirmed: Offset,
+    /// When the next acknowledgement is due. `None` while none is understood.
+    ack_due: Option<Duration>,
+    /// A `GETACK` stands before this offset and is answered once that is confirmed.
+    getack: Option<Offset>,
+    /// How many bytes `buffer` offers to read into at once.
+    read_size: usize,
+}
+
+#[derive(Debug)]
+enum State {
+    Handshake(Question),
+    /// `PSYNC` is unanswered, or `SYNC` after this answer to `PSYNC`.
+    Asked {
+        sync: Option<String>,
+    },
+    /// A full synchronization was announced, at this place if `PSYNC` was understood.
+    Framing,
+    Framed(Frame),
+    Transfer {
+        frame: Frame,
+        reader: Box<Reader>,
+    },
+    Stream,
+}
+
+/// How often a replica acknowledges (redis `replicationCron` runs once a second).
+const ACK_INTERVAL: Duration = Duration::from_secs(1);
+
+impl Session {
+    /// A session that begins with the handshake.
+    #[must_use]
+    pub fn new(request: Request) -> Self {
+        let question = Question::first(request.credentials.as_ref());
+        let mut session = Self::with_state(request, State::Handshake(question));
+        question.ask(session.request.credentials.as_ref(), &mut session.output);
+        session
+    }
+
+    /// A session whose request has been sent by someone else: what is read is the answer to `PSYNC`, or to `SYNC` if
+    /// `sync`. A recorded stream is played in this way.
+    #[must_use]
+    pub fn asked(sync: bool, resume: Option<Resume>) -> Self {
+        let request = Request { credentials: None, resume };
+        Self::with_state(request, State::Asked { sync: sync.then(String::new) })
+    }
+
+    fn with_state(request: Request, state: State) -> Self {
+        Self {
+            request,
+            state,
+            input: Intake::default(),
+            commands: CommandReader::default(),
+            output: Vec::new(),
+            offset: Offset::default(),
+            confirmed: Offset::default(),
+            ack_due: None,
+            getack: None,
+            read_size: 256 * 1024,
+        }
+    }
+
+    /// How many bytes to read at once, and so what is held of a stream that is read as it comes. Default: 256 KiB.
+    #[must_use]
+    pub fn read_size(mut self, bytes: usize) -> Self {
+        self.read_size = bytes.max(4096);
+        self
+    }
+
+    /// Room for the next bytes from the master, never empty. What was read is told to [`filled`](Self::filled).
+    pub fn buffer(&mut self) -> &mut [u8] {
+        match &mut self.state {
+            State::Transfer { reader, .. } => reader.buffer(),
+            _ => self.input.room(self.read_size),
+        }
+    }
+
+    /// Says that so many bytes were read into the beginning of [`buffer`](Self::buffer).
+    pub fn filled(&mut self, count: usize) {
+        match &mut self.state {
+            State::Transfer { reader, .. } => reader.filled(count),
+            _ => self.input.filled(count),
+        }
+    }
+
+    /// What is to be sent to the master. The caller takes out what it has sent.
+    pub fn transmit(&mut self) -> &mut Vec<u8> {
+        &mut self.output
+    }
+
+    /// The target has confirmed everything before this offset. Answers a `GETACK` that waited for it.
+    pub fn confirm(&mut self, upto: Offset) {
+        self.confirmed = self.confirmed.max(upto);
+        if self.getack.is_some_and(|asked| asked <= self.confirmed) && self.ack_due.is_some() {
+            self.getack = None;
+            self.acknowledge();
+        }
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) wants to be called. `now` counts from any moment, always the same.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Duration> {
+        self.ack_due
+    }
+
+    /// Does what is due at `now`.
+    pub fn handle_timeout(&mut self, now: Duration) {
+        if self.ack_due.is_some_and(|due| due <= now) {
+            self.ack_due = Some(now.saturating_add(ACK_INTERVAL));
+            self.acknowledge();
+        }
+    }
+
+    /// How the value of the key that was told last is wanted.
+    pub fn choose(&mut self, depth: Depth) {
+        if let State::Transfer { reader, .. } = &mut self.state {
+            reader.choose(depth);
+        }
+    }
+
+    /// Bytes of the RDB payload that have been taken; `None` outside of it.
+    #[must_use]
+    pub fn payload_position(&self) -> Option<u64> {
+        match &self.state {
+            State::Transfer { reader, .. } => Some(reader.position()),
+            _ => None,
+        }
+    }
+
+    /// Where the stream has been taken to.
+    #[must_use]
+    pub fn offset(&self) -> Offset {
+        self.offset
+    }
+
+    /// The next event of what has been read so far; `None` once more input is wanted.
+    ///
+    /// # Errors
+    /// If the master refuses us or says what it must not. The session is over then.
+    pub fn poll_event(&mut self, now: Duration) -> Result<Option<Event<'_>>, ReplError> {
+        loop {
+            match &self.state {
+                State::Transfer { reader, .. } if reader.is_ended() => {
+                    return Ok(self.finish_transfer(now)?.then_some(Event::PayloadEnds));
+                }
+                State::Transfer { .. } => break,
+                State::Stream => return self.next_command(),
+                State::Framed(frame) => return Ok(Some(self.begin_transfer(*frame))),
+                State::Handshake(_) | State::Asked { .. } | State::Framing => {}
+            }
+            let Some(line) = self.take_line()? else { return Ok(None) };
+            if let Some(event) = self.answer(&line, now)? {
+                return Ok(Some(event));
+            }
+        }
+        let State::Transfer { reader, .. } = &mut self.state else { return Ok(None) };
+        Ok(match reader.next().map_err(ReplError::Rdb)? {
+            Next::NeedMore => None,
+            Next::Event(event) => Some(Event::Rdb(event)),
+            Next::End(checksum) => Some(Event::PayloadRead { checksum }),
+        })
+    }
+
+    /// Takes a line that answers a question of ours.
+    fn answer(&mut self, line: &[u8], now: Duration) -> Result<Option<Event<'static>>, ReplError> {
+        match &self.state {
+            State::Handshake(question) => {
+                question.judge(line)?;
+                match question.next() {
+                    Some(next) => {
+                        next.ask(self.request.credentials.as_ref(), &mut self.output);
+                        self.state = State::Handshake(next);
+                    }
+                    None => {
+                        self.ask_psync();
+                        self.state = State::Asked { sync: None };
+                    }
+                }
+                Ok(None)
+            }
+            State::Asked { sync: None } => match Answer::to_psync(line)? {
+                Answer::KeepAlive => Ok(None),
+                Answer::Full { replid, offset } => {
+                    self.offset = offset;
+                    self.confirmed = Offset::default();
+                    self.ack_due = Some(now.saturating_add(ACK_INTERVAL));
+                    self.state = State::Framing;
+                    Ok(Some(Event::FullSync { at: Some(Resume { replid, offset }) }))
+                }
+                Answer::Partial { replid } => {
+                    let Some(asked) = self.request.resume else {
+                        return Err(ReplError::Unexpected {
+                            to: "PSYNC ? -1",
+                            text: excerpt(line),
+                        });
+                    };
+                    self.offset = asked.offset;
+                    self.confirmed = asked.offset;
+                    self.ack_due = Some(now.saturating_add(ACK_INTERVAL));
+                    self.state = State::Stream;
+                    let replid = replid.unwrap_or(asked.replid);
+                    Ok(Some(Event::PartialSync { at: Resume { replid, offset: asked.offset } }))
+                }
+                Answer::Unsupported(text) => {
+                    command(&mut self.output, &[b"SYNC"]);
+                    self.state = State::Asked { sync: Some(text) };
+                    Ok(None)
+                }
+            },
+            State::Asked { sync: Some(psync) } => {
+                if let Some(error) = line.strip_prefix(b"-") {
+                    let text = format!("PSYNC: {psync}; SYNC: {}", excerpt(error));
+                    return Err(refused(error, "SYNC").unwrap_or(ReplError::NoReplication(text)));
+                }
+                // A SYNC is answered by the frame itself: no name, no offset, and no acknowledgement is understood.
+                let Some(frame) = Frame::parse(line)? else { return Ok(None) };
+                self.state = State::Framed(frame);
+                Ok(Some(Event::FullSync { at: None }))
+            }
+            State::Framing => {
+                if let Some(frame) = Frame::parse(line)? {
+                    self.state = State::Framed(frame);
+                }
+                Ok(None)
+            }
+            State::Framed(_) | State::Transfer { .. } | State::Stream => Ok(None),
+        }
+    }
+
+    /// Hands what has been read so far to a reader of the payload.
+    fn begin_transfer(&mut self, frame: Frame) -> Event<'static> {
+        let mut reader = Box::new(Reader::new());
+        reader.extend(self.input.unread());
+        self.input = Intake::default();
+        self.state = State::Transfer { frame, reader };
+        Event::PayloadBegins {
+            length: match frame {
+                Frame::Length(length) => Some(length),
+                Frame::Mark(_) => None,
+            },
+        }
+    }
+
+    /// The payload has been read. Checks its frame; `false` while the end mark has not come whole.
+    fn finish_transfer(&mut self, now: Duration) -> Result<bool, ReplError> {
+        let State::Transfer { frame, reader } = &mut self.state else { return Ok(true) };
+        match frame {
+            Frame::Length(framed) if *framed != reader.position() => {
+                return Err(ReplError::Frame { read: reader.position(), framed: *framed });
+            }
+            Frame::Length(_) => {}
+            Frame::Mark(mark) => {
+                // What follows the payload stays in the reader's buffer until the mark is there.
+                let rest = reader.rest();
+                let Some(found) = rest.get(..mark.len()) else {
+                    return if mark.starts_with(rest) {
+                        Ok(false)
+                    } else {
+                        Err(ReplError::EndMark)
+                    };
+                };
+                if found != mark {
+                    return Err(ReplError::EndMark);
+                }
+            }
+        }
+        let skip = if matches!(frame, Frame::Mark(_)) { 40 } else { 0 };
+        self.input = Intake::default();
+        self.input.extend(reader.rest().get(skip..).unwrap_or_default());
+        self.state = State::Stream;
+        if self.ack_due.is_some() {
+            // An EOF transfer goes on only after the first acknowledgement, whatever it says.
+            self.ack_due = Some(now.saturating_add(ACK_INTERVAL));
+            self.acknowledge();
+        }
+        Ok(true)
+    }
+
+    fn next_command(&mut self) -> Result<Option<Event<'_>>, ReplError> {
+        let input = self.input.unread();
+        let begin = self.offset;
+        let used = match self.commands.read(input) {
+            Ok(Some(used)) => used,
+            Ok(None) => return Ok(None),
+            Err(source) => return Err(ReplError::Stream { offset: begin.get(), source }),
+        };
+        let raw = self.input.take(used);
+        // A bare newline keeps the link alive and is not counted.
+        if self.commands.args(raw).len() > 0 || raw.first() == Some(&b'*') {
+            self.offset = begin.advance(used as u64);
+        }
+        let mut args = self.commands.args(raw);
+        if self.ack_due.is_some()
+            && args.next().is_some_and(|name| name.eq_ignore_ascii_case(b"REPLCONF"))
+            && args.next().is_some_and(|option| option.eq_ignore_ascii_case(b"GETACK"))
+        {
+            self.getack = Some(self.offset);
+        }
+        drop(args);
+        Ok(Some(Event::Command(Command { raw, end: self.offset, reader: &self.commands })))
+    }
+
+    fn take_line(&mut self) -> Result<Option<Vec<u8>>, ReplError> {
+        const LONGEST: usize = 64 * 1024;
+        let input = self.input.unread();
+        let Some(lf) = input.iter().position(|&byte| byte == b'\n') else {
+            if input.len() > LONGEST {
+                return Err(ReplError::Unexpected { to: "the handshake", text: excerpt(input) });
+            }
+            return Ok(None);
+        };
+        let line = input.get(..lf).unwrap_or_default();
+        let line = line.strip_suffix(b"\r").unwrap_or(line).to_vec();
+        self.input.take(lf + 1);
+        Ok(Some(line))
+    }
+
+    fn ask_psync(&mut self) {
+        match self.request.resume {
+            Some(Resume { replid, offset }) => {
+                let next = offset.next_byte().to_string();
+                command(&mut self.output, &[b"PSYNC", replid.as_bytes(), next.as_bytes()]);
+            }
+            None => command(&mut self.output, &[b"PSYNC", b"?", b"-1"]),
+        }
+    }
+
+    fn acknowledge(&mut self) {
+        let offset = self.confirmed.to_acknowledge().to_string();
+        command(&mut self.output, &[b"REPLCONF", b"ACK", offset.as_bytes()]);
+    }
+}
+
+/// Bytes that were read and are not taken yet.
+#[derive(Debug, Default)]
+struct Intake {
+    /// All of it is initialised; what is unread lies in `taken..filled`.
+    bytes: Vec<u8>,
+    taken: usize,
+    filled: usize,
+}
+
+impl Intake {
+    fn room(&mut self, size: usize) -> &mut [u8] {
+        if self.taken == self.filled {
+            (self.taken, self.filled) = (0, 0);
+        }
+        if self.bytes.len() - self.filled < size / 2 {
+            self.bytes.copy_within(self.taken..self.filled, 0);
+            (self.taken, self.filled) = (0, self.filled - self.taken);
+            // A command larger than the buffer: it doubles, so that each byte is moved but a few times.
+            let wanted = size.max(self.filled * 2);
+            if self.bytes.len() < wanted || self.bytes.len() > wanted * 4 {
+                self.bytes.resize(wanted, 0);
+                self.bytes.shrink_to(wanted);
+            }
+        }
+        self.bytes.get_mut(self.filled..).unwrap_or_default()
+    }
+
+    fn filled(&mut self, count: usize) {
+        self.filled = self.filled.saturating_add(count).min(self.bytes.len());
+    }
+
+    fn extend(&mut self, bytes: &[u8]) {
+        self.bytes.truncate(self.filled);
+        self.bytes.extend_from_slice(bytes);
+        self.filled = self.bytes.len();
+    }
+
+    fn unread(&self) -> &[u8] {
+        self.bytes.get(self.taken..self.filled).unwrap_or_default()
+    }
+
+    fn take(&mut self, count: usize) -> &[u8] {
+        let begin = self.taken;
+        self.taken = self.taken.saturating_add(count).min(self.filled);
+        self.bytes.get(begin..self.taken).unwrap_or_default()
+    }
+}

@@ -1,0 +1,140 @@
+//! A master that is followed over a socket.
+
+use std::future::{pending, poll_fn};
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::sleep_until;
+
+use crate::net::{Clock, Link, LinkError, connect};
+use crate::offset::Offset;
+use crate::plan::ServerPlace;
+use crate::rdb::parser::Depth;
+use crate::repl::{Event, ReplError, Request, Resume, Session};
+
+/// Why a source could not go on.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SourceError {
+    /// There is no connection.
+    #[error(transparent)]
+    Link(#[from] LinkError),
+    /// The connection was lost.
+    #[error("the connection was lost")]
+    Lost(#[source] io::Error),
+    /// It closed the connection.
+    #[error("the master closed the connection")]
+    Closed,
+    /// It refuses us, or says what it must not.
+    #[error(transparent)]
+    Repl(#[from] ReplError),
+}
+
+/// A connection to a master, as its replica.
+#[derive(Debug)]
+pub struct Replica {
+    link: Link,
+    session: Session,
+    clock: Clock,
+}
+
+impl Replica {
+    /// Connects and begins the handshake; with `resume`, asks for what came after that place.
+    ///
+    /// # Errors
+    /// If the master cannot be reached. What it says is told by [`poll_event`](Self::poll_event).
+    pub async fn open(
+        place: &ServerPlace,
+        resume: Option<Resume>,
+        clock: Clock,
+    ) -> Result<Self, SourceError> {
+        let link = connect(place).await?;
+        let session = Session::new(Request { credentials: place.credentials.clone(), resume });
+        Ok(Self { link, session, clock })
+    }
+
+    /// The next thing that the master has said; `None` when [`exchange`](Self::exchange) must bring more.
+    ///
+    /// # Errors
+    /// If the master refuses us or breaks the protocol.
+    pub fn poll_event(&mut self) -> Result<Option<Event<'_>>, SourceError> {
+        Ok(self.session.poll_event(self.clock.now())?)
+    }
+
+    /// How the value of the key that [`poll_event`](Self::poll_event) told last is wanted.
+    pub fn choose(&mut self, depth: Depth) {
+        self.session.choose(depth);
+    }
+
+    /// Bytes of the RDB payload that have been taken; `None` outside of it.
+    #[must_use]
+    pub fn payload_position(&self) -> Option<u64> {
+        self.session.payload_position()
+    }
+
+    /// What the target has confirmed.
+    pub fn confirm(&mut self, upto: Offset) {
+        self.session.confirm(upto);
+    }
+
+    /// Where the stream has been taken to.
+    #[must_use]
+    pub fn offset(&self) -> Offset {
+        self.session.offset()
+    }
+
+    /// Sends what is due and reads until something has come. With `read` false it only sends, and never returns unless
+    /// the connection fails: acknowledgements go on while there is no room for more.
+    /// Nothing is lost if the future is dropped before it is done.
+    ///
+    /// # Errors
+    /// If the connection is lost.
+    pub async fn exchange(&mut self, read: bool) -> Result<u64, SourceError> {
+        loop {
+            self.session.handle_timeout(self.clock.now());
+            let due = self.session.poll_timeout().map(|due| self.clock.at(due));
+            let timer = async {
+                match due {
+                    Some(due) => sleep_until(due).await,
+                    None => pending().await,
+                }
+            };
+            tokio::select! {
+                moved = poll_fn(|cx| self.poll_socket(cx, read)) => return moved,
+                () = timer => {}
+            }
+        }
+    }
+
+    fn poll_socket(&mut self, cx: &mut Context<'_>, read: bool) -> Poll<Result<u64, SourceError>> {
+        while !self.session.transmit().is_empty() {
+            match Pin::new(&mut self.link).poll_write(cx, self.session.transmit()) {
+                Poll::Ready(Ok(0)) => return Poll::Ready(Err(SourceError::Closed)),
+                Poll::Ready(Ok(written)) => drop(self.session.transmit().drain(..written)),
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(SourceError::Lost(error))),
+                Poll::Pending => break,
+            }
+            if let Poll::Ready(Err(error)) = Pin::new(&mut self.link).poll_flush(cx) {
+                return Poll::Ready(Err(SourceError::Lost(error)));
+            }
+        }
+        if !read {
+            return Poll::Pending;
+        }
+        let mut buffer = ReadBuf::new(self.session.buffer());
+        match Pin::new(&mut self.link).poll_read(cx, &mut buffer) {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(Err(error)) => Poll::Ready(Err(SourceError::Lost(error))),
+            Poll::Ready(Ok(())) => {
+                let count = buffer.filled().len();
+                if count == 0 {
+                    return Poll::Ready(Err(SourceError::Closed));
+                }
+                self.session.filled(count);
+                Poll::Ready(Ok(count as u64))
+            }
+        }
+    }
+}
