@@ -16,6 +16,7 @@ use std::path::Path;
 use std::path::PathBuf;
 
 use understudy::rdb::error::RdbError;
+use understudy::rdb::event::Element;
 use understudy::rdb::event::Event;
 use understudy::rdb::parser::Depth;
 use understudy::rdb::reader::Next;
@@ -59,7 +60,7 @@ fn read(bytes: &[u8], mut cuts: Cuts, depth: Depth) -> Said {
     let (mut given, mut events) = (0, Vec::new());
     let end = loop {
         match reader.next() {
-            Ok(Next::Event(event)) => events.push(shown(&event)),
+            Ok(Next::Event(event)) => say(&mut events, &event),
             Ok(Next::NeedMore) => {
                 let left = &bytes[given..];
                 if left.is_empty() {
@@ -76,8 +77,23 @@ fn read(bytes: &[u8], mut cuts: Cuts, depth: Depth) -> Said {
     Said { events, end }
 }
 
-fn shown(event: &Event<'_>) -> String {
-    format!("{event:?}")
+/// Adds what an event says. The pieces of a string are one thing, however they were cut.
+fn say(events: &mut Vec<String>, event: &Event<'_>) {
+    let (label, offset, bytes) = match event {
+        Event::Element(Element::Text { offset, len, bytes }) => {
+            (format!("Text of {len}: "), *offset, bytes)
+        }
+        Event::Element(Element::Module { module, bytes }) => {
+            let begun = events.last().is_some_and(|last| last.starts_with("Module"));
+            (format!("Module {module}: "), u64::from(begun), bytes)
+        }
+        event => return events.push(format!("{event:?}")),
+    };
+    if offset == 0 {
+        events.push(label);
+    }
+    let text = events.last_mut().unwrap();
+    bytes.iter().for_each(|byte| text.push_str(&format!("{byte:02x}")));
 }
 
 fn corpus() -> Option<PathBuf> {
@@ -102,13 +118,22 @@ fn files(dir: &Path, ending: &str) -> Vec<PathBuf> {
     found
 }
 
+const DEPTHS: [Depth; 6] = [
+    Depth::Skip,
+    Depth::Verbatim { limit: usize::MAX },
+    Depth::Verbatim { limit: 100 },
+    Depth::Verbatim { limit: 0 },
+    Depth::Packed,
+    Depth::Elements,
+];
+
 #[test]
-fn every_file_is_read_verbatim_and_skipped_at_any_cut() {
+fn every_file_says_the_same_at_any_cut_in_every_depth() {
     let Some(corpus) = corpus() else { return };
     let mut seed = 0x1234_5678_9abc_def0;
     for path in files(&corpus.join("rdb"), ".rdb") {
         let bytes = fs::read(&path).unwrap();
-        for depth in [Depth::Verbatim { limit: usize::MAX }, Depth::Skip] {
+        for depth in DEPTHS {
             let whole = read(&bytes, Cuts::Whole, depth);
             assert!(whole.end.is_ok(), "{}: {:?}", path.display(), whole.end);
             seed += 1;

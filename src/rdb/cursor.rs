@@ -29,6 +29,25 @@ pub(crate) struct Span {
 }
 
 impl Span {
+    /// These bytes of the input.
+    pub(crate) const fn of_input(from: usize, to: usize) -> Self {
+        Self { from, to, in_scratch: false }
+    }
+
+    /// These bytes of the scratch space.
+    pub(crate) const fn of_scratch(from: usize, to: usize) -> Self {
+        Self { from, to, in_scratch: true }
+    }
+
+    pub(crate) const fn is_in_scratch(self) -> bool {
+        self.in_scratch
+    }
+
+    /// Where it begins and ends, in whichever place.
+    pub(crate) const fn range(self) -> (usize, usize) {
+        (self.from, self.to)
+    }
+
     /// The bytes. Empty if one of the two is not what the span was made for.
     #[inline]
     pub(crate) fn of<'a>(self, input: &'a [u8], scratch: &'a [u8]) -> &'a [u8] {
@@ -97,6 +116,18 @@ impl<'a> Cursor<'a> {
         Ok(bytes)
     }
 
+    /// Moves past what has come of the next `most` bytes: one at least, if there are any.
+    pub(crate) fn take_some(&mut self, most: u64) -> Result<Span, Stop> {
+        let come = self.rest.len();
+        let len = usize::try_from(most).map_or(come, |most| most.min(come));
+        if len == 0 && most > 0 {
+            return Err(Stop::NeedMore { need: 0 });
+        }
+        let from = self.at;
+        self.take(len)?;
+        Ok(Span::of_input(from, self.at))
+    }
+
     /// A whole string of at most `limit` bytes, decoded into `scratch` if it does not stand in the input as it is.
     #[inline]
     pub(crate) fn string(&mut self, scratch: &mut Vec<u8>, limit: usize) -> Result<Span, Stop> {
@@ -106,7 +137,7 @@ impl<'a> Cursor<'a> {
                 let len = bounded(start, len, limit)?;
                 let from = self.at;
                 self.take(len)?;
-                Ok(Span { from, to: from + len, in_scratch: false })
+                Ok(Span::of_input(from, self.at))
             }
             header => self.made_string(start, header, scratch, limit),
         }
@@ -132,7 +163,7 @@ impl<'a> Cursor<'a> {
             }
             StringHeader::Raw { .. } => {}
         }
-        Ok(Span { from, to: scratch.len(), in_scratch: true })
+        Ok(Span::of_scratch(from, scratch.len()))
     }
 
     #[inline]

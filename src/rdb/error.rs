@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use crate::key::Escaped;
 use crate::rdb::format::Format;
+use crate::rdb::packed::Damaged;
 
 /// Why reading stopped. Nothing of the value it stopped in has been delivered as complete.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -86,6 +87,12 @@ pub enum RdbErrorKind {
     /// A sorted set's score is not a number.
     #[error("a score that is not a number")]
     Score,
+    /// A hash field's deadline is before 1970 or does not fit.
+    #[error("a hash field's deadline is out of range")]
+    FieldDeadline,
+    /// A ziplist, listpack, intset or zipmap is damaged.
+    #[error("{0}")]
+    Packed(Damaged),
     /// A quicklist node is neither plain (1) nor packed (2).
     #[error("quicklist node container {0} is not known")]
     QuicklistContainer(u64),
@@ -148,6 +155,8 @@ impl RdbError {
             | RdbErrorKind::Database(_)
             | RdbErrorKind::Number(_)
             | RdbErrorKind::Score
+            | RdbErrorKind::FieldDeadline
+            | RdbErrorKind::Packed(_)
             | RdbErrorKind::QuicklistContainer(_)
             | RdbErrorKind::StreamNodeId(_)
             | RdbErrorKind::StreamNode(_)

@@ -275,10 +275,6 @@ pub struct Fields<'a> {
 }
 
 impl<'a> Fields<'a> {
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "who makes elements comes with the next change")
-    )]
     pub(crate) const fn new(text: &'a [u8], ends: &'a [usize]) -> Self {
         Self { text, ends }
     }

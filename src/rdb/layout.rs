@@ -21,7 +21,6 @@ pub(crate) enum Leaf {
 
 /// A part of a value.
 #[derive(Clone, Copy, Debug)]
-#[expect(dead_code, reason = "who makes elements comes with the next change")]
 pub(crate) enum Part {
     /// These leaves, once.
     One(&'static [Leaf], Gives),

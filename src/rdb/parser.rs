@@ -41,6 +41,8 @@ use crate::rdb::opcode::Opcode;
 use crate::rdb::opcode::Tag;
 use crate::rdb::scan::Scan;
 use crate::rdb::scan::Scanned;
+use crate::rdb::walk::Given;
+use crate::rdb::walk::Walk;
 
 /// What a call of [`Parser::step`] came to.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -118,6 +120,7 @@ pub struct Parser {
     /// The key whose value is being read, for errors.
     key: Vec<u8>,
     scan: Scan,
+    walk: Walk,
     /// Strings of the event that do not stand in the input as they are.
     scratch: Vec<u8>,
     wanted: usize,
@@ -135,6 +138,8 @@ enum State {
     Gather { object: ObjectType, limit: usize, scanned: usize },
     /// A value is passed over.
     Skip,
+    /// A value is walked through.
+    Walk,
     /// Something that is no value is passed over.
     Pass,
     /// The end was read.
@@ -154,6 +159,7 @@ enum Found {
     ModuleAux { module: u64, when: u64 },
     Key { key: Span, object: ObjectType },
     Payload { object: ObjectType, from: usize, to: usize },
+    Given(Given),
     ValueEnd,
     End(Checksum),
 }
@@ -183,6 +189,7 @@ impl Parser {
             freq: None,
             key: Vec::new(),
             scan: Scan::default(),
+            walk: Walk::new(),
             scratch: Vec::new(),
             wanted: 0,
         }
@@ -219,19 +226,27 @@ impl Parser {
     pub fn step<'a>(&'a mut self, input: &'a [u8]) -> Result<(Step<'a>, usize), RdbError> {
         self.scratch.clear();
         let mut at = 0;
-        let found = self.advance(input, &mut at);
-        let begin = self.position;
-        match found {
+        match self.advance(input, &mut at) {
+            Ok(Found::Given(given)) => {
+                let begin = self.position;
+                self.position += at as u64;
+                match self.walk.lend(given, input, &self.scratch) {
+                    Ok(event) => Ok((Step::Event(event), at)),
+                    Err((fault, kind)) => Err(error_in(&self.key, begin + fault as u64, kind)),
+                }
+            }
             Ok(found) => {
                 self.position += at as u64;
-                Ok((self.borrowed(found, input), at))
+                Ok((self.lend(found, input), at))
             }
             Err(Stop::NeedMore { need }) => {
                 self.position += at as u64;
                 self.wanted = need.max(input.len().saturating_add(1)).saturating_sub(at);
                 Ok((Step::NeedMore, at))
             }
-            Err(Stop::Fault { at: fault, kind }) => Err(self.error(begin + fault as u64, kind)),
+            Err(Stop::Fault { at: fault, kind }) => {
+                Err(self.error(self.position + fault as u64, kind))
+            }
         }
     }
 
@@ -260,13 +275,15 @@ impl Parser {
         self.error(self.position, RdbErrorKind::Truncated)
     }
 
-    pub(crate) fn error(&self, at: u64, kind: RdbErrorKind) -> RdbError {
-        let in_value = match self.state {
-            State::Value(_) | State::Gather { .. } | State::Skip => true,
-            State::Magic | State::Frame | State::Pass | State::Ended(_) => false,
-        };
-        let shown = self.key.get(..KEY_SHOWN).unwrap_or(&self.key);
-        RdbError { at, key: in_value.then(|| Bytes::copy_from_slice(shown)), kind }
+    fn error(&self, at: u64, kind: RdbErrorKind) -> RdbError {
+        match self.state {
+            State::Value(_) | State::Gather { .. } | State::Skip | State::Walk => {
+                error_in(&self.key, at, kind)
+            }
+            State::Magic | State::Frame | State::Pass | State::Ended(_) => {
+                RdbError { at, key: None, kind }
+            }
+        }
     }
 
     fn advance(&mut self, input: &[u8], at: &mut usize) -> Result<Found, Stop> {
@@ -287,6 +304,13 @@ impl Parser {
                     self.pass(input, at)?;
                     self.state = State::Frame;
                     return Ok(Found::ValueEnd);
+                }
+                State::Walk => {
+                    let given = self.walk.step(input, at, &mut self.scan, &mut self.scratch)?;
+                    if matches!(given, Given::End) {
+                        self.state = State::Frame;
+                    }
+                    return Ok(Found::Given(given));
                 }
                 State::Pass => {
                     self.pass(input, at)?;
@@ -418,10 +442,19 @@ impl Parser {
         self.deadline = None;
         self.idle = None;
         self.freq = None;
-        self.scan.begin(layout(object));
         self.state = match self.depth {
-            Depth::Verbatim { limit } => State::Gather { object, limit, scanned: 0 },
-            Depth::Skip | Depth::Packed | Depth::Elements => State::Skip,
+            Depth::Verbatim { limit } => {
+                self.scan.begin(layout(object));
+                State::Gather { object, limit, scanned: 0 }
+            }
+            Depth::Skip => {
+                self.scan.begin(layout(object));
+                State::Skip
+            }
+            Depth::Packed | Depth::Elements => {
+                self.walk.begin(object, self.depth == Depth::Packed, self.element_limit);
+                State::Walk
+            }
         };
     }
 
@@ -455,10 +488,10 @@ impl Parser {
         // The next byte that is known to belong to the value.
         let least = scanned.saturating_add(need).max(within.len() + 1);
         if least > limit {
-            return Err(Stop::Fault {
-                at: *at,
-                kind: RdbErrorKind::TooLarge { size: least as u64, limit: limit as u64 },
-            });
+            // All of it is still in the caller's hands.
+            self.walk.begin(object, false, self.element_limit);
+            self.state = State::Walk;
+            return Ok(None);
         }
         self.state = State::Gather { object, limit, scanned };
         Err(Stop::NeedMore { need: at.saturating_add(least) })
@@ -477,7 +510,7 @@ impl Parser {
         }
     }
 
-    fn borrowed<'a>(&'a self, found: Found, input: &'a [u8]) -> Step<'a> {
+    fn lend<'a>(&'a self, found: Found, input: &'a [u8]) -> Step<'a> {
         let text = |span: Span| span.of(input, &self.scratch);
         Step::Event(match found {
             Found::Header => Event::Header(self.format),
@@ -501,7 +534,8 @@ impl Parser {
             Found::Payload { object, from, to } => {
                 Event::Payload(Payload { object, body: input.get(from..to).unwrap_or_default() })
             }
-            Found::ValueEnd => Event::ValueEnd,
+            // What a walk gave is lent by the walk.
+            Found::Given(_) | Found::ValueEnd => Event::ValueEnd,
             Found::End(checksum) => return Step::End(checksum),
         })
     }
@@ -511,6 +545,10 @@ impl Default for Parser {
     fn default() -> Self {
         Self::new()
     }
+}
+
+fn error_in(key: &[u8], at: u64, kind: RdbErrorKind) -> RdbError {
+    RdbError { at, key: Some(Bytes::copy_from_slice(key)), kind }
 }
 
 /// The opcode of an unsigned integer in a module's data.

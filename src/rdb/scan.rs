@@ -4,11 +4,13 @@
 //! so many bytes of a leaf still to pass, the leaves of this round, the rounds still to come, the parts after
 //! them. It never goes back, and its memory does not grow with the value.
 
+use crate::rdb::course::Course;
 use crate::rdb::error::Fault;
 use crate::rdb::error::RdbErrorKind;
 use crate::rdb::layout::Leaf;
 use crate::rdb::layout::Part;
 use crate::rdb::length::length;
+use crate::rdb::score;
 use crate::rdb::string::string_header;
 
 /// How far a scan has come.
@@ -17,8 +19,7 @@ pub(crate) struct Scan {
     /// Bytes of the leaf that was read last and have not come yet.
     skip: u64,
     now: Now,
-    /// The parts not begun, innermost level last.
-    levels: Vec<Level>,
+    course: Course,
 }
 
 /// What is being read.
@@ -35,14 +36,8 @@ enum Now {
     Module,
     /// The leaf that belongs to an opcode of a module.
     ModuleLeaf(Leaf),
-}
-
-/// Parts that are taken up one after the other, all of them `left` more times after this time.
-#[derive(Clone, Copy, Debug)]
-struct Level {
-    parts: &'static [Part],
-    next: &'static [Part],
-    left: u64,
+    /// Nothing more.
+    End,
 }
 
 /// What a scan found when it came to the end of the input, or of the value.
@@ -59,8 +54,7 @@ impl Scan {
     pub(crate) fn begin(&mut self, parts: &'static [Part]) {
         self.skip = 0;
         self.now = Now::Next;
-        self.levels.clear();
-        self.levels.push(Level { parts, next: parts, left: 0 });
+        self.course.begin(parts);
     }
 
     /// Goes on through `input`, which begins where the last call stopped. Gives how many bytes it passed: all,
@@ -86,15 +80,8 @@ impl Scan {
                 }
             }
             let whole = match &mut self.now {
-                Now::Next => {
-                    if !self.take_up(rest)? {
-                        return Ok(match self.levels.is_empty() {
-                            true => Scanned::End,
-                            false => Scanned::Open { need: 1 },
-                        });
-                    }
-                    true
-                }
+                Now::End => return Ok(Scanned::End),
+                Now::Next => self.take_up(rest)? || matches!(self.now, Now::End),
                 Now::Strings { left } => {
                     let whole = pass_strings(rest, left, &mut self.skip)?;
                     if *left == 0 {
@@ -140,41 +127,24 @@ impl Scan {
 
     /// Takes up the next part. Gives false if there is none, or its count is not whole.
     fn take_up(&mut self, rest: &mut &[u8]) -> Result<bool, RdbErrorKind> {
-        while let Some(level) = self.levels.last_mut() {
-            let Some((part, next)) = level.next.split_first() else {
-                if level.left > 0 {
-                    level.left -= 1;
-                    level.next = level.parts;
-                } else {
-                    self.levels.pop();
-                }
-                continue;
-            };
-            match *part {
-                Part::One(leaves, _) => {
-                    level.next = next;
-                    self.now = rounds(leaves, 1);
-                }
+        while let Some(part) = self.course.part() {
+            self.now = match part {
+                Part::One(leaves, _) => rounds(leaves, 1),
                 Part::Many(leaves, _) => {
                     let Some(count) = pass_length(rest)? else { return Ok(false) };
-                    level.next = next;
-                    self.now = rounds(leaves, count);
+                    rounds(leaves, count)
                 }
                 Part::Each(parts) => {
                     let Some(count) = pass_length(rest)? else { return Ok(false) };
-                    level.next = next;
-                    if let Some(left) = count.checked_sub(1) {
-                        self.levels.push(Level { parts, next: parts, left });
-                    }
+                    self.course.pass_through(parts, count);
                     continue;
                 }
-                Part::Module => {
-                    level.next = next;
-                    self.now = Now::Module;
-                }
-            }
+                Part::Module => Now::Module,
+            };
+            self.course.pass();
             return Ok(true);
         }
+        self.now = Now::End;
         Ok(false)
     }
 }
@@ -235,13 +205,10 @@ fn pass_leaf(rest: &mut &[u8], leaf: Leaf) -> Result<Option<u64>, RdbErrorKind> 
         Leaf::Text => {
             let Some((&len, tail)) = rest.split_first() else { return Ok(None) };
             *rest = tail;
-            Ok(Some(if len >= TEXT_NAN { 0 } else { u64::from(len) }))
+            Ok(Some(if len >= score::NAN { 0 } else { u64::from(len) }))
         }
     }
 }
-
-/// From here on a score's length byte is the score.
-const TEXT_NAN: u8 = 253;
 
 #[inline]
 fn pass_string_head(rest: &mut &[u8]) -> Result<Option<u64>, RdbErrorKind> {

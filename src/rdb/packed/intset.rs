@@ -5,6 +5,7 @@
 //! ```
 
 use crate::rdb::packed::Damaged;
+use crate::rdb::packed::Mark;
 
 /// An intset whose frame was checked, borrowed from where it lies.
 #[derive(Clone, Copy, Debug)]
@@ -74,6 +75,13 @@ impl<'a> Intset<'a> {
         Iter { set: *self, at: 0, before: None }
     }
 
+    /// Walks on from where another walk over this blob stood.
+    #[must_use]
+    pub fn resume(&self, mark: Mark) -> Iter<'a> {
+        let before = mark.at.checked_sub(1).and_then(|last| self.get(last));
+        Iter { set: *self, at: mark.at, before }
+    }
+
     #[inline]
     fn get(&self, index: usize) -> Option<i64> {
         Some(match self.members {
@@ -107,6 +115,20 @@ pub struct Iter<'a> {
     set: Intset<'a>,
     at: usize,
     before: Option<i64>,
+}
+
+impl Iter<'_> {
+    /// Where it stands.
+    #[must_use]
+    pub const fn mark(&self) -> Mark {
+        Mark { at: self.at, before: 0, seen: self.at }
+    }
+
+    /// Whether no member is left.
+    #[must_use]
+    pub const fn is_at_end(&self) -> bool {
+        self.at >= self.set.len()
+    }
 }
 
 impl Iterator for Iter<'_> {

@@ -9,7 +9,7 @@
 use crate::rdb::packed::Damaged;
 use crate::rdb::packed::Entry;
 use crate::rdb::packed::Full;
-use crate::rdb::packed::MAX_BYTES;
+use crate::rdb::packed::Mark;
 use crate::rdb::packed::canonical_int;
 use crate::rdb::packed::int24;
 
@@ -58,6 +58,13 @@ impl<'a> Listpack<'a> {
     pub fn iter(&self) -> Entries<'a> {
         Entries { list: *self, rest: self.body, seen: 0 }
     }
+
+    /// Walks on from where another walk over this blob stood; from elsewhere it meets damage or the end.
+    #[must_use]
+    pub fn resume(&self, mark: Mark) -> Entries<'a> {
+        let rest = self.body.get(mark.at..).unwrap_or_default();
+        Entries { list: *self, rest, seen: mark.seen }
+    }
 }
 
 impl<'a> IntoIterator for &Listpack<'a> {
@@ -102,6 +109,18 @@ impl<'a> Iterator for Entries<'a> {
 }
 
 impl Entries<'_> {
+    /// Where it stands.
+    #[must_use]
+    pub const fn mark(&self) -> Mark {
+        Mark { at: self.list.body.len() - self.rest.len(), before: 0, seen: self.seen }
+    }
+
+    /// Whether no entry is left. The next step then says whether all was as the header states.
+    #[must_use]
+    pub const fn is_at_end(&self) -> bool {
+        self.rest.is_empty()
+    }
+
     /// The byte of the blob at which the next entry, or the terminator, stands.
     #[must_use]
     pub const fn at(&self) -> usize {
@@ -307,6 +326,18 @@ impl Builder {
         Ok(())
     }
 
+    /// Adds all entries of another one at the end.
+    ///
+    /// # Errors
+    /// [`Full`] if the listpack would become too large.
+    pub fn append(&mut self, other: &Self) -> Result<(), Full> {
+        let entries = other.out.get(HEADER..).unwrap_or_default();
+        self.begin(entries.len())?;
+        self.out.extend_from_slice(entries);
+        self.count += other.count;
+        Ok(())
+    }
+
     /// How many entries were pushed.
     #[must_use]
     pub const fn len(&self) -> usize {
@@ -353,6 +384,9 @@ impl Builder {
         self.count += 1;
     }
 }
+
+/// What the header can state. Servers stop adding to a listpack at 1 GiB, but one entry of a stream can pass it.
+const MAX_BYTES: usize = u32::MAX as usize;
 
 const HEADER: usize = 6;
 const END: u8 = 0xff;

@@ -50,6 +50,24 @@ impl<'a> Entry<'a> {
     }
 }
 
+/// Where a walk over a blob stands: with it another walk over the same blob goes on from there.
+///
+/// For who gives entries away one at a time and cannot keep a borrow of the blob meanwhile.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Mark {
+    /// Bytes, of an intset members, before the next entry.
+    at: usize,
+    /// The raw length of the entry walked last, which a ziplist repeats.
+    before: usize,
+    /// How many were walked.
+    seen: usize,
+}
+
+impl Mark {
+    /// Before the first entry.
+    pub const BEGIN: Self = Self { at: 0, before: 0, seen: 0 };
+}
+
 /// A packed blob that is not what it says it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{what}, at byte {at} of the blob")]
@@ -60,13 +78,10 @@ pub struct Damaged {
     pub what: &'static str,
 }
 
-/// The blob being built would pass [`MAX_BYTES`]. Nothing was added to it.
+/// A packed blob would become larger than it can be. What is being built is worth nothing then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a packed blob holds at most 1 GiB")]
+#[error("a packed blob cannot be that large")]
 pub struct Full;
-
-/// The largest ziplist or listpack that is built: 1 GiB, the servers' own limit (`LISTPACK_MAX_SAFETY_SIZE`).
-pub const MAX_BYTES: usize = 1 << 30;
 
 /// The integer of which `text` is the one decimal form: no plus, no leading zeros, no `-0`, within 64 bits.
 ///
@@ -193,7 +208,79 @@ mod tests {
         })
     }
 
+    /// All that a walk gives, taken one entry at a time from a walk that begins anew each time.
+    fn resumed<T>(step: impl Fn(Mark) -> (Option<Result<T, Damaged>>, Mark)) -> Vec<T> {
+        let (mut all, mut mark) = (Vec::new(), Mark::BEGIN);
+        loop {
+            let (entry, next) = step(mark);
+            match entry {
+                Some(entry) => all.push(entry.unwrap()),
+                None => return all,
+            }
+            mark = next;
+        }
+    }
+
     proptest! {
+        #[test]
+        fn a_resumed_walk_gives_what_a_walk_gives(
+            texts in prop::collection::vec("[a-c0-9-]{0,20}", 0..40), numbers: Vec<i64>
+        ) {
+            let mut ziplist = ziplist::Builder::new();
+            let mut listpack = listpack::Builder::new();
+            for text in &texts {
+                ziplist.push(text.as_bytes()).unwrap();
+                listpack.push(text.as_bytes()).unwrap();
+            }
+            let text = |entry: Entry<'_>| {
+                String::from_utf8(entry.to_bytes(&mut itoa::Buffer::new()).to_vec()).unwrap()
+            };
+            let blob = ziplist.finish();
+            let list = ziplist::Ziplist::parse(&blob).unwrap();
+            let walked = resumed(|mark| {
+                let mut entries = list.resume(mark);
+                let left = !entries.is_at_end();
+                let entry = entries.next().map(|entry| entry.map(text));
+                assert_eq!(left, entry.is_some());
+                (entry, entries.mark())
+            });
+            prop_assert_eq!(&walked, &texts);
+            let blob = listpack.finish();
+            let list = listpack::Listpack::parse(&blob).unwrap();
+            let walked = resumed(|mark| {
+                let mut entries = list.resume(mark);
+                let left = !entries.is_at_end();
+                let entry = entries.next().map(|entry| entry.map(text));
+                assert_eq!(left, entry.is_some());
+                (entry, entries.mark())
+            });
+            prop_assert_eq!(&walked, &texts);
+            let pairs: Vec<_> = texts
+                .chunks_exact(2)
+                .map(|pair| (pair[0].as_bytes(), pair[1].as_bytes()))
+                .collect();
+            let blob = zipmap::build(pairs.iter().copied()).unwrap();
+            let map = zipmap::Zipmap::parse(&blob).unwrap();
+            let walked = resumed(|mark| {
+                let mut entries = map.resume(mark);
+                let left = !entries.is_at_end();
+                let entry = entries.next();
+                assert_eq!(left, entry.is_some());
+                (entry, entries.mark())
+            });
+            prop_assert_eq!(walked, pairs);
+            let blob = intset::build(numbers).unwrap();
+            let set = intset::Intset::parse(&blob).unwrap();
+            let walked = resumed(|mark| {
+                let mut members = set.resume(mark);
+                let left = !members.is_at_end();
+                let member = members.next();
+                assert_eq!(left, member.is_some());
+                (member, members.mark())
+            });
+            prop_assert_eq!(walked, set.iter().map(Result::unwrap).collect::<Vec<_>>());
+        }
+
         #[test]
         fn an_integer_survives_its_own_text(value: i64) {
             let text = value.to_string();

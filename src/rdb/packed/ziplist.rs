@@ -9,7 +9,7 @@
 use crate::rdb::packed::Damaged;
 use crate::rdb::packed::Entry;
 use crate::rdb::packed::Full;
-use crate::rdb::packed::MAX_BYTES;
+use crate::rdb::packed::Mark;
 use crate::rdb::packed::canonical_int;
 use crate::rdb::packed::int24;
 
@@ -64,6 +64,13 @@ impl<'a> Ziplist<'a> {
     pub fn iter(&self) -> Entries<'a> {
         Entries { list: *self, rest: self.body, before: 0, seen: 0 }
     }
+
+    /// Walks on from where another walk over this blob stood; from elsewhere it meets damage or the end.
+    #[must_use]
+    pub fn resume(&self, mark: Mark) -> Entries<'a> {
+        let rest = self.body.get(mark.at..).unwrap_or_default();
+        Entries { list: *self, rest, before: mark.before, seen: mark.seen }
+    }
 }
 
 impl<'a> IntoIterator for &Ziplist<'a> {
@@ -111,6 +118,18 @@ impl<'a> Iterator for Entries<'a> {
 }
 
 impl Entries<'_> {
+    /// Where it stands.
+    #[must_use]
+    pub const fn mark(&self) -> Mark {
+        Mark { at: self.list.body.len() - self.rest.len(), before: self.before, seen: self.seen }
+    }
+
+    /// Whether no entry is left. The next step then says whether all was as the header states.
+    #[must_use]
+    pub const fn is_at_end(&self) -> bool {
+        self.rest.is_empty()
+    }
+
     /// Says at the end what only the whole walk could show.
     fn end<T>(&mut self) -> Option<Result<T, Damaged>> {
         let seen = std::mem::replace(&mut self.seen, ENDED);
@@ -337,6 +356,9 @@ impl Builder {
         Ok(())
     }
 }
+
+/// Servers let no ziplist grow beyond this (redis `ziplist.c`, `ZIPLIST_MAX_SAFETY_SIZE`).
+const MAX_BYTES: usize = 1 << 30;
 
 const HEADER: usize = 10;
 const END: u8 = 0xff;

@@ -7,6 +7,7 @@
 //! A count of 254 and more says that the fields were not counted. The free bytes are what a shorter value left behind.
 
 use crate::rdb::packed::Damaged;
+use crate::rdb::packed::Mark;
 
 /// A zipmap whose frame was checked, borrowed from where it lies.
 #[derive(Clone, Copy, Debug)]
@@ -46,6 +47,13 @@ impl<'a> Zipmap<'a> {
     #[must_use]
     pub const fn iter(&self) -> Pairs<'a> {
         Pairs { map: *self, rest: self.body, seen: 0 }
+    }
+
+    /// Walks on from where another walk over this blob stood; from elsewhere it meets damage or the end.
+    #[must_use]
+    pub fn resume(&self, mark: Mark) -> Pairs<'a> {
+        let rest = self.body.get(mark.at..).unwrap_or_default();
+        Pairs { map: *self, rest, seen: mark.seen }
     }
 }
 
@@ -93,6 +101,18 @@ impl<'a> Iterator for Pairs<'a> {
 }
 
 impl Pairs<'_> {
+    /// Where it stands.
+    #[must_use]
+    pub const fn mark(&self) -> Mark {
+        Mark { at: self.map.body.len() - self.rest.len(), before: 0, seen: self.seen }
+    }
+
+    /// Whether no pair is left. The next step then says whether all was as the header states.
+    #[must_use]
+    pub const fn is_at_end(&self) -> bool {
+        self.rest.is_empty()
+    }
+
     fn end<T>(&mut self) -> Option<Result<T, Damaged>> {
         let seen = std::mem::replace(&mut self.seen, ENDED);
         if seen != ENDED && self.map.stated_len().is_some_and(|stated| stated != seen) {
