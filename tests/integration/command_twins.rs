@@ -20,7 +20,9 @@ use understudy::resp::CommandReader;
 use understudy::server::Server as Kind;
 
 use crate::client::{Client, Command, Value, cmd};
-use crate::servers::{self, Server};
+use crate::data::Holds;
+use crate::load::Load;
+use crate::servers::{self, Server, Version};
 
 /// How far off deadlines are put: 2^45 ms, 1,115 years. Near enough for every server.
 const SHIFT: i64 = 1 << 45;
@@ -237,6 +239,21 @@ fn recorded_commands_are_answered_by_a_twin_as_expected() {
     }
 }
 
+/// The same of an application's writes, with keys that die meanwhile. (They die at one time on each server, so that these are
+/// not compared.)
+#[test]
+fn a_load_is_answered_by_a_twin_as_expected() {
+    for name in servers::ALL {
+        let twins = follow(name, |writer, version| {
+            let holds = Holds::of(writer);
+            let sent = Load::new(11, version, holds).send(writer, 5_000);
+            assert_eq!(sent.refused, Vec::<String>::new(), "{name}");
+        });
+        let played: usize = twins.map_or(5_000, |twins| twins.names.values().sum());
+        assert!(played >= 3_000, "{name}: only {played} commands were propagated");
+    }
+}
+
 /// Nothing that masters of all versions said is unknown, has no key where it must have one, or cannot be judged.
 #[test]
 fn every_recorded_command_is_understood() {
@@ -308,13 +325,43 @@ fn twins(
     name: &'static str,
     commands: impl Iterator<Item = Command>,
 ) -> Option<BTreeMap<String, usize>> {
+    let twins = follow(name, |writer, _| {
+        commands.for_each(|command| {
+            // An error has no effect: what the server does not know, or what meets a key of another type.
+            writer.try_call(command);
+        });
+    })?;
+    let (mut writer, mut reader) = (twins.first.client(), twins.second.client());
+    let (ours, theirs) = (deadlines(&mut writer), deadlines(&mut reader));
+    assert_eq!(
+        Vec::from_iter(ours.keys()),
+        Vec::from_iter(theirs.keys()),
+        "{name}: what has a deadline"
+    );
+    // Up to 6.2 relative deadlines are propagated, and no server tells the time at which a key dies.
+    let slack = if writer.knows("PEXPIRETIME") { 0 } else { 5_000 };
+    for (what, at) in &ours {
+        let off = theirs[what] - at - SHIFT;
+        assert!(off.abs() <= slack, "{name}: the deadline of {what:?} is {off} ms off");
+    }
+    assert_eq!(twins.first.digest(), twins.second.digest(), "{name}: DEBUG DIGEST");
+    Some(twins.names)
+}
+
+/// A server, and another that was told what the first propagated.
+struct Twins {
+    first: Server,
+    second: Server,
+    /// The names of what was propagated and played.
+    names: BTreeMap<String, usize>,
+}
+
+/// Has `drive` write to one server, and plays what that propagates to another.
+fn follow(name: &'static str, drive: impl FnOnce(&mut Client, Version)) -> Option<Twins> {
     let (first, second) = (Server::start(name)?, Server::start(name)?);
     let mut link = Link::open(&first);
     let mut writer = first.client();
-    commands.for_each(|command| {
-        // An error has no effect: what the server does not know, or what meets a key of another type.
-        writer.try_call(command);
-    });
+    drive(&mut writer, first.version);
     writer.select(0);
     writer.call(cmd!("SET", END, "1"));
 
@@ -339,20 +386,7 @@ fn twins(
     }
     assert!(faults.is_empty(), "{name}:\n  {}", faults.join("\n  "));
     writer.call(cmd!("DEL", END));
-    let (ours, theirs) = (deadlines(&mut writer), deadlines(&mut reader));
-    assert_eq!(
-        Vec::from_iter(ours.keys()),
-        Vec::from_iter(theirs.keys()),
-        "{name}: what has a deadline"
-    );
-    // Up to 6.2 relative deadlines are propagated, and no server tells the time at which a key dies.
-    let slack = if writer.knows("PEXPIRETIME") { 0 } else { 5_000 };
-    for (what, at) in &ours {
-        let off = theirs[what] - at - SHIFT;
-        assert!(off.abs() <= slack, "{name}: the deadline of {what:?} is {off} ms off");
-    }
-    assert_eq!(first.digest(), second.digest(), "{name}: DEBUG DIGEST");
-    Some(names)
+    Some(Twins { first, second, names })
 }
 
 const END: &str = "the end of the test";
