@@ -17,6 +17,7 @@ mod data;
 mod judge;
 mod load;
 mod planted;
+mod rdb_load;
 mod replicas;
 mod servers;
 mod sync;
