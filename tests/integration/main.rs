@@ -16,6 +16,7 @@ mod client;
 mod data;
 mod judge;
 mod load;
+mod packed;
 mod planted;
 mod rdb_load;
 mod replicas;
