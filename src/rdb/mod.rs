@@ -25,6 +25,7 @@ pub mod readers;
 mod scan;
 mod score;
 pub mod string;
+pub mod transcode;
 pub mod value;
 mod walk;
 pub mod writer;

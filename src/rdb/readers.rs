@@ -76,6 +76,8 @@ pub enum Feature {
     Functions,
     /// Deadlines of single hash fields: Redis 7.4, Valkey 9.
     FieldDeadlines,
+    /// `RESTORE`: Redis 2.6.
+    Restore,
     /// Files with checksums and deadlines in milliseconds: Redis 2.6.
     Files,
 }
@@ -87,6 +89,7 @@ impl fmt::Display for Feature {
             Self::Modules => "values of modules",
             Self::Functions => "functions",
             Self::FieldDeadlines => "deadlines of hash fields",
+            Self::Restore => "the payload of a RESTORE",
             Self::Files => "RDB files with deadlines in milliseconds",
         })
     }
