@@ -333,7 +333,8 @@ fn registers(string: &[u8]) -> Option<Vec<u8>> {
     let registers = match (&header[..4], header[4]) {
         (b"HYLL", 0) => {
             let bit = |at: usize| body.get(at / 8).map(|byte| byte >> (at % 8) & 1);
-            let register = |at: usize| (0..6).map(|nth| Some(bit(6 * at + nth)? << nth)).sum::<Option<u8>>();
+            let register =
+                |at: usize| (0..6).map(|nth| Some(bit(6 * at + nth)? << nth)).sum::<Option<u8>>();
             (0..COUNT).map(register).collect::<Option<Vec<u8>>>()?
         }
         (b"HYLL", 1) => {
@@ -375,7 +376,10 @@ fn a_sketch_is_the_same_sparse_and_dense() {
     dense[16 + 1] = 5 << 4;
     dense[16 + 12_287] = 1 << 2;
     let found = registers(&sparse).unwrap();
-    assert_eq!((found[2], found[16_383], found.iter().filter(|register| **register == 0).count()), (5, 1, 16_382));
+    assert_eq!(
+        (found[2], found[16_383], found.iter().filter(|register| **register == 0).count()),
+        (5, 1, 16_382)
+    );
     assert_eq!(registers(&dense), Some(found));
     assert_eq!(registers(b"HYLL is how this text begins"), None);
 }
