@@ -7,7 +7,7 @@ use crate::data::{self, Holds};
 use crate::judge::{self, Dump, Forgiving};
 use crate::load::{self, END, Load};
 use crate::replicas;
-use crate::servers::Server;
+use crate::servers::{self, Server};
 use crate::tool::Understudy;
 
 /// How long a pair of servers may take in all.
@@ -119,7 +119,9 @@ fn pair(from: &'static str, to: &'static str) {
         }
         replicas::same_digest(&source, &target);
     }
-    assert!(began.elapsed() < PAIR, "{from} to {to} took {:?}", began.elapsed());
+    // A desk's cores are shared; where they are not, time is a promise too.
+    let took = began.elapsed();
+    assert!(took < PAIR || !servers::in_ci(), "{from} to {to} took {took:?}");
 }
 
 macro_rules! matrix {
