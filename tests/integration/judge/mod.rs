@@ -241,6 +241,7 @@ fn near(a: Option<i64>, b: Option<i64>, within: i64) -> bool {
 /// Where two values of one type differ, if they do.
 fn unlike(a: &Content, b: &Content, forgiving: Forgiving) -> Option<String> {
     match (a, b) {
+        _ if a == b => None,
         (Content::Hash(a), Content::Hash(b)) => {
             let same = |(x, dx): &(Vec<u8>, _), (y, dy): &(Vec<u8>, _)| {
                 x == y && near(*dx, *dy, forgiving.deadline_ms)
@@ -252,16 +253,22 @@ fn unlike(a: &Content, b: &Content, forgiving: Forgiving) -> Option<String> {
         (Content::String(a), Content::String(b)) if registers(a).is_some() => {
             (registers(a) != registers(b)).then(|| "registers of a HyperLogLog".to_owned())
         }
-        (Content::String(a), Content::String(b)) => (a != b).then(|| {
+        (Content::String(a), Content::String(b)) => {
             let at = first_unlike(a, b);
             let rest = |of: &Vec<u8>| show(Some(&of[at.saturating_sub(8)..].to_vec()));
-            format!("from byte {at} of {} and {}: {} is {}", a.len(), b.len(), rest(a), rest(b))
-        }),
-        (Content::List(a), Content::List(b)) => (a != b).then(|| {
+            Some(format!(
+                "from byte {at} of {} and {}: {} is {}",
+                a.len(),
+                b.len(),
+                rest(a),
+                rest(b)
+            ))
+        }
+        (Content::List(a), Content::List(b)) => {
             let at = first_unlike(a, b);
             let (x, y) = (show(a.get(at)), show(b.get(at)));
-            format!("element {at} of {} and {}: {x} is {y}", a.len(), b.len())
-        }),
+            Some(format!("element {at} of {} and {}: {x} is {y}", a.len(), b.len()))
+        }
         (Content::Set(a), Content::Set(b)) => {
             let odd = a.symmetric_difference(b).next()?;
             Some(format!("members {} and {}, not in both: {}", a.len(), b.len(), show(Some(odd))))

@@ -75,7 +75,7 @@ pub(crate) fn slow_copies(client: &mut Client) {
     // From 6.0 on the saving process can be told to rest after each key; before, it is given more to save.
     if client.try_call(cmd!("CONFIG", "SET", "rdb-key-save-delay", 200)).is_error() {
         let mut dice = Dice::new(1);
-        for n in 0..64 {
+        for n in 0..32 {
             client.call(cmd!("SET", format!("bulk:{n}"), dice.bytes(1 << 18)));
         }
     }
