@@ -17,6 +17,7 @@ mod client;
 mod command_table;
 mod command_twins;
 mod data;
+mod dice;
 mod judge;
 mod load;
 mod packed;
