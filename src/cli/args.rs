@@ -28,6 +28,36 @@ pub(crate) enum LogFormat {
 pub(crate) enum Command {
     /// Copy the whole data set of the sources, then follow their changes
     Sync(Sync),
+    /// What is in an RDB file
+    #[command(subcommand)]
+    Rdb(Rdb),
+}
+
+/// What is asked about an RDB file.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Rdb {
+    /// Format, databases, types, largest keys, checksum
+    Inspect {
+        /// The file
+        file: PathBuf,
+        /// One JSON object instead of text
+        #[arg(long)]
+        json: bool,
+        /// Read each value down to its elements
+        #[arg(long)]
+        decode: bool,
+        /// The largest element that may be held
+        #[arg(long, value_name = "SIZE", default_value = "256MiB", value_parser = super::intent::size)]
+        memory: u64,
+    },
+    /// One JSON object a line for each key, in the order of the file
+    Cat {
+        /// The file
+        file: PathBuf,
+        /// What may be held of one value. Sets, hashes and sorted sets that fit come sorted
+        #[arg(long, value_name = "SIZE", default_value = "256MiB", value_parser = super::intent::size)]
+        memory: u64,
+    },
 }
 
 /// What `sync` was told.

@@ -5,6 +5,7 @@ mod args;
 mod intent;
 mod logging;
 mod outcome;
+mod rdb;
 mod report;
 mod sync;
 
@@ -16,6 +17,11 @@ use args::Command;
 /// Does what was asked for.
 pub(crate) fn run(args: Args) -> Outcome {
     logging::start(args.log_format);
+    let args = match args.command {
+        // Reads a file and needs no runtime.
+        Command::Rdb(args) => return rdb::run(&args),
+        Command::Sync(args) => args,
+    };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -25,9 +31,5 @@ pub(crate) fn run(args: Args) -> Outcome {
             );
         }
     };
-    runtime.block_on(async {
-        match args.command {
-            Command::Sync(sync) => sync::run(&sync).await,
-        }
-    })
+    runtime.block_on(sync::run(&args))
 }

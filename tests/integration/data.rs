@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::client::{Client, Command, Value, cmd};
+use crate::dice::Dice;
 use crate::servers::{ALL, Server, Version};
 
 /// What a server can hold that not every server can.
@@ -32,37 +33,6 @@ impl Holds {
             field_deadlines: self.field_deadlines && other.field_deadlines,
             vectors: self.vectors && other.vectors,
         }
-    }
-}
-
-/// A pseudo-random sequence that its seed repeats (splitmix64).
-#[derive(Clone, Debug)]
-pub(crate) struct Dice(u64);
-
-impl Dice {
-    pub(crate) const fn new(seed: u64) -> Self {
-        Self(seed)
-    }
-
-    pub(crate) const fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// A number from 0 to `bound` - 1.
-    pub(crate) fn below(&mut self, bound: usize) -> usize {
-        usize::try_from(self.next() % bound as u64).unwrap()
-    }
-
-    /// Bytes that do not compress.
-    pub(crate) fn bytes(&mut self, len: usize) -> Vec<u8> {
-        let mut bytes: Vec<u8> =
-            (0..len.div_ceil(8)).flat_map(|_| self.next().to_le_bytes()).collect();
-        bytes.truncate(len);
-        bytes
     }
 }
 
@@ -342,10 +312,18 @@ fn deadlines(commands: &mut Vec<Command>, now: i64) {
             commands.extend([write, cmd!("PEXPIREAT", format!("deadline:{kind}:{nth}"), now + ms)]);
         }
     }
-    for nth in 0..30 {
-        commands.push(cmd!("SET", format!("deadline:near:{nth}"), "dies soon"));
-        commands.push(cmd!("PEXPIREAT", format!("deadline:near:{nth}"), now + 100 + nth * 60));
+    for (key, ms) in near_strings().zip((100..).step_by(60)) {
+        commands.extend([cmd!("SET", key, "dies soon"), cmd!("PEXPIREAT", key, now + ms)]);
     }
+}
+
+fn near_strings() -> impl Iterator<Item = String> {
+    (0..30).map(|nth| format!("deadline:near:{nth}"))
+}
+
+/// The keys that die, whole, within two seconds of being filled in.
+pub(crate) fn near() -> impl Iterator<Item = String> {
+    near_strings().chain(["hash:deadlines soon".to_owned()])
 }
 
 fn streams(client: &mut Client, version: Version) {

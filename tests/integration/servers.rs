@@ -136,7 +136,7 @@ impl Server {
                 }
                 let mut kept = kept.lock().unwrap();
                 kept.push_back(line);
-                if kept.len() > 40 {
+                if kept.len() > 15 {
                     kept.pop_front();
                 }
             }
@@ -193,7 +193,7 @@ impl Drop for Server {
 /// # Panics
 /// In CI, where nothing may be missing.
 pub(crate) fn skip(why: &str) {
-    assert!(env::var_os("CI").is_none_or(|ci| ci != "true"), "{why}, and CI wants every test");
+    assert!(!in_ci(), "{why}, and CI wants every test");
     let name = env::var("NEXTEST_TEST_NAME")
         .ok()
         .or_else(|| thread::current().name().map(str::to_owned))
@@ -204,6 +204,10 @@ pub(crate) fn skip(why: &str) {
         let mut list = OpenOptions::new().append(true).create(true).open(list).unwrap();
         writeln!(list, "{line}").unwrap();
     }
+}
+
+pub(crate) fn in_ci() -> bool {
+    env::var_os("CI").is_some_and(|ci| ci == "true")
 }
 
 /// Writes past the test runner, which would swallow what a passing test prints.

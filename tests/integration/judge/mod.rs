@@ -2,7 +2,7 @@
 //!
 //! What it compares: each key of each database with its type, value and deadline to the millisecond; the order of lists,
 //! the bits of scores; hash fields' deadlines; a stream's entries, last id, counters, groups, consumers and pending
-//! entries; function libraries. What it does not: how a value is encoded, a key's idle time, and when a consumer was last
+//! entries; function libraries; a HyperLogLog by its registers. What it does not: how a value is encoded, a key's idle time, and when a consumer was last
 //! seen, since that clock runs whenever the consumer talks to its own server and no command can set it.
 
 use std::cmp;
@@ -241,6 +241,7 @@ fn near(a: Option<i64>, b: Option<i64>, within: i64) -> bool {
 /// Where two values of one type differ, if they do.
 fn unlike(a: &Content, b: &Content, forgiving: Forgiving) -> Option<String> {
     match (a, b) {
+        _ if a == b => None,
         (Content::Hash(a), Content::Hash(b)) => {
             let same = |(x, dx): &(Vec<u8>, _), (y, dy): &(Vec<u8>, _)| {
                 x == y && near(*dx, *dy, forgiving.deadline_ms)
@@ -249,28 +250,31 @@ fn unlike(a: &Content, b: &Content, forgiving: Forgiving) -> Option<String> {
         }
         (Content::Zset(a), Content::Zset(b)) => unlike_maps(a, b, u64::eq),
         (Content::Vectors(a), Content::Vectors(b)) => unlike_maps(a, b, PartialEq::eq),
+        (Content::String(a), Content::String(b)) if registers(a).is_some() => {
+            (registers(a) != registers(b)).then(|| "registers of a HyperLogLog".to_owned())
+        }
+        (Content::String(a), Content::String(b)) => {
+            let at = first_unlike(a, b);
+            let rest = |of: &Vec<u8>| show(Some(&of[at.saturating_sub(8)..].to_vec()));
+            Some(format!(
+                "from byte {at} of {} and {}: {} is {}",
+                a.len(),
+                b.len(),
+                rest(a),
+                rest(b)
+            ))
+        }
         (Content::List(a), Content::List(b)) => {
-            let at = a
-                .iter()
-                .zip(b)
-                .position(|(x, y)| x != y)
-                .unwrap_or_else(|| cmp::min(a.len(), b.len()));
-            (a != b).then(|| {
-                format!(
-                    "element {at} of {} and {}: {} is {}",
-                    a.len(),
-                    b.len(),
-                    show(a.get(at)),
-                    show(b.get(at))
-                )
-            })
+            let at = first_unlike(a, b);
+            let (x, y) = (show(a.get(at)), show(b.get(at)));
+            Some(format!("element {at} of {} and {}: {x} is {y}", a.len(), b.len()))
         }
         (Content::Set(a), Content::Set(b)) => {
             let odd = a.symmetric_difference(b).next()?;
             Some(format!("members {} and {}, not in both: {}", a.len(), b.len(), show(Some(odd))))
         }
         (Content::Stream(a), Content::Stream(b)) => unlike_streams(a, b, forgiving),
-        (a, b) => (a != b).then(|| format!("{a:.60?} is {b:.60?}")),
+        (a, b) => Some(format!("{} is {}", a.kind(), b.kind())),
     }
 }
 
@@ -328,10 +332,61 @@ fn unlike_streams(a: &Stream, b: &Stream, forgiving: Forgiving) -> Option<String
         })
 }
 
+/// The 16,384 registers of a HyperLogLog, if the string is one. Whether they stand sparse or dense is how it is encoded (a
+/// PFMERGE makes it dense up to 3.2), and the count kept in its header follows from them by each version's own formula.
+fn registers(string: &[u8]) -> Option<Vec<u8>> {
+    const COUNT: usize = 16_384;
+    let (header, body) = string.split_first_chunk::<16>()?;
+    let registers = match (&header[..4], header[4]) {
+        (b"HYLL", 0) => {
+            let bit = |at: usize| body.get(at / 8).map(|byte| byte >> (at % 8) & 1);
+            let register =
+                |at: usize| (0..6).map(|nth| Some(bit(6 * at + nth)? << nth)).sum::<Option<u8>>();
+            (0..COUNT).map(register).collect::<Option<Vec<u8>>>()?
+        }
+        (b"HYLL", 1) => {
+            let mut registers = Vec::with_capacity(COUNT);
+            let mut bytes = body.iter().copied();
+            while let Some(byte) = bytes.next() {
+                let (value, run) = match byte >> 6 {
+                    0 => (0, usize::from(byte & 0x3f) + 1),
+                    1 => (0, (usize::from(byte & 0x3f) << 8 | usize::from(bytes.next()?)) + 1),
+                    _ => ((byte >> 2 & 0x1f) + 1, usize::from(byte & 3) + 1),
+                };
+                registers.resize(registers.len() + run, value);
+            }
+            registers
+        }
+        _ => return None,
+    };
+    (registers.len() == COUNT).then_some(registers)
+}
+
+fn first_unlike<T: PartialEq>(a: &[T], b: &[T]) -> usize {
+    a.iter().zip(b).position(|(x, y)| x != y).unwrap_or_else(|| cmp::min(a.len(), b.len()))
+}
+
 /// At most the first bytes: values may be large.
 fn show(bytes: Option<&Vec<u8>>) -> String {
     bytes.map_or_else(
         || "nothing".to_owned(),
         |b| format!("{} ({} bytes)", b[..cmp::min(60, b.len())].escape_ascii(), b.len()),
     )
+}
+
+#[test]
+fn a_sketch_is_the_same_sparse_and_dense() {
+    let header = |dense: u8| [&b"HYLL"[..], &[dense], &[0; 11]].concat();
+    // Register 2 is 5 and the last is 1: sparse as runs, dense as six bits each.
+    let sparse = [header(1), vec![0x01, 0x80 | 4 << 2, 0x40 | 0x3f, 0xfb, 0x80]].concat();
+    let mut dense = [header(0), vec![0; 12_288]].concat();
+    dense[16 + 1] = 5 << 4;
+    dense[16 + 12_287] = 1 << 2;
+    let found = registers(&sparse).unwrap();
+    assert_eq!(
+        (found[2], found[16_383], found.iter().filter(|register| **register == 0).count()),
+        (5, 1, 16_382)
+    );
+    assert_eq!(registers(&dense), Some(found));
+    assert_eq!(registers(b"HYLL is how this text begins"), None);
 }

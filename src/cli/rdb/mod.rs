@@ -1,0 +1,115 @@
+//! `rdb`: what is in an RDB file.
+
+mod cat;
+mod inspect;
+mod json;
+mod score;
+
+use std::fs::File;
+use std::io;
+use std::io::BufWriter;
+use std::io::Read;
+use std::io::Write;
+use std::path::Path;
+
+use understudy::rdb::error::RdbError;
+use understudy::rdb::event::Event;
+use understudy::rdb::parser::Checksum;
+use understudy::rdb::reader::Next;
+use understudy::rdb::reader::Reader;
+
+use super::args::Rdb;
+use super::outcome::Outcome;
+use super::outcome::failed;
+use super::outcome::refused;
+
+/// Runs an `rdb` command to its end.
+pub(crate) fn run(args: &Rdb) -> Outcome {
+    let (path, memory) = match args {
+        Rdb::Cat { file, memory } | Rdb::Inspect { file, memory, .. } => (file, *memory),
+    };
+    let file = match open(path) {
+        Ok(file) => file,
+        Err(error) => {
+            let text = format!("cannot read {}: {error}", path.display());
+            return refused(&text, "give the path of an RDB file that this user may read");
+        }
+    };
+    let memory = usize::try_from(memory).unwrap_or(usize::MAX);
+    let mut out = BufWriter::with_capacity(64 << 10, io::stdout().lock());
+    let done = match args {
+        Rdb::Cat { .. } => cat::cat(file, &mut out, memory),
+        Rdb::Inspect { json, decode, .. } => {
+            inspect::inspect(file, memory, *decode).and_then(|found| {
+                let written =
+                    if *json { found.write_json(&mut out) } else { found.write(&mut out) };
+                written.map_err(Stopped::Write)
+            })
+        }
+    };
+    let done = done.and_then(|()| out.flush().map_err(Stopped::Write));
+    match done {
+        Ok(()) => Outcome::Done,
+        // Whoever read our output has seen enough.
+        Err(Stopped::Write(error)) if error.kind() == io::ErrorKind::BrokenPipe => Outcome::Done,
+        Err(Stopped::Write(error)) => failed(&format!("cannot write the output: {error}"), ""),
+        Err(Stopped::Read(error)) => {
+            failed(&format!("cannot read on in {}: {error}", path.display()), "")
+        }
+        Err(Stopped::Rdb(error)) => failed(&format!("{}: {error}", path.display()), error.advice()),
+    }
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    let file = File::open(path)?;
+    // A directory can be opened and only then not be read.
+    if file.metadata()?.is_dir() {
+        return Err(io::ErrorKind::IsADirectory.into());
+    }
+    Ok(file)
+}
+
+/// Why a file was not read to its end.
+#[derive(Debug)]
+enum Stopped {
+    Read(io::Error),
+    Rdb(RdbError),
+    Write(io::Error),
+}
+
+impl From<RdbError> for Stopped {
+    fn from(error: RdbError) -> Self {
+        Self::Rdb(error)
+    }
+}
+
+/// Reads `file` to the end of what it holds and shows each event, with the bytes consumed by then. What `see` answers
+/// at a key is how its value is wanted. Gives what the file says of its sum, which was right.
+fn read_all(
+    mut file: impl Read,
+    reader: &mut Reader,
+    mut see: impl FnMut(u64, Event<'_>) -> Result<(), Stopped>,
+) -> Result<Checksum, Stopped> {
+    loop {
+        let before = reader.position();
+        match reader.next()? {
+            Next::Event(event) => see(before, event)?,
+            Next::NeedMore => fill(&mut file, reader)?,
+            Next::End(checksum) => return Ok(checksum),
+        }
+    }
+}
+
+fn fill(file: &mut impl Read, reader: &mut Reader) -> Result<(), Stopped> {
+    let count = loop {
+        match file.read(reader.buffer()) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            read => break read.map_err(Stopped::Read)?,
+        }
+    };
+    if count == 0 {
+        return Err(reader.truncated().into());
+    }
+    reader.filled(count);
+    Ok(())
+}
