@@ -81,7 +81,7 @@ impl Stream {
         let Some(known) = lookup(name) else {
             return Err(StreamError::Unknown { name: name.to_vec() });
         };
-        match known.class() {
+        match known.class(args) {
             Class::Select => {
                 let db = args.get(1).and_then(|db| Db::parse(db));
                 self.db = db.ok_or_else(|| StreamError::Db { name: name.to_vec() })?;

@@ -39,10 +39,11 @@ pub enum Class {
 mod tests {
     use super::Class;
     use crate::command::table::class_of;
+    use crate::command::testing::words;
 
     #[test]
     fn what_a_lane_switches_on() {
-        for (name, class) in [
+        for (line, class) in [
             ("SET", Class::Data),
             ("PFCOUNT", Class::Data),
             ("get", Class::Read),
@@ -62,11 +63,15 @@ mod tests {
             ("FLUSHALL", Class::Flush),
             ("FLUSHDB", Class::Flush),
             ("SWAPDB", Class::SwapDb),
-            ("CLUSTER", Class::Control),
+            ("WAIT", Class::Control),
+            ("CLUSTER SETSLOT 5 NODE n", Class::Control),
+            ("CLUSTER FLUSHSLOT 5 SYNC", Class::Unknown),
+            ("CLUSTER", Class::Unknown),
             ("FROBNICATE", Class::Unknown),
-            ("", Class::Unknown),
         ] {
-            assert_eq!(class_of(name.as_bytes()), class, "{name}");
+            assert_eq!(class_of(&words(line)), class, "{line}");
         }
+        assert_eq!(class_of(&[]), Class::Ping, "a bare newline");
+        assert_eq!(class_of(&[b""]), Class::Unknown);
     }
 }

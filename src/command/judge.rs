@@ -14,6 +14,8 @@ pub enum Outcome {
     Status,
     /// `-ERR`, `-WRONGTYPE` and all others.
     Error,
+    /// An error that a script may have made while it ran: see [`Outcome::of_error`].
+    ScriptError,
     /// `:n`.
     Integer(i64),
     /// `$n`, whatever its bytes.
@@ -29,6 +31,45 @@ pub enum Outcome {
     },
 }
 
+impl Outcome {
+    /// Tells an error by which a server refuses a command from one that may have come out of a running script. Only the
+    /// reply to a script can be the latter; [`judge`] takes it for an error anywhere else.
+    #[must_use]
+    pub fn of_error(line: &[u8]) -> Self {
+        let has = |mark: &&[u8]| line.windows(mark.len()).any(|part| part == *mark);
+        if REFUSALS.iter().any(has) { Self::Error } else { Self::ScriptError }
+    }
+}
+
+/// What stands in an error when a server would not run a script, or would not let it do what another server did: states
+/// that pass, rights, an unknown script or command.
+const REFUSALS: &[&[u8]] = &[
+    b"NOSCRIPT",
+    b"OOM ",
+    b"READONLY",
+    b"LOADING",
+    b"BUSY ",
+    b"MISCONF",
+    b"NOREPLICAS",
+    b"MASTERDOWN",
+    b"NOAUTH",
+    b"NOPERM",
+    b"MOVED ",
+    b"ASK ",
+    b"CROSSSLOT",
+    b"CLUSTERDOWN",
+    b"TRYAGAIN",
+    b"EXECABORT",
+    b"Error compiling",
+    b"Function not found",
+    b"nknown command",
+    b"Unknown Redis command",
+    b"Wrong number of args",
+    b"wrong number of arguments",
+    b"non local key",
+    b"undeclared key",
+];
+
 /// The reply that a command should have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
@@ -41,7 +82,7 @@ pub enum Expect {
     Integer,
     /// A number above zero; zero (and `-1`, `LINSERT` without its pivot) means that nothing happened.
     Positive,
-    /// A number of keys deleted. Zero is no doubt, both sides are without them, but it is counted.
+    /// A number of keys or fields deleted. Zero is no doubt, both sides are without them, but it is counted.
     Removal,
     /// Something that was taken, made or moved: not nil, no empty array, none of nils only.
     Something,
@@ -53,6 +94,9 @@ pub enum Expect {
     SomePositive,
     /// The same for `HPERSIST`, where -1 (the field has no deadline) is as good as 1.
     Lasting,
+    /// Anything but a refusal. A script that writes and then fails is propagated all the same (up to 4.0), and fails on the
+    /// same data in the same place; so an error of its own says as little as any other reply.
+    Script,
     /// No reply can show that source and target agree: the command lets the server choose (`XADD *`).
     Never,
 }
@@ -62,7 +106,7 @@ pub enum Expect {
 pub enum Judgement {
     /// It did here what it had done on the source, as far as a reply can tell.
     AsExpected,
-    /// A removal found nothing to remove. The key is as it should be, but had not been.
+    /// A removal found nothing to remove. The key is as it should be, though it may not have been before.
     NoKey,
     /// It failed, or did nothing: its keys are in doubt.
     Diverged,
@@ -80,11 +124,12 @@ pub enum Judgement {
 /// ```
 #[must_use]
 pub const fn judge(expect: Expect, outcome: Outcome) -> Judgement {
-    if matches!(outcome, Outcome::Error) {
+    let script = matches!(expect, Expect::Script) && matches!(outcome, Outcome::ScriptError);
+    if matches!(outcome, Outcome::Error | Outcome::ScriptError) && !script {
         return Judgement::Diverged;
     }
     let expected = match expect {
-        Expect::Any => true,
+        Expect::Any | Expect::Script => true,
         Expect::Never => false,
         Expect::Status => matches!(outcome, Outcome::Status),
         Expect::Integer => matches!(outcome, Outcome::Integer(_)),
@@ -198,6 +243,7 @@ fn xgroup(args: Args<'_>) -> Result<Expect, Malformed> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::command::class::Class;
     use crate::command::table::lookup;
 
     fn expect(line: &str) -> Expect {
@@ -220,7 +266,49 @@ mod tests {
         for command in crate::command::table::all() {
             if let Replies::Always(expect) = command.replies {
                 assert_eq!(judge(expect, Outcome::Error), Judgement::Diverged, "{command:?}");
+                let script = judge(expect, Outcome::ScriptError) == Judgement::AsExpected;
+                assert_eq!(script, command.class(&[]) == Class::Eval, "{command:?}");
             }
+        }
+    }
+
+    #[test]
+    fn a_script_may_fail_as_it_did_on_the_source() {
+        for (line, judgement) in [
+            // What its own commands answered, in the words of 2.8, 6.2 and 7.0.
+            (
+                "ERR Error running script (call to f_1cd4): @user_script:1: ERR value is not an integer",
+                Judgement::AsExpected,
+            ),
+            (
+                "ERR value is not an integer or out of range script: 1cd4, on @user_script:1.",
+                Judgement::AsExpected,
+            ),
+            (
+                "WRONGTYPE Operation against a key holding the wrong kind of value",
+                Judgement::AsExpected,
+            ),
+            ("MYERROR returned by the script", Judgement::AsExpected),
+            // What a server would not do.
+            ("NOSCRIPT No matching script. Please use EVAL.", Judgement::Diverged),
+            (
+                "ERR Error compiling script (new function): user_script:1: '=' expected",
+                Judgement::Diverged,
+            ),
+            (
+                "ERR Error running script (call to f_1): @user_script:1: -OOM command not allowed when used memory",
+                Judgement::Diverged,
+            ),
+            (
+                "ERR Error running script (call to f_1): @user_script: 1: Unknown Redis command called from Lua script",
+                Judgement::Diverged,
+            ),
+            ("READONLY You can't write against a read only replica.", Judgement::Diverged),
+            ("ERR Function not found", Judgement::Diverged),
+        ] {
+            let outcome = Outcome::of_error(line.as_bytes());
+            assert_eq!(judged("EVAL s 0", outcome), judgement, "{line}");
+            assert_eq!(judged("SET k v", outcome), Judgement::Diverged, "{line}");
         }
     }
 
@@ -234,7 +322,6 @@ mod tests {
             "RENAMENX a b",
             "MOVE k 1",
             "COPY a b",
-            "HDEL k f",
             "SREM k m",
             "ZREM k m",
             "XACK k g 1-1",
@@ -278,7 +365,7 @@ mod tests {
         ] {
             assert_eq!(judged(line, Outcome::Integer(0)), Judgement::AsExpected, "{line}");
         }
-        for line in ["DEL a b", "UNLINK a"] {
+        for line in ["DEL a b", "UNLINK a", "HDEL k f"] {
             assert_eq!(judged(line, Outcome::Integer(0)), Judgement::NoKey, "{line}");
             assert_eq!(judged(line, Outcome::Integer(1)), Judgement::AsExpected, "{line}");
         }

@@ -173,7 +173,7 @@ pub fn keys(args: &[&[u8]]) -> Result<Keys, Malformed> {
     let name = args.first().ok_or(Malformed::Empty)?;
     let command = lookup(name).ok_or(Malformed::Unknown)?;
     let mut keys = Keys {
-        class: command.class(),
+        class: command.class(args),
         reach: Reach::Declared,
         inline: [KeyUse { position: 0, access: Access::Read, db: None }; INLINE],
         len: 0,

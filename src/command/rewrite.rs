@@ -1,36 +1,23 @@
-//! Writing a command anew: as it is, with other keys, with other databases.
-
-use bytes::BufMut;
+//! Writing a command anew: with other keys, with other databases. (As it is: [`resp::command`].)
+//!
+//! [`resp::command`]: crate::resp::command
 
 use crate::command::args::{Args, Malformed};
 use crate::command::keys::CopyOptions;
 use crate::command::table::Command;
 use crate::key::Db;
-
-/// Writes a command as RESP, the form in which every server takes it.
-///
-/// ```
-/// let mut out = Vec::new();
-/// understudy::command::rewrite::encode(&[b"GET", b"k"], &mut out);
-/// assert_eq!(out, b"*2\r\n$3\r\nGET\r\n$1\r\nk\r\n");
-/// ```
-pub fn encode(args: &[&[u8]], out: &mut impl BufMut) {
-    header(args.len(), out);
-    for arg in args {
-        bulk(arg, out);
-    }
-}
+use crate::resp;
 
 /// Writes a command with other arguments at some positions. `replacements` are in the order of their
 /// positions, each position once; one past the end is passed over.
-pub fn encode_with(args: &[&[u8]], replacements: &[(usize, &[u8])], out: &mut impl BufMut) {
+pub fn encode_with(out: &mut Vec<u8>, args: &[&[u8]], replacements: &[(usize, &[u8])]) {
     debug_assert!(replacements.is_sorted_by(|(one, _), (next, _)| one < next));
-    header(args.len(), out);
+    resp::array(out, args.len());
     let mut replacements = replacements.iter().peekable();
     for (at, arg) in args.iter().enumerate() {
         match replacements.next_if(|(position, _)| *position == at) {
-            Some((_, other)) => bulk(other, out),
-            None => bulk(arg, out),
+            Some((_, other)) => resp::bulk(out, other),
+            None => resp::bulk(out, arg),
         }
     }
 }
@@ -73,9 +60,9 @@ impl Command {
     /// If there is no number of a database where one must be; nothing is written then.
     pub fn encode_renumbered(
         &self,
+        out: &mut Vec<u8>,
         args: &[&[u8]],
         map: impl Fn(Db) -> Option<Db>,
-        out: &mut impl BufMut,
     ) -> Result<Renumbered, Malformed> {
         let mut named = self.databases(args)?;
         for place in named.iter_mut().flatten() {
@@ -84,11 +71,11 @@ impl Command {
                 None => return Ok(Renumbered::NoPlaceFor(place.db)),
             }
         }
-        header(args.len(), out);
+        resp::array(out, args.len());
         for (at, arg) in args.iter().enumerate() {
             match named.iter().flatten().find(|place| place.position == at) {
-                Some(place) => number(place.db.index().into(), out),
-                None => bulk(arg, out),
+                Some(place) => number(out, place.db.index().into()),
+                None => resp::bulk(out, arg),
             }
         }
         Ok(Renumbered::Written)
@@ -105,22 +92,9 @@ pub enum Renumbered {
     NoPlaceFor(Db),
 }
 
-pub(crate) fn header(args: usize, out: &mut impl BufMut) {
-    out.put_u8(b'*');
-    out.put_slice(itoa::Buffer::new().format(args).as_bytes());
-    out.put_slice(b"\r\n");
-}
-
-pub(crate) fn bulk(arg: &[u8], out: &mut impl BufMut) {
-    out.put_u8(b'$');
-    out.put_slice(itoa::Buffer::new().format(arg.len()).as_bytes());
-    out.put_slice(b"\r\n");
-    out.put_slice(arg);
-    out.put_slice(b"\r\n");
-}
-
-pub(crate) fn number(value: i64, out: &mut impl BufMut) {
-    bulk(itoa::Buffer::new().format(value).as_bytes(), out);
+/// Writes a number as an argument.
+pub(crate) fn number(out: &mut Vec<u8>, value: i64) {
+    resp::bulk(out, itoa::Buffer::new().format(value).as_bytes());
 }
 
 #[cfg(test)]

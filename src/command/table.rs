@@ -13,6 +13,7 @@ mod rows;
 
 use std::fmt;
 
+use crate::command::args::Args;
 use crate::command::class::Class;
 use crate::command::deadline::Form;
 use crate::command::judge::{Expect, Replies};
@@ -36,10 +37,19 @@ impl Command {
         self.name
     }
 
-    /// What it is for.
+    /// What it is for, with these arguments.
+    ///
+    /// The name decides, but for `CLUSTER`: `SETSLOT` is the server's own affair, and all else that a stream may
+    /// hold of it moves or deletes data by slot (`FLUSHSLOT`, which Valkey 9 propagates as it stands).
     #[must_use]
-    pub const fn class(&self) -> Class {
-        self.class
+    #[inline]
+    pub fn class(&self, args: &[&[u8]]) -> Class {
+        match self.class {
+            Class::Control if self.name == "cluster" && !Args(args).is(1, "setslot") => {
+                Class::Unknown
+            }
+            class => class,
+        }
     }
 
     /// The rule by which its keys are found.
@@ -122,10 +132,14 @@ pub fn lookup(name: &[u8]) -> Option<&'static Command> {
     None
 }
 
-/// The class of the command of this name; [`Class::Unknown`] if no server has it.
+/// The class of a command; [`Class::Unknown`] if no server has it. No arguments at all are the bare newline by which a
+/// master keeps a link alive: [`Class::Ping`].
 #[must_use]
-pub fn class_of(name: &[u8]) -> Class {
-    lookup(name).map_or(Class::Unknown, Command::class)
+pub fn class_of(args: &[&[u8]]) -> Class {
+    match args.first() {
+        Some(name) => lookup(name).map_or(Class::Unknown, |command| command.class(args)),
+        None => Class::Ping,
+    }
 }
 
 /// Every row, in no order that means anything.

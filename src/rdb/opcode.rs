@@ -61,6 +61,25 @@ pub enum Opcode {
 }
 
 impl Opcode {
+    /// The byte that stands for it, in the family that has it.
+    #[must_use]
+    pub const fn byte(self) -> u8 {
+        match self {
+            Self::SlotImport => 243,
+            Self::SlotInfo => 244,
+            Self::Function => 245,
+            Self::ModuleAux => 247,
+            Self::Idle => 248,
+            Self::Freq => 249,
+            Self::Aux => 250,
+            Self::ResizeDb => 251,
+            Self::ExpireMs => 252,
+            Self::ExpireSeconds => 253,
+            Self::SelectDb => 254,
+            Self::End => 255,
+        }
+    }
+
     fn decode(byte: u8, format: Format) -> Result<Self, RdbErrorKind> {
         Ok(match (byte, format.family) {
             (243, Family::Valkey) => Self::SlotImport,
@@ -272,6 +291,17 @@ mod tests {
                 let read = ObjectType::decode(object.byte(), family);
                 let its_own = object.family().is_none_or(|own| own == family);
                 assert_eq!(read == Some(object), its_own, "{object:?} in {family}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_opcode_is_read_from_its_own_byte() {
+        for format in Format::NEWEST {
+            for byte in 0..=255 {
+                if let Ok(Tag::Opcode(opcode)) = Tag::decode(byte, format) {
+                    assert_eq!(opcode.byte(), byte, "{opcode:?}");
+                }
             }
         }
     }

@@ -197,6 +197,16 @@ impl Parser {
         }
     }
 
+    /// A parser for the body of a single value, such as a [`Payload`]'s. It comes as
+    /// [elements](Depth::Elements) unless [chosen](Self::choose) otherwise. Behind the value's end nothing may be
+    /// read.
+    #[must_use]
+    pub fn for_value(object: ObjectType) -> Self {
+        let family = object.family().unwrap_or(Family::Redis);
+        let format = Format { family, version: object.since() };
+        Self { state: State::Value(object), format, depth: Depth::Elements, ..Self::new() }
+    }
+
     /// How values are wanted for which nothing else is chosen.
     pub const fn set_default_depth(&mut self, depth: Depth) {
         self.default_depth = depth;

@@ -110,7 +110,6 @@ impl Reader {
         self.sum_up(self.read);
         let unread = self.filled - self.read;
         let wanted = self.parser.wanted();
-        let spare = self.buffer.len() - self.filled;
         let least = wanted.saturating_sub(unread).max(READ);
         let size = wanted.max(2 * unread).saturating_add(READ).max(SMALLEST);
         self.quiet = if size > self.buffer.len() / 4 { 0 } else { self.quiet + 1 };
@@ -123,13 +122,15 @@ impl Reader {
             self.begin_at_zero(unread);
         } else if unread == 0 {
             self.begin_at_zero(0);
-        } else if spare < least {
+        }
+        if self.buffer.len() - self.filled < least {
             self.buffer.copy_within(self.read..self.filled, 0);
             self.begin_at_zero(unread);
-        }
-        // After a move there must be as much room as was moved, or the next move comes too soon.
-        if self.buffer.len() - self.filled < least.max(self.filled - self.read) {
-            self.buffer.resize(size, 0);
+            // After a move there must be as much room as was moved, or the next move comes too soon.
+            let room = least.max(unread);
+            if self.buffer.len() - self.filled < room {
+                self.buffer.resize((self.filled + room).max(SMALLEST), 0);
+            }
         }
         self.buffer.get_mut(self.filled..).unwrap_or_default()
     }
@@ -230,3 +231,55 @@ impl Default for Reader {
 
 /// The bytes of a stated sum.
 const SUM: usize = 8;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rdb::string::put_string;
+
+    /// A file of strings of very uneven sizes.
+    fn file(sizes: &[usize]) -> (Vec<u8>, Vec<Vec<u8>>) {
+        let mut file = b"REDIS0006\xfe\x00".to_vec();
+        let mut values = Vec::new();
+        for (index, &size) in sizes.iter().enumerate() {
+            let value: Vec<u8> =
+                (0..size).map(|at| u8::try_from((at * 7 + index * 13) % 251).unwrap()).collect();
+            file.push(0);
+            put_string(&mut file, index.to_string().as_bytes());
+            let begin = file.len();
+            put_string(&mut file, &value);
+            values.push(file[begin..].to_vec());
+        }
+        file.push(0xff);
+        let sum = crate::rdb::crc::crc64(&file);
+        file.extend_from_slice(&sum.to_le_bytes());
+        (file, values)
+    }
+
+    #[test]
+    fn no_byte_is_lost_however_the_buffer_grows_and_shrinks() {
+        let sizes =
+            [10, 400_000, 900_000, 3, 70_000, 500_000, 1_200_000, 0, 300_000, 65_536, 262_144, 5];
+        let (file, values) = file(&sizes);
+        for most in [1_000, 40_000, usize::MAX] {
+            let (mut reader, mut rest, mut found) = (Reader::new(), &file[..], Vec::new());
+            reader.set_default_depth(Depth::Verbatim { limit: 8 << 20 });
+            loop {
+                match reader.next().unwrap() {
+                    Next::Event(Event::Payload(payload)) => found.push(payload.body.to_vec()),
+                    Next::Event(_) => {}
+                    Next::End(_) => break,
+                    Next::NeedMore => {
+                        let room = reader.buffer();
+                        let count = room.len().min(rest.len()).min(most);
+                        assert!(count > 0, "the room is never empty");
+                        room[..count].copy_from_slice(&rest[..count]);
+                        reader.filled(count);
+                        rest = &rest[count..];
+                    }
+                }
+            }
+            assert!(found == values, "{most} bytes at a time");
+        }
+    }
+}

@@ -2,9 +2,11 @@ use proptest::prelude::*;
 use proptest::sample::select;
 
 use super::*;
+use crate::command::judge::Expect;
 use crate::command::keys::keys;
 use crate::command::table::lookup;
 use crate::command::testing::{decode, lines, words};
+use crate::server::{Flavour, Server, Version};
 
 const NOW: i64 = 1_700_000_000_000;
 
@@ -23,7 +25,7 @@ fn encoded(line: &str, target: Server) -> (Vec<String>, Vec<Expect>) {
     let args = words(line);
     let deadline = deadline(line).unwrap_or_else(|| panic!("{line}: no deadline"));
     let mut out = Vec::new();
-    let encoded = deadline.encode(&args, deadline.time.at(NOW), &target, &mut out).unwrap();
+    let encoded = deadline.encode(&mut out, &args, deadline.time.at(NOW), &target).unwrap();
     let expects: Vec<Expect> = encoded.expects().collect();
     assert_eq!(encoded.commands(), expects.len());
     (lines(&out), expects)
@@ -285,7 +287,7 @@ proptest! {
         let args = words(&line);
         let found = lookup(args[0]).unwrap().deadline(&args).unwrap().unwrap();
         let mut out = Vec::new();
-        let encoded = found.encode(&args, at_ms, &target, &mut out).unwrap();
+        let encoded = found.encode(&mut out, &args, at_ms, &target).unwrap();
 
         let written = decode(&out);
         prop_assert_eq!(written.len(), encoded.commands());
@@ -329,7 +331,7 @@ proptest! {
         if let Ok(Some(found)) = lookup(args[0]).unwrap().deadline(&args) {
             prop_assert!(found.position < args.len());
             let mut out = Vec::new();
-            let encoded = found.encode(&args, 5, &target, &mut out).unwrap();
+            let encoded = found.encode(&mut out, &args, 5, &target).unwrap();
             prop_assert_eq!(decode(&out).len(), encoded.commands());
         }
     }

@@ -177,7 +177,7 @@ fn what_forgets_the_old_state_also_writes() {
 fn every_command_that_changes_keys_names_a_way_to_one() {
     for command in all() {
         let keyless = command.keys() == KeySpec::None;
-        match command.class() {
+        match command.class {
             Class::Data => assert!(!keyless, "{command:?}"),
             Class::Read | Class::Eval => {}
             _ => assert!(keyless, "{command:?}"),
@@ -337,7 +337,7 @@ proptest! {
             positions.iter().copied().zip(renamed.iter().map(Vec::as_slice)).collect();
 
         let mut out = Vec::new();
-        encode_with(&args, &replacements, &mut out);
+        encode_with(&mut out, &args, &replacements);
         let [again] = <[_; 1]>::try_from(decode(&out)).unwrap();
         let again: Vec<&[u8]> = again.iter().map(Vec::as_slice).collect();
 

@@ -9,7 +9,6 @@
 use crate::rdb::packed::Damaged;
 use crate::rdb::packed::Entry;
 use crate::rdb::packed::Full;
-use crate::rdb::packed::MAX_BYTES;
 use crate::rdb::packed::Mark;
 use crate::rdb::packed::canonical_int;
 use crate::rdb::packed::int24;
@@ -327,6 +326,18 @@ impl Builder {
         Ok(())
     }
 
+    /// Adds all entries of another one at the end.
+    ///
+    /// # Errors
+    /// [`Full`] if the listpack would become too large.
+    pub fn append(&mut self, other: &Self) -> Result<(), Full> {
+        let entries = other.out.get(HEADER..).unwrap_or_default();
+        self.begin(entries.len())?;
+        self.out.extend_from_slice(entries);
+        self.count += other.count;
+        Ok(())
+    }
+
     /// How many entries were pushed.
     #[must_use]
     pub const fn len(&self) -> usize {
@@ -373,6 +384,9 @@ impl Builder {
         self.count += 1;
     }
 }
+
+/// What the header can state. Servers stop adding to a listpack at 1 GiB, but one entry of a stream can pass it.
+const MAX_BYTES: usize = u32::MAX as usize;
 
 const HEADER: usize = 6;
 const END: u8 = 0xff;

@@ -78,13 +78,10 @@ pub struct Damaged {
     pub what: &'static str,
 }
 
-/// The blob being built would pass [`MAX_BYTES`]. Nothing was added to it.
+/// A packed blob would become larger than it can be. What is being built is worth nothing then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a packed blob holds at most 1 GiB")]
+#[error("a packed blob cannot be that large")]
 pub struct Full;
-
-/// The largest ziplist or listpack that is built: 1 GiB, the servers' own limit (`LISTPACK_MAX_SAFETY_SIZE`).
-pub const MAX_BYTES: usize = 1 << 30;
 
 /// The integer of which `text` is the one decimal form: no plus, no leading zeros, no `-0`, within 64 bits.
 ///

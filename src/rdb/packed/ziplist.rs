@@ -9,7 +9,6 @@
 use crate::rdb::packed::Damaged;
 use crate::rdb::packed::Entry;
 use crate::rdb::packed::Full;
-use crate::rdb::packed::MAX_BYTES;
 use crate::rdb::packed::Mark;
 use crate::rdb::packed::canonical_int;
 use crate::rdb::packed::int24;
@@ -357,6 +356,9 @@ impl Builder {
         Ok(())
     }
 }
+
+/// Servers let no ziplist grow beyond this (redis `ziplist.c`, `ZIPLIST_MAX_SAFETY_SIZE`).
+const MAX_BYTES: usize = 1 << 30;
 
 const HEADER: usize = 10;
 const END: u8 = 0xff;

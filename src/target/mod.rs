@@ -1,0 +1,63 @@
+//! Where changes end up.
+//!
+//! A target takes [`Batch`]es in their order and tells, as [`Confirmed`], which of them are done. *Confirmed* means: the target has
+//! answered each command of the batch, and of all batches before it, and each answer was judged. Nothing else may move a
+//! position: not that a batch was taken, not that it was written to a socket. What a command did otherwise than on
+//! the source is a [`Surprise`]; it is told in the same [`Confirmed`] that covers the command, never after it.
+
+mod gate;
+mod judge;
+mod outbox;
+mod pipeline;
+mod standalone;
+
+pub use standalone::{Standalone, TargetError};
+
+use crate::change::{Batch, Carries, Failure};
+use crate::offset::Offset;
+
+/// What a target has done.
+#[derive(Debug, Default)]
+pub struct Confirmed {
+    /// What was confirmed since the last time.
+    pub carries: Carries,
+    /// The source's offset up to which everything is in the target.
+    pub position: Option<Offset>,
+    /// The copy is whole: each of its records has been confirmed.
+    pub copied: bool,
+    /// How many bytes of batches these were.
+    pub bytes: usize,
+    /// Commands that removed what was not there.
+    pub without_effect: u64,
+    /// Commands that did something else than on the source.
+    pub surprises: Vec<Surprise>,
+}
+
+/// A command that did something else than on the source.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Surprise {
+    /// It was sent once.
+    Failed(Failure),
+    /// It was sent on an earlier link too, which may have done it already.
+    FailedAgain(Failure),
+}
+
+impl Confirmed {
+    fn add(&mut self, batch: &Batch) {
+        self.carries.keys += batch.carries.keys;
+        self.carries.commands += batch.carries.commands;
+        self.position = self.position.max(batch.covers);
+        self.bytes += batch.size();
+    }
+
+    /// Whether there is nothing to tell.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.carries == Carries::default()
+            && self.position.is_none()
+            && !self.copied
+            && self.bytes == 0
+            && self.without_effect == 0
+            && self.surprises.is_empty()
+    }
+}

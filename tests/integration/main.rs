@@ -1,0 +1,29 @@
+//! Tests that run real servers, and the built binary between them.
+//!
+//! `servers` starts them, `data` and `load` fill them, `judge` says whether two of them hold the same. `planted` and
+//! `replicas` hold the judge itself to account: a planted change must be seen, a server's own replica must be equal.
+//! `command_table` and `command_twins` do so with what the library says of commands.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
+#![expect(clippy::disallowed_methods, reason = "real servers run on the real clock")]
+
+mod client;
+mod command_table;
+mod command_twins;
+mod data;
+mod dice;
+mod judge;
+mod load;
+mod packed;
+mod planted;
+mod rdb_load;
+mod replicas;
+mod servers;
+mod sync;
+mod tool;

@@ -1,0 +1,120 @@
+//! The built binary as a child process.
+
+use std::fs::File;
+use std::io::Read;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{self, Receiver};
+use std::thread;
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use crate::servers::say;
+
+/// `understudy` with some arguments, running. It is killed when this value goes.
+pub(crate) struct Understudy {
+    child: Child,
+    stdout: Receiver<String>,
+    stderr: Receiver<String>,
+    /// Its state, and nobody else's: what it finds there is what it wrote.
+    state: TempDir,
+}
+
+/// How it ended.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    /// `None` if a signal killed it.
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+    /// The file that `--report` named, if it was written.
+    pub(crate) report: Option<serde_json::Value>,
+}
+
+impl Understudy {
+    /// Starts `understudy ARGS`. A sync is also told where to write its report.
+    pub(crate) fn start(args: &[&str]) -> Self {
+        let state = tempfile::tempdir().expect("a folder for the state");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_understudy"));
+        command.args(args).env("UNDERSTUDY_STATE", state.path()).env_remove("UNDERSTUDY_LOG");
+        if args[0] == "sync" {
+            command.arg("--report").arg(state.path().join("report.json"));
+        }
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("understudy runs");
+        let stdout = read_to_end(child.stdout.take().unwrap());
+        let stderr = read_to_end(child.stderr.take().unwrap());
+        Self { child, stdout, stderr, state }
+    }
+
+    /// Sends SIGINT, as Ctrl-C does.
+    pub(crate) fn interrupt(&self) {
+        let id = self.child.id().to_string();
+        let sent = Command::new("sh").args(["-c", "kill -INT \"$0\"", &id]).status().unwrap();
+        assert!(sent.success(), "understudy is not there any more");
+    }
+
+    /// Waits for the end.
+    ///
+    /// # Panics
+    /// When `patience` is over.
+    #[track_caller]
+    pub(crate) fn wait(mut self, patience: Duration) -> Ended {
+        // Both pipes close when it ends, so nothing has to ask again and again.
+        let ended = self.stderr.recv_timeout(patience);
+        let Ok(stderr) = ended else {
+            let _ = self.child.kill();
+            panic!(
+                "understudy has not ended after {patience:?}; stderr: {}",
+                self.stderr.recv().unwrap_or_default()
+            );
+        };
+        let stdout = self.stdout.recv().unwrap_or_default();
+        let code = self.child.wait().unwrap().code();
+        let report = File::open(self.state.path().join("report.json")).ok();
+        let report = report.map(|file| serde_json::from_reader(file).expect("the report is JSON"));
+        Ended { code, stdout, stderr, report }
+    }
+}
+
+impl Drop for Understudy {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if thread::panicking() {
+            let said = self.stderr.recv_timeout(Duration::from_secs(1)).unwrap_or_default();
+            say(&format!("understudy's stderr:\n{said}"));
+        }
+    }
+}
+
+impl Ended {
+    /// A number or text of the report, by its path: `totals.keys`, `sources.0.method`.
+    #[track_caller]
+    pub(crate) fn reported(&self, path: &str) -> &serde_json::Value {
+        let mut at = self.report.as_ref().unwrap_or_else(|| panic!("there is no report: {self:?}"));
+        for part in path.split('.') {
+            at = part.parse::<usize>().map_or_else(|_| &at[part], |index| &at[index]);
+        }
+        assert!(!at.is_null(), "the report has no {path}: {:?}", self.report);
+        at
+    }
+
+    /// # Panics
+    /// With all that it said, if it ended otherwise.
+    #[track_caller]
+    pub(crate) fn assert_code(&self, code: i32) {
+        assert_eq!(self.code, Some(code), "stdout: {}\nstderr: {}", self.stdout, self.stderr);
+    }
+}
+
+/// Reads in a thread, so that a full pipe never holds the process up.
+fn read_to_end(mut pipe: impl Read + Send + 'static) -> Receiver<String> {
+    let (all, read) = mpsc::channel();
+    thread::spawn(move || {
+        let mut bytes = Vec::new();
+        let _ = pipe.read_to_end(&mut bytes);
+        let _ = all.send(String::from_utf8_lossy(&bytes).into_owned());
+    });
+    read
+}
