@@ -43,6 +43,8 @@ pub(crate) struct BlobWalk {
     form: Form,
     holds: Holds,
     mark: Mark,
+    /// Whether another entry is known to be left.
+    more: bool,
 }
 
 /// What is wrong in a blob, and at which of its bytes.
@@ -65,7 +67,7 @@ impl BlobWalk {
     pub(crate) const LISTPACK_OF_ITEMS: Self = Self::new(Form::Listpack, Holds::Items);
 
     const fn new(form: Form, holds: Holds) -> Self {
-        Self { form, holds, mark: Mark::BEGIN }
+        Self { form, holds, mark: Mark::BEGIN, more: false }
     }
 
     /// The blob that is the whole value of this type; `None` if the type's value is no blob.
@@ -87,7 +89,11 @@ impl BlobWalk {
     }
 
     /// Whether no entry is left, and all that only a whole walk can check is right.
+    #[inline]
     pub(crate) fn is_done(&self, blob: &[u8]) -> Result<bool, BlobFault> {
+        if self.more {
+            return Ok(false);
+        }
         let mut entries = Entries::resume(self.form, blob, self.mark)?;
         if !entries.is_at_end() {
             return Ok(false);
@@ -100,6 +106,7 @@ impl BlobWalk {
     }
 
     /// The next element.
+    #[inline(always)]
     pub(crate) fn next<'a>(
         &mut self,
         blob: &'a [u8],
@@ -130,6 +137,7 @@ impl BlobWalk {
             },
         };
         self.mark = entries.mark();
+        self.more = !entries.is_at_end();
         Ok(element)
     }
 }

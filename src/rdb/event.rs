@@ -207,7 +207,7 @@ pub enum Element<'a> {
 }
 
 /// What a stream knows about itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StreamMeta {
     /// How many entries it has.
     pub length: u64,

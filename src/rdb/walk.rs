@@ -42,6 +42,7 @@ pub(crate) struct Walk {
     /// A decompressed blob that is being walked.
     blob: Vec<u8>,
     node: NodeWalk,
+    meta: StreamMeta,
     texts: Texts,
 }
 
@@ -101,7 +102,8 @@ pub(crate) enum Given {
         base: usize,
     },
     StreamEntry(StreamId),
-    Stream(StreamMeta),
+    /// What the stream knows about itself, which the walk keeps.
+    Stream,
     Group {
         name: Span,
         last_id: StreamId,
@@ -147,6 +149,7 @@ impl Walk {
             earliest: 0,
             blob: Vec::new(),
             node: NodeWalk::default(),
+            meta: StreamMeta::default(),
             texts: Texts::default(),
         }
     }
@@ -161,6 +164,7 @@ impl Walk {
     }
 
     /// Goes one element on. `at` is moved past what it is made of.
+    #[inline(always)]
     pub(crate) fn step(
         &mut self,
         input: &[u8],
@@ -275,6 +279,7 @@ impl Walk {
 
     /// Reads one round of leaves, after which `left` more come, and moves `at` past it. `None`: it has no element of
     /// its own, or several, which come next.
+    #[inline(always)]
     fn round(
         &mut self,
         input: &[u8],
@@ -324,20 +329,26 @@ impl Walk {
                 };
                 Given::Field { field, value, expire_at_ms }
             }
-            Gives::Meta => Given::Stream(StreamMeta {
-                length: cursor.length()?,
-                last_id: stream_id(&mut cursor)?,
-                more: None,
-            }),
-            Gives::Meta2 => Given::Stream(StreamMeta {
-                length: cursor.length()?,
-                last_id: stream_id(&mut cursor)?,
-                more: Some(StreamHistory {
-                    first_id: stream_id(&mut cursor)?,
-                    max_deleted_id: stream_id(&mut cursor)?,
-                    entries_added: cursor.length()?,
-                }),
-            }),
+            Gives::Meta => {
+                self.meta = StreamMeta {
+                    length: cursor.length()?,
+                    last_id: stream_id(&mut cursor)?,
+                    more: None,
+                };
+                Given::Stream
+            }
+            Gives::Meta2 => {
+                self.meta = StreamMeta {
+                    length: cursor.length()?,
+                    last_id: stream_id(&mut cursor)?,
+                    more: Some(StreamHistory {
+                        first_id: stream_id(&mut cursor)?,
+                        max_deleted_id: stream_id(&mut cursor)?,
+                        entries_added: cursor.length()?,
+                    }),
+                };
+                Given::Stream
+            }
             Gives::Group => Given::Group {
                 name: text(&mut cursor)?,
                 last_id: stream_id(&mut cursor)?,
@@ -515,6 +526,7 @@ impl Walk {
     ///
     /// # Errors
     /// What is wrong in a blob that is walked, and at which byte of the input.
+    #[inline(always)]
     pub(crate) fn lend<'a>(
         &'a mut self,
         given: Given,
@@ -546,7 +558,7 @@ impl Walk {
                 _ => return Ok(Event::ValueEnd),
             },
             Given::StreamEntry(id) => Element::Entry { id, fields: self.node.fields() },
-            Given::Stream(meta) => Element::Stream(meta),
+            Given::Stream => Element::Stream(self.meta),
             Given::Group { name, last_id, entries_read } => {
                 Element::Group { name: text(name), last_id, entries_read }
             }
