@@ -25,6 +25,8 @@ pub struct Deadlines {
     held: Names,
     fields: Names,
     unsure: Names,
+    /// This source has sent a deadline that must be asked.
+    was_unsure: bool,
 }
 
 impl Deadlines {
@@ -33,7 +35,7 @@ impl Deadlines {
     #[must_use]
     pub fn new(horizon: i64, memory: usize) -> Self {
         let names = || Names { left: memory / 3, ..Names::default() };
-        Self { horizon, held: names(), fields: names(), unsure: names() }
+        Self { horizon, held: names(), fields: names(), unsure: names(), was_unsure: false }
     }
 
     /// Where the deadline of a key stands until the run is finished.
@@ -56,17 +58,22 @@ impl Deadlines {
     pub fn inherits(&mut self, db: Db, key: &[u8]) {
         self.held.note(db, key);
         self.fields.note(db, key);
+        if self.was_unsure {
+            self.unsure.note(db, key);
+        }
     }
 
     /// The deadline of a key is only near what it is on the source, which said "so long from now": it must be asked.
     pub fn unsure(&mut self, db: Db, key: &[u8]) {
+        self.was_unsure = true;
         self.unsure.note(db, key);
     }
 
-    /// Nobody can say any longer which keys have a deadline that is held back.
-    pub fn forget_names(&mut self) {
-        self.held.overflow();
-        self.fields.overflow();
+    /// Two databases change places. Every name in one of them may now be in the other.
+    pub fn swap(&mut self, one: Db, other: Db) {
+        for names in [&mut self.held, &mut self.fields, &mut self.unsure] {
+            names.swap(one, other);
+        }
     }
 
     /// The greatest value, exclusive, that a deadline of a key can have because it is held back.
@@ -131,6 +138,20 @@ impl Names {
         self.bytes.extend_from_slice(&db.index().to_le_bytes());
         self.bytes.extend_from_slice(&len.to_le_bytes());
         self.bytes.extend_from_slice(key);
+    }
+
+    fn swap(&mut self, one: Db, other: Db) {
+        let mut moved = Vec::new();
+        for (db, key) in self.iter().into_iter().flatten() {
+            if db == one {
+                moved.push((other, key.to_vec()));
+            } else if db == other {
+                moved.push((one, key.to_vec()));
+            }
+        }
+        for (db, key) in moved {
+            self.note(db, &key);
+        }
     }
 
     fn overflow(&mut self) {

@@ -184,7 +184,11 @@ impl Stream {
                 deadlines.unsure(db, key);
                 deadlines.inherits(db, key);
             }),
-            (Class::SwapDb, _) => deadlines.forget_names(),
+            (Class::SwapDb, _) => {
+                if let Ok([Some(one), Some(other)]) = known.databases(args) {
+                    deadlines.swap(one.db, other.db);
+                }
+            }
             _ => {}
         }
     }
