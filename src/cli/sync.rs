@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 use understudy::flow::{Ended, Report, migrate};
+use understudy::net::Net;
 use understudy::plan::judge;
 use understudy::preflight::look;
 use understudy::progress::Counters;
@@ -18,7 +19,8 @@ pub(crate) async fn run(args: &Sync) -> Outcome {
         Ok(plan) => plan,
         Err(text) => return refused(&text, ""),
     };
-    let facts = match look(&plan).await {
+    let net = Net::system();
+    let facts = match look(&net, &plan).await {
         Ok(facts) => facts,
         Err(error) => {
             let text = format!("{error}: {}", error.source);
@@ -39,7 +41,7 @@ pub(crate) async fn run(args: &Sync) -> Outcome {
         let _ = stop.send(true);
     });
     let counters: Vec<Arc<Counters>> = plan.sources.iter().map(|_| Arc::default()).collect();
-    let run = migrate(&plan, &facts, &counters, &stopped).await;
+    let run = migrate(&net, &plan, &facts, &counters, &stopped).await;
     signals.abort();
     finish(args, &plan.target.to_string(), &run)
 }

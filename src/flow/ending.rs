@@ -14,7 +14,7 @@ use tracing::debug;
 use crate::change::{Deadlines, Draft, Finish, Names, PAGE};
 use crate::command::judge::Expect;
 use crate::key::Db;
-use crate::net::{Control, ControlError, info_field};
+use crate::net::{Control, ControlError, Net, info_field};
 use crate::offset::Offset;
 use crate::plan::ServerPlace;
 
@@ -70,11 +70,12 @@ impl Told {
 /// # Errors
 /// If the source does not answer, or writes so much that no bracket is quiet.
 pub(super) async fn ask_deadlines(
+    net: Net,
     place: ServerPlace,
     names: Names,
     has_offsets: bool,
 ) -> Result<VecDeque<Told>, ControlError> {
-    let mut control = Control::open(&place).await?;
+    let mut control = Control::open(&net, &place).await?;
     let all: Vec<(Db, Vec<u8>)> =
         names.iter().into_iter().flatten().map(|(db, key)| (db, key.to_vec())).collect();
     let mut told = VecDeque::new();
@@ -152,8 +153,15 @@ pub(super) struct Closing {
 /// Where the names come from.
 enum Source {
     /// They were kept: first those of keys, then those of hashes. The number is how far the list was read.
-    Held { held: Names, fields: Names, at: usize },
-    Fields { fields: Names, at: usize },
+    Held {
+        held: Names,
+        fields: Names,
+        at: usize,
+    },
+    Fields {
+        fields: Names,
+        at: usize,
+    },
     /// There were more than fit: the target is walked through, all keys of all databases.
     Walk(Walk),
     Done,
@@ -225,8 +233,11 @@ impl Closing {
             Source::Held { held, fields, at } => {
                 let (db, page, next) = held.page(at, PAGE);
                 if page.is_empty() {
-                    self.names =
-                        if self.finish.has_fields() { Source::Fields { fields, at: 0 } } else { Source::Done };
+                    self.names = if self.finish.has_fields() {
+                        Source::Fields { fields, at: 0 }
+                    } else {
+                        Source::Done
+                    };
                     return;
                 }
                 self.enter(db, draft);
@@ -267,10 +278,11 @@ impl Walk {
     ///
     /// # Errors
     /// If the target does not answer.
-    pub(super) async fn begin(place: ServerPlace) -> Result<Self, ControlError> {
-        let mut control = Control::open(&place).await?;
+    pub(super) async fn begin(net: Net, place: ServerPlace) -> Result<Self, ControlError> {
+        let mut control = Control::open(&net, &place).await?;
         let info = control.info("keyspace").await?;
-        let number = |line: &str| line.strip_prefix("db")?.split_once(':')?.0.parse().ok().map(Db::new);
+        let number =
+            |line: &str| line.strip_prefix("db")?.split_once(':')?.0.parse().ok().map(Db::new);
         let dbs = info.lines().filter_map(number).collect();
         Ok(Self { control, dbs, cursor: 0 })
     }
@@ -280,12 +292,15 @@ impl Walk {
     /// # Errors
     /// If the target does not answer.
     pub(super) async fn page(mut self) -> Result<(Option<Self>, Page), ControlError> {
-        let Some(&db) = self.dbs.last() else { return Ok((None, Page { db: Db::default(), names: Vec::new() })) };
+        let Some(&db) = self.dbs.last() else {
+            return Ok((None, Page { db: Db::default(), names: Vec::new() }));
+        };
         if self.cursor == 0 {
             self.control.ask::<()>("SELECT", &[db.index().to_string().as_bytes()]).await?;
         }
         let cursor = self.cursor.to_string();
-        let (next, names) = self.control.ask("SCAN", &[cursor.as_bytes(), b"COUNT", b"1000"]).await?;
+        let (next, names) =
+            self.control.ask("SCAN", &[cursor.as_bytes(), b"COUNT", b"1000"]).await?;
         self.cursor = next;
         if next == 0 {
             self.dbs.pop();

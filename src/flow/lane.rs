@@ -22,7 +22,7 @@ use tracing::{debug, info, warn};
 use crate::change::{Copy, Deadlines, Draft, Existing, Failure, Finish, Stream, StreamError};
 use crate::command::judge::Expect;
 use crate::key::{Db, Escaped};
-use crate::net::{Clock, Control, ControlError, Link, info_field};
+use crate::net::{Clock, Control, ControlError, Link, Net, info_field};
 use crate::offset::Offset;
 use crate::plan::{Facts, Place, Plan, ServerPlace, Until};
 use crate::progress::{Counters, Phase};
@@ -109,15 +109,16 @@ pub(super) async fn run(
     index: usize,
     counters: &Arc<Counters>,
     stop: Stop,
-    clock: Clock,
+    net: &Net,
 ) -> SourceReport {
     let Some(source) = plan.sources.get(index) else { return SourceReport::new(String::new()) };
     let mut report = SourceReport::new(source.name.clone());
+    let clock = net.clock();
     let begun = clock.now();
     let mut wrote = false;
     let ended = match (&source.place, &plan.target) {
         (Place::Server(from), Place::Server(to)) => {
-            match Lane::open(plan, facts, from, to, counters, stop, clock).await {
+            match Lane::open(plan, facts, from, to, counters, stop, net).await {
                 Ok(mut lane) => {
                     let ended = lane.play().await;
                     wrote = lane.wrote;
@@ -179,6 +180,7 @@ struct Lane<'a> {
     to: &'a ServerPlace,
     counters: &'a Counters,
     clock: Clock,
+    net: Net,
     stop: Stop,
     source: Upstream,
     target: Standalone,
@@ -256,9 +258,9 @@ enum End {
     /// There are more names than were kept: the target is asked for them.
     Walking(Later<Result<Walk, ControlError>>),
     /// Deadlines are set to what they are.
-    Closing(Closing),
+    Closing(Box<Closing>),
     /// The same, and a page of names is being read.
-    Reading(Closing, Later<Result<(Option<Walk>, Page), ControlError>>),
+    Reading(Box<Closing>, Later<Result<(Option<Walk>, Page), ControlError>>),
     /// All is done that could be.
     Done,
 }
@@ -267,7 +269,7 @@ enum End {
 enum Answer {
     Told(Result<VecDeque<Told>, ControlError>),
     Walk(Result<Walk, ControlError>),
-    Page(Closing, Result<(Option<Walk>, Page), ControlError>),
+    Page(Box<Closing>, Result<(Option<Walk>, Page), ControlError>),
 }
 
 impl End {
@@ -296,10 +298,10 @@ impl<'a> Lane<'a> {
         to: &'a ServerPlace,
         counters: &'a Counters,
         stop: Stop,
-        clock: Clock,
+        net: &Net,
     ) -> Result<Self, LaneError> {
         counters.enter(Phase::Connecting);
-        let target = Standalone::open(to).await?;
+        let target = Standalone::open(net, to).await?;
         let share = usize::try_from(plan.memory).unwrap_or(usize::MAX) / plan.sources.len().max(1);
         let server = facts.target.as_ref().and_then(|target| target.server).unwrap_or(OLDEST);
         // With one source nothing else writes these keys; with several a key that is there is another's.
@@ -309,9 +311,10 @@ impl<'a> Lane<'a> {
             from,
             to,
             counters,
-            clock,
+            clock: net.clock(),
+            net: net.clone(),
             stop,
-            source: Upstream::new(from.clone(), clock),
+            source: Upstream::new(from.clone(), net.clone()),
             target,
             relinking: None,
             copy: Copy::new(server, existing, share / 8),
@@ -323,7 +326,7 @@ impl<'a> Lane<'a> {
             starved: true,
             asking: None,
             goal: Goal::None,
-            deadlines: Deadlines::new(horizon(plan, facts), share / 4),
+            deadlines: Deadlines::new(horizon(plan, facts, net.clock()), share / 4),
             server,
             end: End::No,
             rounds: 0,
@@ -350,7 +353,7 @@ impl<'a> Lane<'a> {
         };
         // What is in the target stays valid, its deadlines too, as far as they can be set within the time of a stop.
         self.held_back = self.deadlines.held().len().map(|keys| keys as u64);
-        if let Ok(target) = Standalone::open(self.to).await {
+        if let Ok(target) = Standalone::open(&self.net, self.to).await {
             self.target = target;
             self.relinking = None;
             self.draft = Draft::default();
@@ -493,8 +496,9 @@ impl<'a> Lane<'a> {
                 }
                 Event::Command(command) => {
                     let end = command.end;
-                    let now_ms = Clock::unix_ms();
-                    let data = self.stream.take(&command, now_ms, &mut self.deadlines, &mut self.draft);
+                    let now_ms = self.clock.unix_ms();
+                    let data =
+                        self.stream.take(&command, now_ms, &mut self.deadlines, &mut self.draft);
                     if data.map_err(|source| LaneError::Stream { offset: end, source })? {
                         self.last_data = self.clock.now();
                     }
@@ -557,8 +561,11 @@ impl<'a> Lane<'a> {
             match self.plan.until {
                 Until::Forever => self.counters.enter(Phase::Following),
                 Until::CaughtUp => {
-                    self.asking =
-                        Some(Box::pin(ask_offset(self.from.clone(), self.history.is_some())));
+                    self.asking = Some(Box::pin(ask_offset(
+                        self.net.clone(),
+                        self.from.clone(),
+                        self.history.is_some(),
+                    )));
                 }
             }
         }
@@ -586,7 +593,10 @@ impl<'a> Lane<'a> {
     /// Takes the end of the lane as far as it goes now. Gives how the lane has ended once it has.
     fn advance_end(&mut self) -> Option<Ended> {
         let ended = if self.stopping.is_some() { Ended::Stopped } else { Ended::Done };
-        if self.stopping.is_some_and(|since| self.clock.now().saturating_sub(since) >= STOP_PATIENCE) {
+        if self
+            .stopping
+            .is_some_and(|since| self.clock.now().saturating_sub(since) >= STOP_PATIENCE)
+        {
             return Some(ended);
         }
         loop {
@@ -598,16 +608,18 @@ impl<'a> Lane<'a> {
                     self.held_back = Some(0);
                     End::Done
                 }
-                End::Closing(mut closing) if !closing.is_done() && self.has_room() => match closing.take_walk() {
-                    Some(walk) => End::Reading(closing, Box::pin(walk.page())),
-                    None => {
-                        closing.page(&mut self.draft);
-                        if self.draft.size() >= CHUNK || closing.is_done() {
-                            self.push();
+                End::Closing(mut closing) if !closing.is_done() && self.has_room() => {
+                    match closing.take_walk() {
+                        Some(walk) => End::Reading(closing, Box::pin(walk.page())),
+                        None => {
+                            closing.page(&mut self.draft);
+                            if self.draft.size() >= CHUNK || closing.is_done() {
+                                self.push();
+                            }
+                            End::Closing(closing)
                         }
-                        End::Closing(closing)
                     }
-                },
+                }
                 End::Done => return Some(ended),
                 waiting => {
                     self.end = waiting;
@@ -634,11 +646,13 @@ impl<'a> Lane<'a> {
 
     /// Asks the source for deadlines that only it can tell; without any, the stream has come to its end.
     fn ask_or_settle(&mut self) -> End {
-        let may_ask = self.stage == Stage::Following && self.rounds < ROUNDS && self.stream.is_whole();
+        let may_ask =
+            self.stage == Stage::Following && self.rounds < ROUNDS && self.stream.is_whole();
         if may_ask && self.deadlines.is_unsure() {
             self.rounds += 1;
             let names = self.deadlines.take_unsure();
-            let asking = ask_deadlines(self.from.clone(), names, self.history.is_some());
+            let asking =
+                ask_deadlines(self.net.clone(), self.from.clone(), names, self.history.is_some());
             return End::Asking(Box::pin(asking));
         }
         self.counters.enter(Phase::Finishing);
@@ -658,11 +672,11 @@ impl<'a> Lane<'a> {
         self.target.begin_closing();
         self.draft = Draft::default();
         if self.deadlines.held().len().is_none() || self.deadlines.fields().len().is_none() {
-            return End::Walking(Box::pin(Walk::begin(self.to.clone())));
+            return End::Walking(Box::pin(Walk::begin(self.net.clone(), self.to.clone())));
         }
         let finish = self.finish();
         let (held, fields) = self.deadlines.take_held();
-        End::Closing(Closing::new(finish, held, fields))
+        End::Closing(Box::new(Closing::new(finish, held, fields)))
     }
 
     /// What was asked for at the end has been answered.
@@ -670,12 +684,15 @@ impl<'a> Lane<'a> {
         match answer {
             Answer::Told(Ok(told)) => self.end = End::Reaching(told),
             Answer::Told(Err(error)) => {
-                warn!(error = chain(&error), "the source did not tell deadlines; those it sent as times from now stay as they came");
+                warn!(
+                    error = chain(&error),
+                    "the source did not tell deadlines; those it sent as times from now stay as they came"
+                );
                 self.rounds = ROUNDS;
                 self.unproven += 1;
                 self.end = End::Reaching(VecDeque::new());
             }
-            Answer::Walk(walk) => self.end = End::Closing(Closing::walking(self.finish(), walk?)),
+            Answer::Walk(walk) => self.end = End::Closing(Box::new(Closing::walking(self.finish(), walk?))),
             Answer::Page(closing, page) => {
                 let (walk, page) = page?;
                 let mut closing = closing;
@@ -688,7 +705,7 @@ impl<'a> Lane<'a> {
     }
 
     fn finish(&self) -> Finish {
-        Finish::new(self.server, self.deadlines.end(), Clock::unix_ms())
+        Finish::new(self.server, self.deadlines.end(), self.clock.unix_ms())
     }
 
     /// When the loop must look again although nothing has come.
@@ -746,10 +763,10 @@ impl<'a> Lane<'a> {
         let pause = pause(self.target_tries);
         warn!(error = chain(&error), again_in = ?pause, "the target is lost");
         self.target_tries += 1;
-        let place = self.to.clone();
+        let (net, place) = (self.net.clone(), self.to.clone());
         self.relinking = Some(Box::pin(async move {
             sleep(pause).await;
-            Standalone::connect(place).await
+            Standalone::connect(net, place).await
         }));
         Ok(())
     }
@@ -765,26 +782,27 @@ const ROUNDS: u32 = 20;
 
 /// Until when a deadline is so near that it is held back, in Unix milliseconds: a day ahead, or when the run ends by itself, four times what the
 /// copy may take, an hour at the least.
-fn horizon(plan: &Plan, facts: &Facts) -> i64 {
+fn horizon(plan: &Plan, facts: &Facts, clock: Clock) -> i64 {
     const HOUR: u64 = 3_600_000;
     const SLOWEST_BYTES_PER_MS: u64 = 20_000;
-    let largest = facts.sources.iter().flatten().map(|source| source.used_memory).max().unwrap_or(0);
+    let largest =
+        facts.sources.iter().flatten().map(|source| source.used_memory).max().unwrap_or(0);
     let ahead = match plan.until {
         Until::CaughtUp => HOUR.max(4 * largest / SLOWEST_BYTES_PER_MS),
         Until::Forever => 24 * HOUR,
     };
-    Clock::unix_ms().saturating_add(i64::try_from(ahead).unwrap_or(i64::MAX))
+    clock.unix_ms().saturating_add(i64::try_from(ahead).unwrap_or(i64::MAX))
 }
 
 /// What a target that does not say its version is taken for.
 const OLDEST: Server = Server { flavour: Flavour::Redis, version: Version(2, 8, 0) };
 
 /// Asks a master where its stream stands now; `None` if it has no offsets or does not tell.
-async fn ask_offset(place: ServerPlace, has_offsets: bool) -> Option<Offset> {
+async fn ask_offset(net: Net, place: ServerPlace, has_offsets: bool) -> Option<Offset> {
     if !has_offsets {
         return None;
     }
-    let mut control = Control::open(&place).await.ok()?;
+    let mut control = Control::open(&net, &place).await.ok()?;
     let info = control.info("replication").await.ok()?;
     info_field(&info, "master_repl_offset")?.parse().ok().map(Offset::new)
 }

@@ -19,7 +19,7 @@ pub use lane::LaneError;
 pub use remedy::{Remedy, remedy};
 pub use report::{Ended, Report, SourceReport};
 
-use crate::net::Clock;
+use crate::net::Net;
 use crate::plan::{Facts, Plan};
 use crate::progress::Counters;
 
@@ -29,22 +29,22 @@ pub type Stop = watch::Receiver<bool>;
 /// Plays all sources of the plan into its target until they have ended, or `stop` becomes true. `counters` has one entry
 /// for each source and is kept up to date meanwhile.
 pub async fn migrate(
+    net: &Net,
     plan: &Plan,
     facts: &Facts,
     counters: &[Arc<Counters>],
     stop: &Stop,
 ) -> Report {
-    let clock = Clock::start();
     let plan = Arc::new(plan.clone());
     let facts = Arc::new(facts.clone());
     let mut lanes = JoinSet::new();
     for (index, counters) in counters.iter().enumerate().take(plan.sources.len()) {
         let (plan, facts, stop) = (Arc::clone(&plan), Arc::clone(&facts), stop.clone());
-        let counters = Arc::clone(counters);
+        let (counters, net) = (Arc::clone(counters), net.clone());
         let name = plan.sources.get(index).map(|source| source.name.clone()).unwrap_or_default();
         let span = tracing::info_span!("source", %name);
         lanes.spawn(
-            async move { (index, lane::run(&plan, &facts, index, &counters, stop, clock).await) }
+            async move { (index, lane::run(&plan, &facts, index, &counters, stop, &net).await) }
                 .instrument(span),
         );
     }
@@ -60,5 +60,5 @@ pub async fn migrate(
             Err(error) => std::panic::resume_unwind(error.into_panic()),
         }
     }
-    Report { sources, seconds: clock.now().as_secs_f64() }
+    Report { sources, seconds: net.clock().now().as_secs_f64() }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-use crate::net::Clock;
+use crate::net::Net;
 use crate::offset::Offset;
 use crate::plan::ServerPlace;
 use crate::rdb::parser::Depth;
@@ -16,7 +16,7 @@ use crate::source::{Replica, SourceError};
 /// The connection to a master, which can be lost and made again.
 pub(super) struct Upstream {
     place: ServerPlace,
-    clock: Clock,
+    net: Net,
     link: Link,
 }
 
@@ -27,14 +27,14 @@ enum Link {
 
 impl Upstream {
     /// Begins to connect.
-    pub(super) fn new(place: ServerPlace, clock: Clock) -> Self {
-        let link = connecting(&place, clock, None, Duration::ZERO);
-        Self { place, clock, link }
+    pub(super) fn new(place: ServerPlace, net: Net) -> Self {
+        let link = connecting(&place, &net, None, Duration::ZERO);
+        Self { place, net, link }
     }
 
     /// Gives up the connection and makes a new one after a pause.
     pub(super) fn reconnect(&mut self, resume: Option<Resume>, pause: Duration) {
-        self.link = connecting(&self.place, self.clock, resume, pause);
+        self.link = connecting(&self.place, &self.net, resume, pause);
     }
 
     /// Gives up the connection for good.
@@ -93,10 +93,10 @@ impl Upstream {
     }
 }
 
-fn connecting(place: &ServerPlace, clock: Clock, resume: Option<Resume>, pause: Duration) -> Link {
-    let place = place.clone();
+fn connecting(place: &ServerPlace, net: &Net, resume: Option<Resume>, pause: Duration) -> Link {
+    let (place, net) = (place.clone(), net.clone());
     Link::Down(Box::pin(async move {
         sleep(pause).await;
-        Replica::open(&place, resume, clock).await
+        Replica::open(&net, &place, resume).await
     }))
 }

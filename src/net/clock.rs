@@ -8,13 +8,20 @@ use tokio::time::Instant;
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
     start: Instant,
+    /// The time of day at the start, in milliseconds since 1970.
+    unix_start: i64,
 }
 
 impl Clock {
     /// A clock that starts now.
     #[must_use]
+    #[expect(clippy::disallowed_methods, reason = "this is the clock")]
     pub fn start() -> Self {
-        Self { start: Instant::now() }
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self {
+            start: Instant::now(),
+            unix_start: i64::try_from(since.as_millis()).unwrap_or(i64::MAX),
+        }
     }
 
     /// How long it has run.
@@ -29,11 +36,10 @@ impl Clock {
         self.start + elapsed
     }
 
-    /// The time of day of this machine, in milliseconds since 1970.
+    /// The time of day, in milliseconds since 1970. It goes on as the clock does: a machine whose time is set meanwhile
+    /// moves no deadline.
     #[must_use]
-    #[expect(clippy::disallowed_methods, reason = "this is the clock")]
-    pub fn unix_ms() -> i64 {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+    pub fn unix_ms(&self) -> i64 {
+        self.unix_start.saturating_add(i64::try_from(self.now().as_millis()).unwrap_or(i64::MAX))
     }
 }

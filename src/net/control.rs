@@ -3,13 +3,15 @@
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Cmd, FromRedisValue, Pipeline, RedisConnectionInfo, RedisError};
+use redis::{
+    AsyncConnectionConfig, Cmd, FromRedisValue, Pipeline, RedisConnectionInfo, RedisError,
+};
 use tokio::task::JoinHandle;
 
 use crate::plan::ServerPlace;
 use crate::repl::Credentials;
 
-use super::link::{LinkError, connect};
+use super::{LinkError, Net};
 
 /// A connection for questions.
 #[derive(Debug)]
@@ -46,8 +48,8 @@ impl Control {
     ///
     /// # Errors
     /// If the server cannot be reached or refuses the password.
-    pub async fn open(place: &ServerPlace) -> Result<Self, ControlError> {
-        let link = connect(place).await?;
+    pub async fn open(net: &Net, place: &ServerPlace) -> Result<Self, ControlError> {
+        let link = net.connect(place).await?;
         let mut info = RedisConnectionInfo::default().set_skip_set_lib_name();
         if let Some(Credentials { user, password }) = &place.credentials {
             info = info.set_password(password);

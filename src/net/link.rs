@@ -1,5 +1,7 @@
 //! A connection to a server, whatever it runs over.
 
+use std::fmt;
+use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -17,6 +19,32 @@ pub enum Link {
     Tcp(TcpStream),
     /// A socket of this machine.
     Unix(UnixStream),
+    /// Bytes that somebody else carries.
+    Other(Box<dyn Carrier>),
+}
+
+/// Something that carries bytes both ways, such as a pipe in memory.
+pub trait Carrier: AsyncRead + AsyncWrite + fmt::Debug + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + fmt::Debug + Send + Unpin> Carrier for T {}
+
+/// How connections are made.
+pub trait Dial: fmt::Debug + Send + Sync {
+    /// Connects to a server. Who we are to it is said over the connection later.
+    fn dial<'a>(&'a self, place: &'a ServerPlace) -> Dialing<'a>;
+}
+
+/// A connection that is being made.
+pub type Dialing<'a> = Pin<Box<dyn Future<Output = Result<Link, LinkError>> + Send + 'a>>;
+
+/// The sockets of this machine.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Sockets;
+
+impl Dial for Sockets {
+    fn dial<'a>(&'a self, place: &'a ServerPlace) -> Dialing<'a> {
+        Box::pin(connect(place))
+    }
 }
 
 /// Why there is no connection.
@@ -38,7 +66,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 ///
 /// # Errors
 /// If there is no answer within ten seconds, or a refusal.
-pub async fn connect(place: &ServerPlace) -> Result<Link, LinkError> {
+async fn connect(place: &ServerPlace) -> Result<Link, LinkError> {
     let open = async {
         Ok(match &place.address {
             Address::Tcp { host, port } => {
@@ -65,6 +93,7 @@ impl AsyncRead for Link {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
             Self::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::Other(carrier) => Pin::new(carrier).poll_read(cx, buf),
         }
     }
 }
@@ -78,6 +107,7 @@ impl AsyncWrite for Link {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
             Self::Unix(stream) => Pin::new(stream).poll_write(cx, buf),
+            Self::Other(carrier) => Pin::new(carrier).poll_write(cx, buf),
         }
     }
 
@@ -85,6 +115,7 @@ impl AsyncWrite for Link {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_flush(cx),
             Self::Unix(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Other(carrier) => Pin::new(carrier).poll_flush(cx),
         }
     }
 
@@ -92,6 +123,7 @@ impl AsyncWrite for Link {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Other(carrier) => Pin::new(carrier).poll_shutdown(cx),
         }
     }
 }

@@ -4,6 +4,45 @@ mod clock;
 mod control;
 mod link;
 
+use std::sync::Arc;
+
 pub use clock::Clock;
 pub use control::{Control, ControlError, info_field};
-pub use link::{Link, LinkError, connect};
+pub use link::{Carrier, Dial, Dialing, Link, LinkError, Sockets};
+
+use crate::plan::ServerPlace;
+
+/// The world outside: how connections are made, and what time it is.
+#[derive(Clone, Debug)]
+pub struct Net {
+    dial: Arc<dyn Dial>,
+    clock: Clock,
+}
+
+impl Net {
+    /// The sockets and the clock of this machine.
+    #[must_use]
+    pub fn system() -> Self {
+        Self::with(Arc::new(Sockets))
+    }
+
+    /// Connections that are made in another way.
+    #[must_use]
+    pub fn with(dial: Arc<dyn Dial>) -> Self {
+        Self { dial, clock: Clock::start() }
+    }
+
+    /// The clock.
+    #[must_use]
+    pub fn clock(&self) -> Clock {
+        self.clock
+    }
+
+    /// Connects to a server.
+    ///
+    /// # Errors
+    /// If there is no answer in time, or a refusal.
+    pub async fn connect(&self, place: &ServerPlace) -> Result<Link, LinkError> {
+        self.dial.dial(place).await
+    }
+}

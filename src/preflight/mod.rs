@@ -1,6 +1,6 @@
 //! Finding out what both sides are, before anything is written.
 
-use crate::net::{Control, ControlError, info_field};
+use crate::net::{Control, ControlError, Net, info_field};
 use crate::plan::{Facts, Place, Plan, Role, ServerFacts, ServerPlace};
 use crate::server::Server;
 
@@ -36,22 +36,23 @@ impl Unreachable {
 ///
 /// # Errors
 /// If a server cannot be reached or refuses the password.
-pub async fn look(plan: &Plan) -> Result<Facts, Unreachable> {
+pub async fn look(net: &Net, plan: &Plan) -> Result<Facts, Unreachable> {
     let mut facts = Facts::default();
     for source in &plan.sources {
-        facts.sources.push(look_at(&source.place, &source.name, false).await?);
+        facts.sources.push(look_at(net, &source.place, &source.name, false).await?);
     }
-    facts.target = look_at(&plan.target, &plan.target.to_string(), true).await?;
+    facts.target = look_at(net, &plan.target, &plan.target.to_string(), true).await?;
     Ok(facts)
 }
 
 async fn look_at(
+    net: &Net,
     place: &Place,
     name: &str,
     count: bool,
 ) -> Result<Option<ServerFacts>, Unreachable> {
     match place {
-        Place::Server(server) => match facts_of(server, count).await {
+        Place::Server(server) => match facts_of(net, server, count).await {
             Ok(facts) => Ok(Some(facts)),
             Err(source) => Err(Unreachable { place: name.to_owned(), source }),
         },
@@ -59,8 +60,12 @@ async fn look_at(
     }
 }
 
-async fn facts_of(place: &ServerPlace, count: bool) -> Result<ServerFacts, ControlError> {
-    let mut control = Control::open(place).await?;
+async fn facts_of(
+    net: &Net,
+    place: &ServerPlace,
+    count: bool,
+) -> Result<ServerFacts, ControlError> {
+    let mut control = Control::open(net, place).await?;
     let mut facts = ServerFacts::default();
     let info = match control.ask::<String>("INFO", &[]).await {
         Ok(info) => info,
@@ -75,7 +80,8 @@ async fn facts_of(place: &ServerPlace, count: bool) -> Result<ServerFacts, Contr
         (Some("slave"), _) => Role::LostReplica,
         _ => Role::Master,
     };
-    facts.used_memory = info_field(&info, "used_memory").and_then(|bytes| bytes.parse().ok()).unwrap_or(0);
+    facts.used_memory =
+        info_field(&info, "used_memory").and_then(|bytes| bytes.parse().ok()).unwrap_or(0);
     if count {
         facts.keys = info.lines().filter_map(keys_of_db).sum();
     }

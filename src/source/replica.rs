@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::sleep_until;
 
-use crate::net::{Clock, Link, LinkError, connect};
+use crate::net::{Clock, Link, LinkError, Net};
 use crate::offset::Offset;
 use crate::plan::ServerPlace;
 use crate::rdb::parser::Depth;
@@ -46,13 +46,13 @@ impl Replica {
     /// # Errors
     /// If the master cannot be reached. What it says is told by [`poll_event`](Self::poll_event).
     pub async fn open(
+        net: &Net,
         place: &ServerPlace,
         resume: Option<Resume>,
-        clock: Clock,
     ) -> Result<Self, SourceError> {
-        let link = connect(place).await?;
+        let link = net.connect(place).await?;
         let session = Session::new(Request { credentials: place.credentials.clone(), resume });
-        Ok(Self { link, session, clock })
+        Ok(Self { link, session, clock: net.clock() })
     }
 
     /// The next thing that the master has said; `None` when [`exchange`](Self::exchange) must bring more.

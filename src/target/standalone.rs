@@ -9,7 +9,7 @@ use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use crate::change::Batch;
-use crate::net::{Link, LinkError, connect};
+use crate::net::{Link, LinkError, Net};
 use crate::plan::ServerPlace;
 use crate::repl::Credentials;
 use crate::resp::{Reply, ReplyReader, RespError, command};
@@ -73,8 +73,8 @@ impl Standalone {
     ///
     /// # Errors
     /// If it cannot be reached, refuses the password or knows no transactions.
-    pub async fn open(place: &ServerPlace) -> Result<Self, TargetError> {
-        let link = enter(place).await?;
+    pub async fn open(net: &Net, place: &ServerPlace) -> Result<Self, TargetError> {
+        let link = enter(net, place).await?;
         let exchange = Exchange::Copy { pipeline: Box::default(), behind: None };
         Ok(Self { link, input: BytesMut::new(), exchange, in_flight: 0 })
     }
@@ -90,7 +90,10 @@ impl Standalone {
     /// From here on batches are such as may be sent again: no transactions, deep in the pipe. Everything that was pushed must have been
     /// confirmed.
     pub fn begin_closing(&mut self) {
-        debug_assert!(self.is_idle(), "what was pushed is confirmed before the deadlines are finished");
+        debug_assert!(
+            self.is_idle(),
+            "what was pushed is confirmed before the deadlines are finished"
+        );
         self.exchange = Exchange::Copy { pipeline: Box::default(), behind: None };
     }
 
@@ -189,8 +192,8 @@ impl Standalone {
     ///
     /// # Errors
     /// As [`open`](Self::open).
-    pub async fn connect(place: ServerPlace) -> Result<Link, TargetError> {
-        enter(&place).await
+    pub async fn connect(net: Net, place: ServerPlace) -> Result<Link, TargetError> {
+        enter(&net, &place).await
     }
 
     /// Takes a new connection in place of a lost one and sends again what was not confirmed.
@@ -241,8 +244,8 @@ impl Standalone {
 const READ_SIZE: usize = 64 * 1024;
 
 /// Connects, says who we are, and sees that transactions are there.
-async fn enter(place: &ServerPlace) -> Result<Link, TargetError> {
-    let mut link = connect(place).await?;
+async fn enter(net: &Net, place: &ServerPlace) -> Result<Link, TargetError> {
+    let mut link = net.connect(place).await?;
     if let Some(Credentials { user, password }) = &place.credentials {
         let answer = match user {
             Some(user) => ask(&mut link, &[b"AUTH", user.as_bytes(), password.as_bytes()]).await?,
