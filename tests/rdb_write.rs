@@ -29,7 +29,7 @@ use understudy::rdb::parser::Parser;
 use understudy::rdb::parser::Step;
 use understudy::rdb::reader::Next;
 use understudy::rdb::reader::Reader;
-use understudy::rdb::readers::Feature;
+use understudy::rdb::support::Feature;
 use understudy::rdb::transcode::Fit;
 use understudy::rdb::transcode::TranscodeError;
 use understudy::rdb::transcode::fit;

@@ -226,6 +226,12 @@ impl Draft {
         self.expects.push(expect);
     }
 
+    /// Appends commands that are RESP already, one after the other.
+    pub fn push_many(&mut self, raw: &[u8], expects: impl Iterator<Item = Expect>) {
+        self.bytes.extend_from_slice(raw);
+        self.expects.extend(expects);
+    }
+
     /// Appends a command that `write` writes as RESP.
     pub fn push_with(&mut self, expect: Expect, write: impl FnOnce(&mut Vec<u8>)) {
         write(&mut self.bytes);

@@ -2,29 +2,16 @@
 
 use crate::command::judge::Expect;
 use crate::key::Db;
-use crate::rdb::crc::crc64;
 use crate::rdb::event::{KeyHead, Payload};
 use crate::rdb::opcode::ObjectType;
 use crate::rdb::parser::Depth;
+use crate::rdb::support::{Feature, Unsupported};
 use crate::rdb::string::{StringHeader, split_header};
+use crate::rdb::transcode::{Fit, TranscodeError, fit, transcode_with};
 use crate::resp;
-use crate::server::{Flavour, Server, Version};
+use crate::server::{Server, Version};
 
-use super::Draft;
-
-/// Why a record cannot be put into a target.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum CopyError {
-    /// The target's version does not know this type of value.
-    #[error("{target} cannot hold a {what}")]
-    Unsupported {
-        /// The target.
-        target: Server,
-        /// The type and its encoding.
-        what: &'static str,
-    },
-}
+use super::{Deadlines, Draft};
 
 /// What becomes of a key that is there already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +30,7 @@ pub struct Copy {
     existing: Existing,
     restore_limit: usize,
     /// The record whose value is awaited.
+    db: Db,
     key: Vec<u8>,
     expire_at_ms: Option<i64>,
     idle: Option<u64>,
@@ -80,6 +68,7 @@ impl Copy {
             abilities: Abilities::of(target),
             existing,
             restore_limit,
+            db: Db::default(),
             key: Vec::new(),
             expire_at_ms: None,
             idle: None,
@@ -88,26 +77,33 @@ impl Copy {
     }
 
     /// Takes the head of a record, and says how its value is wanted.
-    ///
-    /// # Errors
-    /// If the target cannot hold such a value.
-    pub fn key(&mut self, head: &KeyHead<'_>) -> Result<Depth, CopyError> {
+    pub fn key(&mut self, head: &KeyHead<'_>, deadlines: &mut Deadlines) -> Depth {
+        self.db = head.db;
         self.key.clear();
         self.key.extend_from_slice(head.key);
-        self.expire_at_ms = head.expire_at_ms;
+        self.expire_at_ms = head.expire_at_ms.map(|at| deadlines.hold(head.db, head.key, at));
         self.idle = head.idle_seconds;
         self.freq = head.freq;
-        if !reads(self.target, head.object) {
-            return Err(CopyError::Unsupported {
-                target: self.target,
-                what: head.object.encoding(),
-            });
-        }
-        Ok(Depth::Verbatim { limit: self.restore_limit })
+        Depth::Verbatim { limit: self.restore_limit }
+    }
+
+    /// The record that is being taken: its database and its key.
+    #[must_use]
+    pub fn current(&self) -> (Db, &[u8]) {
+        (self.db, &self.key)
     }
 
     /// Takes the value of the record, verbatim, and writes the commands that put it into `draft`'s database.
-    pub fn payload(&mut self, payload: &Payload<'_>, draft: &mut Draft) {
+    ///
+    /// # Errors
+    /// If the target cannot hold such a value, or the value must be written anew for it and is damaged.
+    pub fn payload(
+        &mut self,
+        payload: &Payload<'_>,
+        deadlines: &mut Deadlines,
+        draft: &mut Draft,
+    ) -> Result<(), TranscodeError> {
+        draft.select(self.db);
         draft.carries.keys += 1;
         if payload.object == ObjectType::String
             && self.idle.is_none()
@@ -115,20 +111,35 @@ impl Copy {
             && (self.expire_at_ms.is_none() || self.abilities.set_pxat)
         {
             match split_header(payload.body) {
-                Some((StringHeader::Raw { .. }, bytes)) => return self.set(bytes, draft),
+                Some((StringHeader::Raw { .. }, bytes)) => {
+                    self.set(bytes, draft);
+                    return Ok(());
+                }
                 Some((StringHeader::Int(number), _)) => {
-                    return self.set(itoa::Buffer::new().format(number).as_bytes(), draft);
+                    self.set(itoa::Buffer::new().format(number).as_bytes(), draft);
+                    return Ok(());
                 }
                 // Compressed: the target unpacks it as fast as we would, and less has to be sent.
                 Some((StringHeader::Lzf { .. }, _)) | None => {}
             }
         }
-        self.restore(payload, draft);
-    }
-
-    /// The database of the records that follow.
-    pub fn select(&self, db: Db, draft: &mut Draft) {
-        draft.select(db);
+        let fit = if has_field_deadlines(payload.object) {
+            let (db, key) = (self.db, &self.key);
+            let value =
+                transcode_with(*payload, self.target, |at| deadlines.hold_field(db, key, at))?.strict(self.target)?;
+            let version = self.target.restore_version(value.object);
+            let unsupported = Unsupported { what: Feature::Restore, server: self.target };
+            Fit::Transcoded { value, version: version.ok_or(unsupported)? }
+        } else {
+            match fit(*payload, self.target)? {
+                Fit::Transcoded { value, version } => {
+                    Fit::Transcoded { value: value.strict(self.target)?, version }
+                }
+                verbatim => verbatim,
+            }
+        };
+        self.restore(&fit, draft);
+        Ok(())
     }
 
     fn set(&self, value: &[u8], draft: &mut Draft) {
@@ -149,7 +160,7 @@ impl Copy {
         });
     }
 
-    fn restore(&mut self, payload: &Payload<'_>, draft: &mut Draft) {
+    fn restore(&self, fit: &Fit<'_>, draft: &mut Draft) {
         let Abilities { restore_options, restore_replace, .. } = self.abilities;
         let replace = self.existing == Existing::Replace;
         if replace && !restore_replace {
@@ -169,17 +180,12 @@ impl Copy {
             out.extend_from_slice(b"$7\r\nRESTORE\r\n");
             resp::bulk(out, &self.key);
             resp::bulk(out, itoa::Buffer::new().format(absolute.unwrap_or(0)).as_bytes());
-            // A DUMP payload: the type, the value, and ten bytes of version and checksum.
-            let len = 1 + payload.body.len() + 10;
+            let len = fit.dump_len();
+            out.reserve(len + 128);
             out.extend_from_slice(b"$");
             out.extend_from_slice(itoa::Buffer::new().format(len).as_bytes());
             out.extend_from_slice(b"\r\n");
-            let begin = out.len();
-            out.push(payload.object.byte());
-            out.extend_from_slice(payload.body);
-            out.extend_from_slice(&stamp(payload.object).to_le_bytes());
-            let sum = crc64(out.get(begin..).unwrap_or_default());
-            out.extend_from_slice(&sum.to_le_bytes());
+            fit.put_dump(out);
             out.extend_from_slice(b"\r\n");
             if replace {
                 out.extend_from_slice(b"$7\r\nREPLACE\r\n");
@@ -205,31 +211,14 @@ impl Copy {
     }
 }
 
-/// The version that a payload of this type is stamped with: the lowest that knows the type, and six at the least, since
-/// 2.6 to 3.0 want their own number and the later ones any that is not above theirs.
-fn stamp(object: ObjectType) -> u16 {
-    object.since().max(6)
-}
-
-/// Whether `RESTORE` on this server takes a payload of this type.
-fn reads(server: Server, object: ObjectType) -> bool {
-    use crate::rdb::format::Family;
-    let (family, newest) = match server.flavour {
-        Flavour::Valkey if server.version >= Version(9, 0, 0) => (Family::Valkey, 80),
-        // Redict says 12, but knows no deadlines of hash fields.
-        Flavour::Valkey | Flavour::Redict => (Family::Redis, 11),
-        Flavour::Redis => (
-            Family::Redis,
-            match server.version {
-                Version(..=2, ..) | Version(3, ..=1, _) => 6,
-                Version(3, ..) => 7,
-                Version(4, ..) => 8,
-                Version(5..=6, ..) => 9,
-                Version(7, ..=1, _) => 10,
-                Version(7, ..=3, _) => 11,
-                Version(7.., ..) => 12,
-            },
-        ),
-    };
-    object.since() <= newest && object.family().is_none_or(|own| own == family)
+/// Whether a value of this type has fields with deadlines of their own.
+fn has_field_deadlines(object: ObjectType) -> bool {
+    matches!(
+        object,
+        ObjectType::HashMetadata
+            | ObjectType::HashListpackEx
+            | ObjectType::HashMetadataPreRelease
+            | ObjectType::HashListpackExPreRelease
+            | ObjectType::Hash2
+    )
 }

@@ -3,8 +3,12 @@
 
 mod batch;
 mod copy;
+mod deadlines;
+mod finish;
 mod stream;
 
 pub use batch::{Batch, Carries, Draft, Failure};
-pub use copy::{Copy, CopyError, Existing};
+pub use deadlines::{Deadlines, Names, SHIFT};
+pub use finish::{Finish, PAGE};
+pub use copy::{Copy, Existing};
 pub use stream::{Stream, StreamError};

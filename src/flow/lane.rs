@@ -10,6 +10,7 @@
 //! for whichever comes first: more from the source, replies from the target, the time for an
 //! acknowledgement, the request to stop. Reading stops when there is no room; acknowledging never does.
 
+use std::collections::VecDeque;
 use std::future::{Future, pending};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -18,20 +19,22 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{debug, info, warn};
 
-use crate::change::{Copy, CopyError, Draft, Existing, Failure, Stream, StreamError};
+use crate::change::{Copy, Deadlines, Draft, Existing, Failure, Finish, Stream, StreamError};
 use crate::command::judge::Expect;
 use crate::key::{Db, Escaped};
-use crate::net::{Clock, Control, Link, info_field};
+use crate::net::{Clock, Control, ControlError, Link, info_field};
 use crate::offset::Offset;
 use crate::plan::{Facts, Place, Plan, ServerPlace, Until};
 use crate::progress::{Counters, Phase};
 use crate::rdb::event::Event as RdbEvent;
+use crate::rdb::transcode::TranscodeError;
 use crate::repl::{Event, Resume};
 use crate::server::{Flavour, Server, Version};
 use crate::source::SourceError;
 use crate::target::{Confirmed, Standalone, Surprise, TargetError};
 
 use super::Stop;
+use super::ending::{Closing, Page, Told, Walk, ask_deadlines};
 use super::remedy::{Remedy, patience, pause, remedy};
 use super::report::{Ended, SourceReport};
 use super::upstream::Upstream;
@@ -55,7 +58,7 @@ pub enum LaneError {
         key: Vec<u8>,
         /// Why.
         #[source]
-        source: CopyError,
+        source: TranscodeError,
     },
     /// A command of the stream cannot be applied.
     #[error("at offset {offset}")]
@@ -72,6 +75,9 @@ pub enum LaneError {
     /// A key of the copy is in the target already.
     #[error("db {}: key {} is in the target already", .0.db, key_of(.0))]
     Conflict(Failure),
+    /// A question to the target was not answered.
+    #[error("target")]
+    Control(#[from] ControlError),
     /// The target refused a command for a reason that did not pass.
     #[error("the target refuses to go on: {0}")]
     Refused(String),
@@ -120,6 +126,8 @@ pub(super) async fn run(
                     report.stream_seconds =
                         lane.copied_at.map(|at| clock.now().saturating_sub(at).as_secs_f64());
                     report.method = lane.method;
+                    report.held_back = lane.held_back;
+                    report.unproven = lane.unproven;
                     ended
                 }
                 Err(error) => Err(error),
@@ -189,6 +197,16 @@ struct Lane<'a> {
     /// The master is being asked for its offset.
     asking: Option<Later<Option<Offset>>>,
     goal: Goal,
+    deadlines: Deadlines,
+    /// The target, and until when a deadline is so near that it is held back.
+    server: Server,
+    end: End,
+    /// How often the source was asked for deadlines.
+    rounds: u32,
+    /// Things that could not be proven to be as they are on the source.
+    unproven: u64,
+    /// Keys whose deadlines are still held back; `None` if that is not known.
+    held_back: Option<u64>,
     /// When the last data command was taken.
     last_data: Duration,
     /// Since when we have been stopping.
@@ -225,6 +243,51 @@ enum Goal {
     Silence,
 }
 
+/// How far the end of a lane has come.
+enum End {
+    /// It has not begun.
+    No,
+    /// The source is being asked for deadlines; the stream waits, so that it is behind the answers.
+    Asking(Later<Result<VecDeque<Told>, ControlError>>),
+    /// The stream goes on to where the answers held.
+    Reaching(VecDeque<Told>),
+    /// Nothing more is taken; what was sent is being confirmed.
+    Settling,
+    /// There are more names than were kept: the target is asked for them.
+    Walking(Later<Result<Walk, ControlError>>),
+    /// Deadlines are set to what they are.
+    Closing(Closing),
+    /// The same, and a page of names is being read.
+    Reading(Closing, Later<Result<(Option<Walk>, Page), ControlError>>),
+    /// All is done that could be.
+    Done,
+}
+
+/// What a question at the end was answered.
+enum Answer {
+    Told(Result<VecDeque<Told>, ControlError>),
+    Walk(Result<Walk, ControlError>),
+    Page(Closing, Result<(Option<Walk>, Page), ControlError>),
+}
+
+impl End {
+    /// Waits for the answer that is under way, or for ever. Nothing is lost if the future is dropped.
+    async fn answered(&mut self) -> Answer {
+        match self {
+            Self::Asking(told) => Answer::Told(told.await),
+            Self::Walking(walk) => Answer::Walk(walk.await),
+            Self::Reading(_, page) => {
+                let page = page.await;
+                match std::mem::replace(self, Self::Done) {
+                    Self::Reading(closing, _) => Answer::Page(closing, page),
+                    _ => pending().await,
+                }
+            }
+            _ => pending().await,
+        }
+    }
+}
+
 impl<'a> Lane<'a> {
     async fn open(
         plan: &'a Plan,
@@ -252,7 +315,7 @@ impl<'a> Lane<'a> {
             target,
             relinking: None,
             copy: Copy::new(server, existing, share / 8),
-            stream: Stream::default(),
+            stream: Stream::new(server),
             draft: Draft::default(),
             stage: Stage::Connecting,
             history: None,
@@ -260,6 +323,12 @@ impl<'a> Lane<'a> {
             starved: true,
             asking: None,
             goal: Goal::None,
+            deadlines: Deadlines::new(horizon(plan, facts), share / 4),
+            server,
+            end: End::No,
+            rounds: 0,
+            unproven: 0,
+            held_back: Some(0),
             last_data: Duration::ZERO,
             stopping: None,
             source_tries: 0,
@@ -274,12 +343,34 @@ impl<'a> Lane<'a> {
 
     /// The loop. Each round takes what there is to take, then waits for whatever comes first.
     async fn play(&mut self) -> Result<Ended, LaneError> {
+        let failure = match self.go_round().await {
+            Ok(ended) => return Ok(ended),
+            Err(failure) if !self.wrote => return Err(failure),
+            Err(failure) => failure,
+        };
+        // What is in the target stays valid, its deadlines too, as far as they can be set within the time of a stop.
+        self.held_back = self.deadlines.held().len().map(|keys| keys as u64);
+        if let Ok(target) = Standalone::open(self.to).await {
+            self.target = target;
+            self.relinking = None;
+            self.draft = Draft::default();
+            self.stopping = Some(self.clock.now());
+            self.end = End::Settling;
+            self.source.let_go();
+            if let Err(error) = self.go_round().await {
+                warn!(error = chain(&error), "deadlines could not be finished");
+            }
+        }
+        Err(failure)
+    }
+
+    async fn go_round(&mut self) -> Result<Ended, LaneError> {
         loop {
             self.take_events()?;
-            if let Some(ended) = self.has_ended() {
+            if let Some(ended) = self.advance_end() {
                 return Ok(ended);
             }
-            let read = self.starved && self.stopping.is_none() && self.has_room();
+            let read = self.starved && self.may_take() && self.has_room();
             let linked = self.relinking.is_none();
             let refused = linked && self.target.refused().is_some();
             let alarm = self.alarm().map(|at| self.clock.at(at));
@@ -291,7 +382,7 @@ impl<'a> Lane<'a> {
                     }
                 }
                 read = self.source.exchange(read) => match read {
-                    Ok(bytes) => self.read(bytes),
+                    Ok(bytes) => Counters::add(&self.counters.bytes, bytes),
                     Err(error) => self.source_lost(error)?,
                 },
                 link = later(&mut self.relinking) => {
@@ -306,6 +397,7 @@ impl<'a> Lane<'a> {
                     self.goal = offset.map_or(Goal::Silence, Goal::Offset);
                     debug!(goal = ?self.goal, "the master was asked where it is");
                 }
+                answer = self.end.answered() => self.end_answered(answer)?,
                 () = sleep(pause(self.target_tries)), if refused => {
                     self.target_tries += 1;
                     self.target.go_on();
@@ -319,13 +411,22 @@ impl<'a> Lane<'a> {
         }
     }
 
+    /// Whether the source is listened to: not while deadlines are asked for, and not behind the last one.
+    fn may_take(&self) -> bool {
+        match &self.end {
+            End::No => self.stopping.is_none(),
+            End::Reaching(_) => true,
+            _ => false,
+        }
+    }
+
     /// Takes what the source has said while there is room for what becomes of it.
     fn take_events(&mut self) -> Result<(), LaneError> {
-        if self.stopping.is_some() {
+        if !self.may_take() {
             return Ok(());
         }
         self.starved = false;
-        while self.has_room() {
+        while self.has_room() && !self.has_reached() {
             let Some(event) = self.source.poll_event()? else {
                 self.starved = true;
                 break;
@@ -358,7 +459,7 @@ impl<'a> Lane<'a> {
                 Event::Rdb(event) => match event {
                     RdbEvent::Aux { name: b"repl-stream-db", value } => {
                         if let Some(db) = Db::parse(value) {
-                            self.stream = Stream::new(db);
+                            self.stream.begin_in(db);
                         }
                     }
                     RdbEvent::Aux { name: b"lua", value } => {
@@ -369,15 +470,16 @@ impl<'a> Lane<'a> {
                     }
                     RdbEvent::Key(head) => {
                         Counters::add(&self.counters.keys_read, 1);
-                        self.copy.select(head.db, &mut self.draft);
-                        let depth = self.copy.key(&head).map_err(|source| LaneError::Copy {
-                            db: head.db,
-                            key: head.key.to_vec(),
-                            source,
-                        })?;
+                        let depth = self.copy.key(&head, &mut self.deadlines);
                         self.source.choose(depth);
                     }
-                    RdbEvent::Payload(payload) => self.copy.payload(&payload, &mut self.draft),
+                    RdbEvent::Payload(payload) => {
+                        let put = self.copy.payload(&payload, &mut self.deadlines, &mut self.draft);
+                        put.map_err(|source| {
+                            let (db, key) = self.copy.current();
+                            LaneError::Copy { db, key: key.to_vec(), source }
+                        })?;
+                    }
                     _ => {}
                 },
                 Event::PayloadRead { .. } => {}
@@ -391,7 +493,8 @@ impl<'a> Lane<'a> {
                 }
                 Event::Command(command) => {
                     let end = command.end;
-                    let data = self.stream.take(&command, &mut self.draft);
+                    let now_ms = Clock::unix_ms();
+                    let data = self.stream.take(&command, now_ms, &mut self.deadlines, &mut self.draft);
                     if data.map_err(|source| LaneError::Stream { offset: end, source })? {
                         self.last_data = self.clock.now();
                     }
@@ -431,10 +534,6 @@ impl<'a> Lane<'a> {
         }
     }
 
-    fn read(&mut self, bytes: u64) {
-        Counters::add(&self.counters.bytes, bytes);
-    }
-
     /// The target has told something.
     fn confirmed(&mut self, confirmed: Confirmed) -> Result<(), LaneError> {
         self.target_tries = 0;
@@ -470,22 +569,126 @@ impl<'a> Lane<'a> {
         Ok(())
     }
 
-    /// How the lane has ended, if it has.
-    fn has_ended(&self) -> Option<Ended> {
-        let now = self.clock.now();
-        if let Some(since) = self.stopping {
-            let late = now.saturating_sub(since) >= STOP_PATIENCE;
-            return (self.target.is_idle() || late).then_some(Ended::Stopped);
+    /// Whether everything was taken up to where the source told deadlines. Writes those that held where the stream stands.
+    fn has_reached(&mut self) -> bool {
+        let End::Reaching(told) = &mut self.end else { return false };
+        while let Some(next) = told.front() {
+            if self.stream.is_whole() && next.fence.is_none_or(|fence| self.taken >= fence) {
+                next.apply(&mut self.deadlines, &mut self.draft);
+                told.pop_front();
+            } else {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Takes the end of the lane as far as it goes now. Gives how the lane has ended once it has.
+    fn advance_end(&mut self) -> Option<Ended> {
+        let ended = if self.stopping.is_some() { Ended::Stopped } else { Ended::Done };
+        if self.stopping.is_some_and(|since| self.clock.now().saturating_sub(since) >= STOP_PATIENCE) {
+            return Some(ended);
+        }
+        loop {
+            self.end = match std::mem::replace(&mut self.end, End::Done) {
+                End::No if self.is_drained() => self.ask_or_settle(),
+                End::Reaching(told) if told.is_empty() => self.ask_or_settle(),
+                End::Settling if self.target.is_idle() => self.close(),
+                End::Closing(closing) if closing.is_done() && self.target.is_idle() => {
+                    self.held_back = Some(0);
+                    End::Done
+                }
+                End::Closing(mut closing) if !closing.is_done() && self.has_room() => match closing.take_walk() {
+                    Some(walk) => End::Reading(closing, Box::pin(walk.page())),
+                    None => {
+                        closing.page(&mut self.draft);
+                        if self.draft.size() >= CHUNK || closing.is_done() {
+                            self.push();
+                        }
+                        End::Closing(closing)
+                    }
+                },
+                End::Done => return Some(ended),
+                waiting => {
+                    self.end = waiting;
+                    return None;
+                }
+            };
+        }
+    }
+
+    /// Whether all that is wanted of the source has been taken.
+    fn is_drained(&self) -> bool {
+        if self.stopping.is_some() {
+            return true;
         }
         if self.stage != Stage::Following || !self.target.is_idle() || !self.stream.is_whole() {
-            return None;
+            return false;
         }
-        let drained = match self.goal {
+        match self.goal {
             Goal::None => false,
             Goal::Offset(goal) => self.taken >= goal,
-            Goal::Silence => now.saturating_sub(self.last_data) >= SILENCE,
-        };
-        drained.then_some(Ended::Done)
+            Goal::Silence => self.clock.now().saturating_sub(self.last_data) >= SILENCE,
+        }
+    }
+
+    /// Asks the source for deadlines that only it can tell; without any, the stream has come to its end.
+    fn ask_or_settle(&mut self) -> End {
+        let may_ask = self.stage == Stage::Following && self.rounds < ROUNDS && self.stream.is_whole();
+        if may_ask && self.deadlines.is_unsure() {
+            self.rounds += 1;
+            let names = self.deadlines.take_unsure();
+            let asking = ask_deadlines(self.from.clone(), names, self.history.is_some());
+            return End::Asking(Box::pin(asking));
+        }
+        self.counters.enter(Phase::Finishing);
+        if self.stream.is_whole() {
+            self.push();
+        }
+        End::Settling
+    }
+
+    /// Begins to set deadlines to what they are.
+    fn close(&mut self) -> End {
+        if self.deadlines.held().is_empty() && self.deadlines.fields().is_empty() {
+            self.held_back = Some(0);
+            return End::Done;
+        }
+        self.held_back = self.deadlines.held().len().map(|keys| keys as u64);
+        self.target.begin_closing();
+        self.draft = Draft::default();
+        if self.deadlines.held().len().is_none() || self.deadlines.fields().len().is_none() {
+            return End::Walking(Box::pin(Walk::begin(self.to.clone())));
+        }
+        let finish = self.finish();
+        let (held, fields) = self.deadlines.take_held();
+        End::Closing(Closing::new(finish, held, fields))
+    }
+
+    /// What was asked for at the end has been answered.
+    fn end_answered(&mut self, answer: Answer) -> Result<(), LaneError> {
+        match answer {
+            Answer::Told(Ok(told)) => self.end = End::Reaching(told),
+            Answer::Told(Err(error)) => {
+                warn!(error = chain(&error), "the source did not tell deadlines; those it sent as times from now stay as they came");
+                self.rounds = ROUNDS;
+                self.unproven += 1;
+                self.end = End::Reaching(VecDeque::new());
+            }
+            Answer::Walk(walk) => self.end = End::Closing(Closing::walking(self.finish(), walk?)),
+            Answer::Page(closing, page) => {
+                let (walk, page) = page?;
+                let mut closing = closing;
+                closing.walked(walk, &page, &mut self.draft);
+                self.end = End::Closing(closing);
+                self.push();
+            }
+        }
+        Ok(())
+    }
+
+    fn finish(&self) -> Finish {
+        Finish::new(self.server, self.deadlines.end(), Clock::unix_ms())
     }
 
     /// When the loop must look again although nothing has come.
@@ -501,6 +704,11 @@ impl<'a> Lane<'a> {
 
     /// The source has been lost, or has refused us.
     fn source_lost(&mut self, error: SourceError) -> Result<(), LaneError> {
+        if !matches!(self.end, End::No | End::Asking(_) | End::Reaching(_)) {
+            // Everything that is wanted of it has been taken.
+            self.source.let_go();
+            return Ok(());
+        }
         let now = self.clock.now();
         let since = *self.source_lost.get_or_insert(now);
         let waited = now.saturating_sub(since);
@@ -550,6 +758,22 @@ impl<'a> Lane<'a> {
         info!("the target is there again");
         Ok(self.target.relink(link)?)
     }
+}
+
+/// How often a source is asked for deadlines that it goes on setting.
+const ROUNDS: u32 = 20;
+
+/// Until when a deadline is so near that it is held back, in Unix milliseconds: a day ahead, or when the run ends by itself, four times what the
+/// copy may take, an hour at the least.
+fn horizon(plan: &Plan, facts: &Facts) -> i64 {
+    const HOUR: u64 = 3_600_000;
+    const SLOWEST_BYTES_PER_MS: u64 = 20_000;
+    let largest = facts.sources.iter().flatten().map(|source| source.used_memory).max().unwrap_or(0);
+    let ahead = match plan.until {
+        Until::CaughtUp => HOUR.max(4 * largest / SLOWEST_BYTES_PER_MS),
+        Until::Forever => 24 * HOUR,
+    };
+    Clock::unix_ms().saturating_add(i64::try_from(ahead).unwrap_or(i64::MAX))
 }
 
 /// What a target that does not say its version is taken for.

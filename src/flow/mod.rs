@@ -3,6 +3,7 @@
 //! [`migrate`] does what a [`Plan`] says and gives a [`Report`]. Nothing below it retries; what a failure calls for stands in one table,
 //! [`remedy`].
 
+mod ending;
 mod lane;
 mod remedy;
 mod report;

@@ -62,6 +62,7 @@ pub fn remedy(error: &LaneError) -> Remedy {
         LaneError::CopyCut(_) | LaneError::Overrun => Remedy::Ask(
             "the data set must be copied again: empty the target and start again (a larger repl-backlog-size on the master lets a lost link go on where it was)",
         ),
+        LaneError::Control(_) => Remedy::ReconnectTarget,
         LaneError::Refused { .. } => Remedy::Ask("mend what the target says and start again"),
     }
 }

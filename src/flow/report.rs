@@ -42,6 +42,10 @@ pub struct SourceReport {
     pub numbers: Snapshot,
     /// What went wrong, as a chain of plain words, and what to do about it.
     pub failure: Option<(String, String)>,
+    /// Keys whose deadlines are still held back in the target; `None` if their number is not known.
+    pub held_back: Option<u64>,
+    /// Things that could not be proven to be as they are on the source.
+    pub unproven: u64,
     /// Seconds until the copy was in the target; `None` if it never was.
     pub copy_seconds: Option<f64>,
     /// Seconds from there to the end.
@@ -58,6 +62,8 @@ impl SourceReport {
             method: "psync",
             numbers: Snapshot::default(),
             failure: None,
+            held_back: Some(0),
+            unproven: 0,
             copy_seconds: None,
             stream_seconds: None,
         }

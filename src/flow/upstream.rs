@@ -37,6 +37,11 @@ impl Upstream {
         self.link = connecting(&self.place, self.clock, resume, pause);
     }
 
+    /// Gives up the connection for good.
+    pub(super) fn let_go(&mut self) {
+        self.link = Link::Down(Box::pin(std::future::pending()));
+    }
+
     /// Sends what is due and waits until something has been read, or the connection has been made. With `read` false it
     /// keeps the connection alive and does not return. Nothing is lost if the future is dropped.
     pub(super) async fn exchange(&mut self, read: bool) -> Result<u64, SourceError> {

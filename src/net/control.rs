@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Cmd, FromRedisValue, RedisConnectionInfo, RedisError};
+use redis::{AsyncConnectionConfig, Cmd, FromRedisValue, Pipeline, RedisConnectionInfo, RedisError};
 use tokio::task::JoinHandle;
 
 use crate::plan::ServerPlace;
@@ -79,6 +79,18 @@ impl Control {
             cmd.arg(*arg);
         }
         cmd.query_async(&mut self.connection).await.map_err(|error| refused(question, &error))
+    }
+
+    /// Asks several questions in one write.
+    ///
+    /// # Errors
+    /// As [`ask`](Self::ask).
+    pub async fn pipe<T: FromRedisValue>(
+        &mut self,
+        question: &'static str,
+        pipe: &Pipeline,
+    ) -> Result<T, ControlError> {
+        pipe.query_async(&mut self.connection).await.map_err(|error| refused(question, &error))
     }
 
     /// A section of `INFO`.

@@ -27,6 +27,8 @@ pub struct ServerFacts {
     pub sentinel: bool,
     /// Master or replica.
     pub role: Role,
+    /// Bytes of its memory that its data takes; 0 if it does not tell.
+    pub used_memory: u64,
     /// Keys in all its databases, without understudy's own.
     pub keys: u64,
 }

@@ -4,6 +4,10 @@
 //! buffer and the checksum around it. What both stand on are the leaves of the format, each with its reading
 //! and its writing in one file: [`format`], [`opcode`], [`length`], [`string`], [`lzf`], [`crc`], and the
 //! collections that are kept as one string, [`packed`].
+//!
+//! The other way round, [`value`] makes values of elements, [`writer`] files and [`dump`] the payloads of `RESTORE`, for
+//! a server of one's choice: what each reads is in [`support`], and [`transcode`] finds the form in which it takes a value
+//! that another server wrote.
 
 mod blob;
 mod course;
@@ -21,10 +25,10 @@ pub mod opcode;
 pub mod packed;
 pub mod parser;
 pub mod reader;
-pub mod readers;
 mod scan;
 mod score;
 pub mod string;
+pub mod support;
 pub mod transcode;
 pub mod value;
 mod walk;

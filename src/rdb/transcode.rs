@@ -5,12 +5,13 @@ use bytes::BufMut;
 use crate::rdb::dump::Footer;
 use crate::rdb::dump::seal;
 use crate::rdb::error::RdbError;
+use crate::rdb::event::Element;
 use crate::rdb::event::Event;
 use crate::rdb::event::Payload;
 use crate::rdb::parser::Parser;
 use crate::rdb::parser::Step;
-use crate::rdb::readers::Feature;
-use crate::rdb::readers::Unsupported;
+use crate::rdb::support::Feature;
+use crate::rdb::support::Unsupported;
 use crate::rdb::value::EncodeError;
 use crate::rdb::value::Encoded;
 use crate::rdb::value::Encoder;
@@ -96,6 +97,18 @@ impl Fit<'_> {
 /// # Errors
 /// [`TranscodeError`]
 pub fn transcode(payload: Payload<'_>, server: Server) -> Result<Encoded, TranscodeError> {
+    transcode_with(payload, server, |at_ms| at_ms)
+}
+
+/// The same, with each deadline of a hash field put through `deadline`.
+///
+/// # Errors
+/// [`TranscodeError`]
+pub fn transcode_with(
+    payload: Payload<'_>,
+    server: Server,
+    mut deadline: impl FnMut(i64) -> i64,
+) -> Result<Encoded, TranscodeError> {
     let mut encoder = Encoder::new(payload.object, server)?;
     let mut parser = Parser::for_value(payload.object);
     parser.set_element_limit(usize::MAX);
@@ -103,6 +116,10 @@ pub fn transcode(payload: Payload<'_>, server: Server) -> Result<Encoded, Transc
     loop {
         let (step, used) = parser.step(rest)?;
         match step {
+            Step::Event(Event::Element(Element::Field { field, value, expire_at_ms: Some(at) })) => {
+                let expire_at_ms = Some(deadline(at));
+                encoder.push(&Element::Field { field, value, expire_at_ms })?;
+            }
             Step::Event(Event::Element(element)) => encoder.push(&element)?,
             Step::Event(Event::ValueEnd) => break,
             Step::Event(_) | Step::End(_) => return Err(EncodeError::Misplaced.into()),

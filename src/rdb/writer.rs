@@ -14,9 +14,9 @@ use crate::rdb::format::Format;
 use crate::rdb::length::put_length;
 use crate::rdb::opcode::ObjectType;
 use crate::rdb::opcode::Opcode;
-use crate::rdb::readers::Feature;
-use crate::rdb::readers::Unsupported;
 use crate::rdb::string::put_string;
+use crate::rdb::support::Feature;
+use crate::rdb::support::Unsupported;
 use crate::rdb::value::Encoded;
 use crate::server::Server;
 

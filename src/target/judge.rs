@@ -53,7 +53,7 @@ impl Judge {
             }
             Reply::Array(_) => Outcome::Array { filled: 0, greatest: None },
             Reply::Simple(_) => Outcome::Status,
-            Reply::Error(_) => Outcome::Error,
+            Reply::Error(line) => Outcome::of_error(line),
             Reply::Int(int) => Outcome::Integer(int),
             Reply::Bulk(_) => Outcome::Bulk,
             Reply::Nil => Outcome::Nil,

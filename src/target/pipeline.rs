@@ -25,8 +25,8 @@ pub(super) struct Pipeline {
     sent: VecDeque<Sent>,
     /// Not sent yet: a barrier stands among them, or a refusal must be mended first.
     held: VecDeque<Held>,
-    /// The database that this link has selected.
-    db: Db,
+    /// The database that this link has selected; `None` if that is not known.
+    db: Option<Db>,
     /// Why nothing more is sent until all is answered.
     refusal: Option<String>,
 }
@@ -144,7 +144,7 @@ impl Pipeline {
         self.outbox.clear();
         self.replies = ReplyReader::default();
         self.judge = Judge::default();
-        self.db = Db::default();
+        self.db = Some(Db::default());
         self.refusal = None;
         for mut sent in std::mem::take(&mut self.sent).into_iter().rev() {
             let mut left = std::mem::take(&mut sent.again);
@@ -180,7 +180,7 @@ impl Pipeline {
                 return;
             }
             let Some(Held { batch, repeated, .. }) = self.held.pop_front() else { return };
-            let select = batch.opens_in() != self.db && !batch.is_empty();
+            let select = Some(batch.opens_in()) != self.db && !batch.is_empty();
             if select {
                 let mut line = Vec::new();
                 let mut digits = itoa::Buffer::new();
@@ -191,7 +191,7 @@ impl Pipeline {
                 self.outbox.put(&line);
             }
             if !batch.is_empty() {
-                self.db = batch.ends_in();
+                self.db = Some(batch.ends_in());
             }
             self.outbox.put_shared(batch.bytes());
             self.sent.push_back(Sent { batch, select, answered: 0, again: Vec::new(), repeated });

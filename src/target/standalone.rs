@@ -87,6 +87,13 @@ impl Standalone {
         }
     }
 
+    /// From here on batches are such as may be sent again: no transactions, deep in the pipe. Everything that was pushed must have been
+    /// confirmed.
+    pub fn begin_closing(&mut self) {
+        debug_assert!(self.is_idle(), "what was pushed is confirmed before the deadlines are finished");
+        self.exchange = Exchange::Copy { pipeline: Box::default(), behind: None };
+    }
+
     /// Whether the copy has been confirmed and the stream has begun.
     #[must_use]
     pub fn is_streaming(&self) -> bool {

@@ -181,36 +181,42 @@ impl Client {
         matches!(&reply.array()[0], Value::Array(found) if !found.is_empty())
     }
 
-    /// Waits until `key` stands in `db`. It is told by the server (this changes its `notify-keyspace-events`), so nothing
-    /// sleeps or asks again and again. `false` when `patience` is over.
-    pub(crate) fn wait_for_key(port: u16, db: u32, key: &str, patience: Duration) -> bool {
+    /// Waits until `key` stands in `db`. The server tells when it does (this changes its `notify-keyspace-events`), so
+    /// nothing sleeps. `false` when `patience` is over, or when what is to bring the key is no longer `going`.
+    pub(crate) fn wait_for_key(
+        port: u16,
+        db: u32,
+        key: &str,
+        patience: Duration,
+        mut going: impl FnMut() -> bool,
+    ) -> bool {
+        const LOOK: Duration = Duration::from_millis(200);
         let until = Instant::now() + patience;
         let mut asking = Self::connect(port);
         asking.call(cmd!("CONFIG", "SET", "notify-keyspace-events", "KEA"));
         asking.select(db);
         let mut told = Self::connect(port);
         told.call(cmd!("SUBSCRIBE", format!("__keyspace@{db}__:{key}")));
-        // A temporary key may be renamed into this one; whatever happened to it, look.
-        loop {
-            if asking.try_call(cmd!("EXISTS", key)) == Value::Int(1) {
-                return true;
-            }
-            let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return false;
-            }
-            told.stream.get_ref().set_read_timeout(Some(left)).unwrap();
-            match told.stream.fill_buf() {
-                Ok([]) => return false,
-                Ok(_) => drop(told.reply()),
-                Err(error)
-                    if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) =>
-                {
+        told.stream.get_ref().set_read_timeout(Some(LOOK)).unwrap();
+        // Whatever is told about the key, look: a temporary one may have been renamed.
+        while asking.try_call(cmd!("EXISTS", key)) != Value::Int(1) {
+            loop {
+                match told.stream.fill_buf() {
+                    Ok([]) => return false,
+                    Ok(_) => {
+                        told.reply();
+                        break;
+                    }
+                    Err(error)
+                        if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
+                    Err(error) => panic!("the link to the server broke: {error}"),
+                }
+                if !going() || Instant::now() > until {
                     return false;
                 }
-                Err(error) => panic!("the link to the server broke: {error}"),
             }
         }
+        true
     }
 
     fn reply(&mut self) -> Value {

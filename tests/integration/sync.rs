@@ -123,7 +123,7 @@ fn pair(from: &'static str, to: &'static str) {
     load.send(&mut writer, 1000);
     load::slow_copies(&mut writer);
 
-    let running = sync(&source.url(), &target.url(), &[]);
+    let mut running = sync(&source.url(), &target.url(), &[]);
     load.flush_soon();
     let during = load.send_during_copy(&mut writer, WRITES / 2);
     let after = load.send(&mut writer, WRITES - during.sent.writes);
@@ -131,7 +131,7 @@ fn pair(from: &'static str, to: &'static str) {
     assert_eq!([during.sent.refused.clone(), after.refused].concat(), Vec::<String>::new());
     assert!(during.within >= WITHIN_COPY && during.ended > during.began, "{during:?}");
 
-    let arrived = Client::wait_for_key(target.port, 0, END, PAIR);
+    let arrived = Client::wait_for_key(target.port, 0, END, PAIR, || running.is_running());
     running.interrupt();
     let ended = running.wait(Duration::from_secs(10));
     assert!(arrived, "the last write has not arrived: {ended:?}");

@@ -47,11 +47,17 @@ impl Understudy {
         Self { child, stdout, stderr, state }
     }
 
-    /// Sends SIGINT, as Ctrl-C does.
-    pub(crate) fn interrupt(&self) {
-        let id = self.child.id().to_string();
-        let sent = Command::new("sh").args(["-c", "kill -INT \"$0\"", &id]).status().unwrap();
-        assert!(sent.success(), "understudy is not there any more");
+    pub(crate) fn is_running(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
+    /// Sends SIGINT, as Ctrl-C does; it may have ended before.
+    pub(crate) fn interrupt(&mut self) {
+        if self.is_running() {
+            let id = self.child.id().to_string();
+            let sent = Command::new("sh").args(["-c", "kill -INT \"$0\"", &id]).status().unwrap();
+            assert!(sent.success(), "no signal could be sent");
+        }
     }
 
     /// Waits for the end.

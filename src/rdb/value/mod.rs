@@ -2,7 +2,7 @@
 //!
 //! The plain forms (object types 0 to 4) are read by every server, so they are what is written; newer types
 //! only where the old ones would lose something: scores in eight bytes where they are known, streams, deadlines
-//! of hash fields. The reading of all types is in [`layout`](crate::rdb::layout).
+//! of hash fields. How all types are read is in `rdb/layout.rs`.
 //!
 //! Every form begins with how many elements follow, which is known only when the last one was seen. So an
 //! [`Encoder`] gives that part, the [`head`](Encoded::head), at the end: a value that fits into memory is put
@@ -15,9 +15,9 @@ use crate::rdb::length::put_length;
 use crate::rdb::opcode::ObjectType;
 use crate::rdb::opcode::ValueType;
 use crate::rdb::packed::Full;
-use crate::rdb::readers::Feature;
-use crate::rdb::readers::Unsupported;
 use crate::rdb::string::put_string;
+use crate::rdb::support::Feature;
+use crate::rdb::support::Unsupported;
 use crate::rdb::value::hash::HashEncoder;
 use crate::rdb::value::stream::StreamEncoder;
 use crate::rdb::value::zset::put_score;

@@ -1,10 +1,16 @@
+use proptest::prelude::*;
+
 use super::*;
 use crate::rdb::dump::Footer;
 use crate::rdb::dump::seal;
+use crate::rdb::event::Event;
+use crate::rdb::event::Fields;
 use crate::rdb::event::ModuleId;
 use crate::rdb::event::StreamHistory;
 use crate::rdb::event::StreamId;
 use crate::rdb::event::StreamMeta;
+use crate::rdb::parser::Parser;
+use crate::rdb::parser::Step;
 use crate::server::Flavour;
 use crate::server::Version;
 
@@ -151,7 +157,7 @@ const fn id(ms: u64, seq: u64) -> StreamId {
 fn stream(delivered: i64, bob: i64, activity: bool, history: bool) -> Vec<Element<'static>> {
     let entry = |id, text: &'static [u8], ends: &'static [usize]| Element::Entry {
         id,
-        fields: crate::rdb::event::Fields::new(text, ends),
+        fields: Fields::new(text, ends),
     };
     let active = |at| activity.then_some(at);
     let more = history.then_some(StreamHistory {
@@ -240,4 +246,229 @@ fn an_element_of_another_value_is_refused() {
     let group = Element::Group { name: b"g", last_id: id(0, 0), entries_read: None };
     assert_eq!(stream.push(&group), Err(EncodeError::Misplaced));
     assert_eq!(stream.finish().unwrap_err(), EncodeError::Misplaced);
+}
+
+/// An element that owns its bytes.
+#[derive(Clone, Debug)]
+enum Owned {
+    Item(Vec<u8>),
+    Member(Vec<u8>),
+    Scored(Vec<u8>, f64),
+    Field(Vec<u8>, Vec<u8>, Option<i64>),
+    Entry(StreamId, Vec<u8>, Vec<usize>),
+    Stream(StreamMeta),
+    Group(Vec<u8>, StreamId, Option<u64>),
+    Pending(StreamId, i64, u64),
+    Consumer(Vec<u8>, i64, Option<i64>),
+    Belongs(StreamId),
+}
+
+impl Owned {
+    fn lend(&self) -> Element<'_> {
+        match self {
+            Self::Item(item) => Element::Item(item),
+            Self::Member(member) => Element::Member(member),
+            Self::Scored(member, score) => Element::Scored { member, score: *score },
+            Self::Field(field, value, at) => Element::Field { field, value, expire_at_ms: *at },
+            Self::Entry(id, text, ends) => {
+                Element::Entry { id: *id, fields: Fields::new(text, ends) }
+            }
+            Self::Stream(meta) => Element::Stream(*meta),
+            Self::Group(name, last_id, entries_read) => {
+                Element::Group { name, last_id: *last_id, entries_read: *entries_read }
+            }
+            Self::Pending(id, delivered_at_ms, deliveries) => Element::Pending {
+                id: *id,
+                delivered_at_ms: *delivered_at_ms,
+                deliveries: *deliveries,
+            },
+            Self::Consumer(name, seen_at_ms, active_at_ms) => {
+                Element::Consumer { name, seen_at_ms: *seen_at_ms, active_at_ms: *active_at_ms }
+            }
+            Self::Belongs(id) => Element::Owned(*id),
+        }
+    }
+}
+
+fn bytes() -> impl Strategy<Value = Vec<u8>> {
+    prop_oneof![
+        prop::collection::vec(any::<u8>(), 0..20),
+        any::<i32>().prop_map(|value| value.to_string().into_bytes()),
+        (0..5000_usize).prop_map(|len| vec![b'x'; len]),
+    ]
+}
+
+fn stream_id() -> impl Strategy<Value = StreamId> {
+    (0..64_u32, any::<u64>(), any::<u64>())
+        .prop_map(|(shift, ms, seq)| StreamId { ms: ms >> shift, seq: seq >> (63 - shift) })
+}
+
+fn entries() -> impl Strategy<Value = Vec<Owned>> {
+    // Few names and little else: so that entries have the same fields as the first, and not.
+    let fields = prop::collection::vec((prop::sample::select(vec!["a", "b", "12"]), bytes()), 0..4);
+    prop::collection::vec((stream_id(), fields), 0..250).prop_map(|mut entries| {
+        entries.sort_by_key(|(id, _)| *id);
+        entries
+            .into_iter()
+            .map(|(id, fields)| {
+                let (mut text, mut ends) = (Vec::new(), Vec::new());
+                for (name, value) in fields {
+                    text.extend_from_slice(name.as_bytes());
+                    ends.push(text.len());
+                    text.extend_from_slice(&value);
+                    ends.push(text.len());
+                }
+                Owned::Entry(id, text, ends)
+            })
+            .collect()
+    })
+}
+
+fn groups() -> impl Strategy<Value = Vec<Owned>> {
+    let pending = prop::collection::vec((stream_id(), any::<i64>(), any::<u64>()), 0..5);
+    let owned = prop::collection::vec(stream_id(), 0..3);
+    let active = prop::option::of(0..i64::MAX);
+    let consumers = prop::collection::vec((bytes(), any::<i64>(), active, owned), 0..3);
+    let read = prop::option::of(0..u64::MAX);
+    let group = (bytes(), stream_id(), read, pending, consumers);
+    prop::collection::vec(group, 0..4).prop_map(|groups| {
+        let mut elements = Vec::new();
+        for (name, last_id, read, pending, consumers) in groups {
+            elements.push(Owned::Group(name, last_id, read));
+            elements
+                .extend(pending.into_iter().map(|(id, at, count)| Owned::Pending(id, at, count)));
+            for (name, seen, active, owned) in consumers {
+                elements.push(Owned::Consumer(name, seen, active));
+                elements.extend(owned.into_iter().map(Owned::Belongs));
+            }
+        }
+        elements
+    })
+}
+
+fn whole_stream() -> impl Strategy<Value = Vec<Owned>> {
+    let history = (stream_id(), stream_id(), any::<u64>()).prop_map(
+        |(first_id, max_deleted_id, entries_added)| StreamHistory {
+            first_id,
+            max_deleted_id,
+            entries_added,
+        },
+    );
+    (entries(), any::<u64>(), stream_id(), history, groups()).prop_map(
+        |(mut elements, length, last_id, history, groups)| {
+            elements.push(Owned::Stream(StreamMeta { length, last_id, more: Some(history) }));
+            elements.extend(groups);
+            elements
+        },
+    )
+}
+
+/// A value's type, in its newest form, and its elements.
+fn values() -> impl Strategy<Value = (ObjectType, Vec<Owned>)> {
+    let many = || prop::collection::vec(bytes(), 0..80);
+    let score = any::<u64>().prop_map(f64::from_bits).prop_filter("a number", |s| !s.is_nan());
+    let scored = prop::collection::vec((bytes(), score), 0..80);
+    // Servers keep deadlines below 2^46.
+    let deadline = || prop::option::of(1..1_i64 << 46);
+    let fields = prop::collection::vec((bytes(), bytes(), deadline()), 0..80);
+    prop_oneof![
+        many()
+            .prop_map(|items| { (ObjectType::List, items.into_iter().map(Owned::Item).collect()) }),
+        many().prop_map(|items| {
+            (ObjectType::Set, items.into_iter().map(Owned::Member).collect())
+        }),
+        scored.prop_map(|items| {
+            let scored = items.into_iter().map(|(member, score)| Owned::Scored(member, score));
+            (ObjectType::Zset2, scored.collect())
+        }),
+        fields.prop_map(|items| {
+            let fields = items.into_iter().map(|(field, value, at)| Owned::Field(field, value, at));
+            (ObjectType::HashMetadata, fields.collect())
+        }),
+        whole_stream().prop_map(|elements| (ObjectType::StreamListpacks3, elements)),
+    ]
+}
+
+/// What the parser makes of a value, each element as text.
+fn parsed(object: ObjectType, body: &[u8]) -> Vec<String> {
+    let (mut parser, mut rest, mut said) = (Parser::for_value(object), body, Vec::new());
+    loop {
+        let (step, used) = parser.step(rest).unwrap();
+        match step {
+            Step::Event(Event::Element(element)) => said.push(format!("{element:?}")),
+            Step::Event(Event::ValueEnd) => {
+                assert_eq!(rest.len(), used, "bytes are left over");
+                return said;
+            }
+            other => panic!("{other:?}"),
+        }
+        rest = &rest[used..];
+    }
+}
+
+/// What the reader of a form must find of an element.
+fn kept(element: Element<'_>, object: ObjectType) -> Element<'_> {
+    match element {
+        Element::Field { field, value, .. } if object == ObjectType::Hash => {
+            Element::Field { field, value, expire_at_ms: None }
+        }
+        Element::Stream(meta) if object == ObjectType::StreamListpacks => {
+            Element::Stream(StreamMeta { more: None, ..meta })
+        }
+        Element::Group { name, last_id, .. } if object == ObjectType::StreamListpacks => {
+            Element::Group { name, last_id, entries_read: None }
+        }
+        Element::Consumer { name, seen_at_ms, .. } if object != ObjectType::StreamListpacks3 => {
+            Element::Consumer { name, seen_at_ms, active_at_ms: None }
+        }
+        other => other,
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn what_is_encoded_is_parsed((object, elements) in values()) {
+        for server in [OLD, FOUR, FIVE, SEVEN, EIGHT, VALKEY] {
+            let Ok(mut encoder) = Encoder::new(object, server) else {
+                prop_assert!(object == ObjectType::StreamListpacks3 && server.version < FIVE.version);
+                continue;
+            };
+            elements.iter().for_each(|element| encoder.push(&element.lend()).unwrap());
+            let encoded = encoder.finish().unwrap();
+            let expected: Vec<_> = elements
+                .iter()
+                .map(|element| format!("{:?}", kept(element.lend(), encoded.object)))
+                .collect();
+            prop_assert_eq!(parsed(encoded.object, &body(&encoded)), expected);
+            let lost = elements.iter().any(|element| matches!(element, Owned::Field(_, _, Some(_))))
+                && server.version < EIGHT.version;
+            prop_assert_eq!(lost, encoded.strict(server).is_err());
+        }
+    }
+
+    #[test]
+    fn when_bytes_are_taken_changes_nothing(
+        (object, elements) in values(),
+        takes in prop::collection::vec(any::<bool>(), 1..20),
+    ) {
+        for server in [SEVEN, EIGHT, VALKEY] {
+            let mut encoder = Encoder::new(object, server).unwrap();
+            let mut taken = Vec::new();
+            for (element, take) in elements.iter().zip(takes.iter().cycle()) {
+                encoder.push(&element.lend()).unwrap();
+                if *take {
+                    taken.extend(encoder.take());
+                }
+            }
+            let encoded = encoder.finish().unwrap();
+            let body = [&encoded.head[..], &taken, &encoded.rest].concat();
+            let expected: Vec<_> = elements
+                .iter()
+                .map(|element| format!("{:?}", kept(element.lend(), encoded.object)))
+                .collect();
+            prop_assert_eq!(parsed(encoded.object, &body), expected);
+        }
+    }
 }

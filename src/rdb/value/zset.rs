@@ -4,6 +4,10 @@
 //! type 3   count | (member | length u8 | score as text) ...     the lengths 253, 254, 255 are NaN, inf, -inf
 //! type 5   count | (member | score u64, little endian IEEE 754) ...
 //! ```
+//!
+//! Both keep every bit of a score. A server from 7.0 on does not: it packs a small sorted set that it loads in these
+//! forms, and there a score of -0 is the integer 0, as it is after `ZADD`. In a ziplist or listpack -0 stays what it is,
+//! so a payload that can go verbatim should.
 
 use std::fmt::Write as _;
 

@@ -1,0 +1,272 @@
+//! Deadlines, held back.
+//!
+//! The source decides when a key dies. A copy is late: a key whose deadline was renewed on the source while its old one was
+//! on the way would die in the target, and the renewal find nothing. So until a run is finished a deadline D that may come meanwhile stands
+//! in the target as D + [`SHIFT`], 1,115 years later, and the source's own deletions are played as they come. At the end
+//! each is set to what it is.
+//!
+//! ```text
+//! f(D) = D + SHIFT   if D < horizon
+//!        D           else
+//! ```
+
+use std::collections::HashSet;
+
+use crate::key::Db;
+
+/// By how much a deadline is held back, in milliseconds: 2^45. Every server from 2.8 on keeps such a deadline to the
+/// millisecond, for keys and for fields of hashes.
+pub const SHIFT: i64 = 1 << 45;
+
+/// Which deadlines are held back, and of which keys.
+#[derive(Debug)]
+pub struct Deadlines {
+    horizon: i64,
+    held: Names,
+    fields: Names,
+    unsure: Names,
+    /// This source has sent a deadline that must be asked.
+    was_unsure: bool,
+}
+
+impl Deadlines {
+    /// Deadlines before `horizon` (Unix time in milliseconds, on the source's clock) are held back. The names are
+    /// remembered while they fit into so many bytes.
+    #[must_use]
+    pub fn new(horizon: i64, memory: usize) -> Self {
+        let names = || Names { left: memory / 3, ..Names::default() };
+        Self { horizon, held: names(), fields: names(), unsure: names(), was_unsure: false }
+    }
+
+    /// Where the deadline of a key stands until the run is finished.
+    pub fn hold(&mut self, db: Db, key: &[u8], at_ms: i64) -> i64 {
+        if at_ms >= self.horizon {
+            return at_ms;
+        }
+        self.held.note(db, key);
+        at_ms.saturating_add(SHIFT)
+    }
+
+    /// Where the deadline of a field of the hash `key` stands until the run is finished. All of them are held back, since
+    /// conditions compare them with each other.
+    pub fn hold_field(&mut self, db: Db, key: &[u8], at_ms: i64) -> i64 {
+        self.fields.note(db, key);
+        at_ms.saturating_add(SHIFT)
+    }
+
+    /// A key may have come by another key's deadlines: by `RENAME`, `COPY` or `MOVE`.
+    pub fn inherits(&mut self, db: Db, key: &[u8]) {
+        self.held.note(db, key);
+        self.fields.note(db, key);
+        if self.was_unsure {
+            self.unsure.note(db, key);
+        }
+    }
+
+    /// The deadline of a key is only near what it is on the source, which said "so long from now": it must be asked.
+    pub fn unsure(&mut self, db: Db, key: &[u8]) {
+        self.was_unsure = true;
+        self.unsure.note(db, key);
+    }
+
+    /// Two databases change places. Every name in one of them may now be in the other.
+    pub fn swap(&mut self, one: Db, other: Db) {
+        for names in [&mut self.held, &mut self.fields, &mut self.unsure] {
+            names.swap(one, other);
+        }
+    }
+
+    /// The greatest value, exclusive, that a deadline of a key can have because it is held back.
+    #[must_use]
+    pub fn end(&self) -> i64 {
+        self.horizon.saturating_add(SHIFT)
+    }
+
+    /// The keys whose deadlines are held back.
+    #[must_use]
+    pub fn held(&self) -> &Names {
+        &self.held
+    }
+
+    /// The hashes with fields whose deadlines are held back.
+    #[must_use]
+    pub fn fields(&self) -> &Names {
+        &self.fields
+    }
+
+    /// Whether a deadline must be asked of the source.
+    #[must_use]
+    pub fn is_unsure(&self) -> bool {
+        !self.unsure.is_empty()
+    }
+
+    /// Takes the names of the keys, and of the hashes, with deadlines that are held back.
+    pub fn take_held(&mut self) -> (Names, Names) {
+        (std::mem::take(&mut self.held), std::mem::take(&mut self.fields))
+    }
+
+    /// Takes the keys whose deadlines must be asked of the source.
+    pub fn take_unsure(&mut self) -> Names {
+        let left = self.unsure.left + self.unsure.bytes.len();
+        std::mem::replace(&mut self.unsure, Names { left, ..Names::default() })
+    }
+}
+
+/// Names of keys, each once, while they fit.
+#[derive(Debug, Default)]
+pub struct Names {
+    /// Database and length, four bytes each, and the name, one after the other.
+    bytes: Vec<u8>,
+    seen: HashSet<u128, foldhash::fast::RandomState>,
+    left: usize,
+    overflowed: bool,
+}
+
+/// What a name costs besides its bytes: its head, and its place in the set.
+const OVERHEAD: usize = 8 + 32;
+
+impl Names {
+    fn note(&mut self, db: Db, key: &[u8]) {
+        if self.overflowed || !self.seen.insert(fingerprint(db, key)) {
+            return;
+        }
+        let (Ok(len), Some(left)) = (u32::try_from(key.len()), self.left.checked_sub(key.len() + OVERHEAD)) else {
+            self.overflow();
+            return;
+        };
+        self.left = left;
+        self.bytes.extend_from_slice(&db.index().to_le_bytes());
+        self.bytes.extend_from_slice(&len.to_le_bytes());
+        self.bytes.extend_from_slice(key);
+    }
+
+    fn swap(&mut self, one: Db, other: Db) {
+        let mut moved = Vec::new();
+        for (db, key) in self.iter().into_iter().flatten() {
+            if db == one {
+                moved.push((other, key.to_vec()));
+            } else if db == other {
+                moved.push((one, key.to_vec()));
+            }
+        }
+        for (db, key) in moved {
+            self.note(db, &key);
+        }
+    }
+
+    fn overflow(&mut self) {
+        *self = Self { overflowed: true, ..Self::default() };
+    }
+
+    /// The names, in the order in which they came; `None` if there were more than fit.
+    pub fn iter(&self) -> Option<impl Iterator<Item = (Db, &[u8])>> {
+        if self.overflowed {
+            return None;
+        }
+        let mut rest = self.bytes.as_slice();
+        Some(std::iter::from_fn(move || {
+            let (db, name, len) = first_name(rest)?;
+            rest = rest.get(len..)?;
+            Some((db, name))
+        }))
+    }
+
+    /// The names that stand at byte `at` of the list and after it: at most so many, of one database; and where the next
+    /// ones stand. None at its end.
+    #[must_use]
+    pub fn page(&self, at: usize, most: usize) -> (Db, Vec<&[u8]>, usize) {
+        let mut names = Vec::new();
+        let (mut db, mut next) = (Db::default(), at);
+        while names.len() < most {
+            let Some((of, name, len)) = self.bytes.get(next..).and_then(first_name) else { break };
+            if names.is_empty() {
+                db = of;
+            } else if of != db {
+                break;
+            }
+            names.push(name);
+            next += len;
+        }
+        (db, names, next)
+    }
+
+    /// How many there are; `None` if there were more than fit.
+    #[must_use]
+    pub fn len(&self) -> Option<usize> {
+        (!self.overflowed).then_some(self.seen.len())
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == Some(0)
+    }
+}
+
+/// The first name of a list, and how many bytes it takes there.
+fn first_name(list: &[u8]) -> Option<(Db, &[u8], usize)> {
+    let (db, after) = list.split_first_chunk::<4>()?;
+    let (len, after) = after.split_first_chunk::<4>()?;
+    let name = after.get(..usize::try_from(u32::from_le_bytes(*len)).ok()?)?;
+    Some((Db::new(u32::from_le_bytes(*db)), name, 8 + name.len()))
+}
+
+fn fingerprint(db: Db, key: &[u8]) -> u128 {
+    xxhash_rust::xxh3::xxh3_128_with_seed(key, db.index().into())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn what_comes_soon_is_held_back_and_named() {
+        let mut deadlines = Deadlines::new(1000, 1 << 16);
+        assert_eq!(deadlines.hold(Db::new(1), b"soon", 999), 999 + SHIFT);
+        assert_eq!(deadlines.hold(Db::new(1), b"soon", 10), 10 + SHIFT);
+        assert_eq!(deadlines.hold(Db::new(0), b"late", 1000), 1000);
+        let held: Vec<_> = deadlines.held().iter().unwrap().collect();
+        assert_eq!(held, [(Db::new(1), &b"soon"[..])]);
+        assert!(deadlines.fields().is_empty());
+        assert_eq!(deadlines.end(), 1000 + SHIFT);
+    }
+
+    #[test]
+    fn more_names_than_fit_are_no_list() {
+        let mut deadlines = Deadlines::new(i64::MAX, 300);
+        for number in 0..10_u8 {
+            deadlines.hold(Db::new(0), &[number], 5);
+        }
+        assert_eq!(deadlines.held().len(), None);
+        assert!(deadlines.held().iter().is_none());
+    }
+
+    #[test]
+    fn what_must_be_asked_is_taken_once() {
+        let mut deadlines = Deadlines::new(1000, 1 << 16);
+        deadlines.unsure(Db::new(0), b"a");
+        assert_eq!(deadlines.take_unsure().len(), Some(1));
+        assert!(deadlines.take_unsure().is_empty());
+        deadlines.unsure(Db::new(0), b"a");
+        assert_eq!(deadlines.take_unsure().len(), Some(1));
+    }
+
+    proptest! {
+        #[test]
+        fn every_name_is_kept_once(names in prop::collection::vec((0..3_u32, prop::collection::vec(any::<u8>(), 0..5)), 0..50)) {
+            let mut deadlines = Deadlines::new(i64::MAX, 1 << 20);
+            let mut first: Vec<(Db, Vec<u8>)> = Vec::new();
+            for (db, key) in names {
+                let db = Db::new(db);
+                deadlines.hold(db, &key, 0);
+                if !first.contains(&(db, key.clone())) {
+                    first.push((db, key));
+                }
+            }
+            let kept: Vec<_> = deadlines.held().iter().unwrap().map(|(db, key)| (db, key.to_vec())).collect();
+            prop_assert_eq!(kept, first);
+        }
+    }
+}

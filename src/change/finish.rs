@@ -1,0 +1,149 @@
+//! The end of a run: deadlines that were held back are set to what they are.
+//!
+//! Each script looks whether a deadline is held back before it sets it, so it can be run twice, and race with whoever sets a new one.
+
+use crate::command::judge::Expect;
+use crate::key::Db;
+use crate::server::{Flavour, Server, Version};
+
+use super::{Draft, SHIFT};
+
+/// How many names one script gets. It blocks the target meanwhile: some 0.2 ms.
+pub const PAGE: usize = 100;
+
+/// Reads a deadline as it is (7.0 and later).
+const EXACT: &str = "\
+local shift,most=tonumber(ARGV[1]),tonumber(ARGV[2]) \
+for _,k in ipairs(KEYS) do \
+local d=redis.call('PEXPIRETIME',k) \
+if d>=shift and d<most then redis.call('PEXPIREAT',k,string.format('%.0f',d-shift)) end \
+end return 0";
+
+/// Before 7.0 a server tells only how long is left, on a clock that moves. The first key is an anchor whose deadline is known:
+/// what is left of both, read within the same millisecond, gives the other's. (3.2 to 4.0 want to be told that the script's
+/// writes shall be replicated one by one, since it reads the time.)
+const ANCHORED: &str = "\
+if redis.replicate_commands then redis.replicate_commands() end \
+local shift,most,at=tonumber(ARGV[1]),tonumber(ARGV[2]),tonumber(ARGV[3]) \
+for i=2,#KEYS do local a,p \
+repeat a=redis.call('PTTL',KEYS[1]) p=redis.call('PTTL',KEYS[i]) until redis.call('PTTL',KEYS[1])==a \
+local d=at+p-a \
+if p>=0 and d>=shift and d<most then redis.call('PEXPIREAT',KEYS[i],string.format('%.0f',d-shift)) end \
+end return 0";
+
+/// The fields of a hash, a thousand at a time.
+const FIELDS: &str = "\
+local shift=tonumber(ARGV[1]) \
+for _,k in ipairs(KEYS) do if redis.call('TYPE',k).ok=='hash' then \
+local all=redis.call('HKEYS',k) \
+for from=1,#all,1000 do \
+local some={} for i=from,math.min(from+999,#all) do some[#some+1]=all[i] end \
+local at=redis.call('HPEXPIRETIME',k,'FIELDS',#some,unpack(some)) \
+for i,d in ipairs(at) do if d>=shift then \
+redis.call('HPEXPIREAT',k,string.format('%.0f',d-shift),'FIELDS',1,some[i]) end end \
+end end end return 0";
+
+/// How a target is asked for deadlines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Script {
+    /// It tells them.
+    Exact,
+    /// It tells how long is left: a key with a known deadline stands beside the others.
+    Anchored,
+}
+
+/// Writes the commands that set deadlines which were held back to what they are.
+#[derive(Debug)]
+pub struct Finish {
+    script: Script,
+    has_fields: bool,
+    /// See [`Deadlines::end`](super::Deadlines::end).
+    end: i64,
+    /// The anchor's deadline.
+    anchor_at: i64,
+}
+
+/// The key with a known deadline. It is in each database while that one is finished.
+const ANCHOR: &[u8] = b"understudy:anchor";
+
+/// How long the anchor stays if nobody removes it.
+const ANCHOR_LIFE: i64 = 24 * 3600 * 1000;
+
+impl Finish {
+    /// For this target; keys whose deadline is below `end` may be held back. `now_ms` is the time of day.
+    #[must_use]
+    pub fn new(target: Server, end: i64, now_ms: i64) -> Self {
+        let exact = target.as_redis() >= Version(7, 0, 0);
+        let has_fields = match target.flavour {
+            Flavour::Redis => target.version >= Version(7, 4, 0),
+            Flavour::Valkey => target.version >= Version(9, 0, 0),
+            Flavour::Redict => false,
+        };
+        Self {
+            script: if exact { Script::Exact } else { Script::Anchored },
+            has_fields,
+            end,
+            anchor_at: now_ms.saturating_add(ANCHOR_LIFE),
+        }
+    }
+
+    /// Whether the target knows deadlines of fields.
+    #[must_use]
+    pub fn has_fields(&self) -> bool {
+        self.has_fields
+    }
+
+    /// To be written before the names of a database.
+    pub fn begin(&self, db: Db, draft: &mut Draft) {
+        draft.select(db);
+        if self.script == Script::Anchored {
+            draft.push(&[b"SET", ANCHOR, b""], Expect::Status);
+            draft.push(&[b"PEXPIREAT", ANCHOR, digits(self.anchor_at).as_bytes()], Expect::Integer);
+        }
+    }
+
+    /// To be written after the names of a database.
+    pub fn end(&self, draft: &mut Draft) {
+        if self.script == Script::Anchored {
+            draft.push(&[b"DEL", ANCHOR], Expect::Integer);
+        }
+    }
+
+    /// Sets the deadlines of so many keys, at most [`PAGE`], of the database that was begun.
+    pub fn keys(&self, names: &[&[u8]], draft: &mut Draft) {
+        let (shift, end, anchor) = (digits(SHIFT), digits(self.end), digits(self.anchor_at));
+        match self.script {
+            Script::Exact => {
+                let count = digits_of(names.len());
+                let mut args: Vec<&[u8]> = vec![b"EVAL", EXACT.as_bytes(), count.as_bytes()];
+                args.extend_from_slice(names);
+                args.extend([shift.as_bytes(), end.as_bytes()]);
+                draft.push(&args, Expect::Integer);
+            }
+            Script::Anchored => {
+                let count = digits_of(names.len() + 1);
+                let mut args: Vec<&[u8]> = vec![b"EVAL", ANCHORED.as_bytes(), count.as_bytes(), ANCHOR];
+                args.extend_from_slice(names);
+                args.extend([shift.as_bytes(), end.as_bytes(), anchor.as_bytes()]);
+                draft.push(&args, Expect::Integer);
+            }
+        }
+    }
+
+    /// Sets the deadlines of the fields of so many hashes.
+    pub fn fields(&self, names: &[&[u8]], draft: &mut Draft) {
+        let (shift, count) = (digits(SHIFT), digits_of(names.len()));
+        let mut args: Vec<&[u8]> = vec![b"EVAL", FIELDS.as_bytes(), count.as_bytes()];
+        args.extend_from_slice(names);
+        args.push(shift.as_bytes());
+        draft.push(&args, Expect::Integer);
+    }
+}
+
+fn digits(number: i64) -> String {
+    number.to_string()
+}
+
+fn digits_of(count: usize) -> String {
+    count.to_string()
+}
