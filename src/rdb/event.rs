@@ -48,6 +48,9 @@ pub enum Event<'a> {
         /// The job's name.
         job: &'a [u8],
     },
+    /// Modules keep something about the key that follows (Redis 8.6 on). It is passed over: no payload of the key and
+    /// no command has it.
+    KeyMeta,
     /// A library of functions, as `FUNCTION LOAD` takes it.
     Function {
         /// Its source, which begins with `#!` and its engine and name.
@@ -196,6 +199,31 @@ pub enum Element<'a> {
     },
     /// A pending entry of the group that belongs to the consumer before it.
     Owned(StreamId),
+    /// A pending entry of the group that its consumer gave back, so that it belongs to none (Redis 8.8 on).
+    Returned(StreamId),
+    /// How the stream recognises messages that come twice (Redis 8.6 on). Its producers follow.
+    Deduplication {
+        /// For how many seconds a message is remembered.
+        seconds: u64,
+        /// How many messages of a producer are remembered.
+        messages: u64,
+    },
+    /// A producer whose messages are remembered. They follow.
+    Producer(&'a [u8]),
+    /// A message of the producer before it.
+    Message {
+        /// The producer's name for it.
+        name: &'a [u8],
+        /// The entry that it became.
+        id: StreamId,
+    },
+    /// How many messages of all producers there were. Comes after the last of them.
+    Produced {
+        /// How many became entries.
+        added: u64,
+        /// How many came twice and did not.
+        duplicates: u64,
+    },
     /// A piece of a module's value, as it stands in the file. The pieces come in order and without gaps; how large
     /// they are depends on how the bytes came.
     Module {

@@ -40,7 +40,7 @@ impl Format {
     /// A newer file is read all the same: a server that writes one gives new things new bytes, so what this
     /// program does not know ends in [`RdbErrorKind::UnknownOpcode`] and nothing is guessed.
     pub const NEWEST: [Self; 2] =
-        [Self { family: Family::Redis, version: 12 }, Self { family: Family::Valkey, version: 80 }];
+        [Self { family: Family::Redis, version: 13 }, Self { family: Family::Valkey, version: 80 }];
 
     /// Reads the magic.
     ///

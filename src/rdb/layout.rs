@@ -81,10 +81,22 @@ pub(crate) enum Gives {
     Consumer3,
     /// The ID of a pending entry that belongs to the consumer before it.
     Owned,
+    /// The ID of a pending entry that its consumer gave back.
+    Returned,
+    /// How long and how many of a producer's messages are remembered.
+    Deduplication,
+    /// The name of a producer.
+    Producer,
+    /// A message of that producer: its own name for it, and the entry's ID.
+    Message,
+    /// How many messages came, and how many came twice.
+    Produced,
     /// The module's ID.
     ModuleId,
     /// The first and last slot of a range. Not part of a value.
     SlotRange,
+    /// Which class of modules' metadata follows. Not part of a value.
+    MetaClass,
 }
 
 /// The parts of a value of this type.
@@ -123,11 +135,31 @@ pub(crate) const fn layout(object: ObjectType) -> &'static [Part] {
         ObjectType::StreamListpacks3 => {
             &[NODES, META_2, Part::Each(&[GROUP_2, PENDING, CONSUMERS_3])]
         }
+        ObjectType::StreamListpacks4 => &[
+            NODES,
+            META_2,
+            Part::Each(&[GROUP_2, PENDING, CONSUMERS_3]),
+            DEDUPLICATION,
+            PRODUCERS,
+            PRODUCED,
+        ],
+        ObjectType::StreamListpacks5 => &[
+            NODES,
+            META_2,
+            Part::Each(&[GROUP_2, PENDING, CONSUMERS_3, RETURNED]),
+            DEDUPLICATION,
+            PRODUCERS,
+            PRODUCED,
+        ],
     }
 }
 
 /// Data of a module that belongs to no key, after the module's ID and what says when it is to be loaded.
 pub(crate) const MODULE_AUX: &[Part] = &[Part::Module];
+
+/// What modules keep about a key: so many classes, each with its name and version in four bytes.
+pub(crate) const KEY_META: &[Part] =
+    &[Part::Each(&[One(&[Bytes(4)], Gives::MetaClass), Part::Module])];
 
 /// The first and last slot of each range of a slot import, after its name.
 pub(crate) const SLOT_RANGES: &[Part] = &[Many(&[Len, Len], Gives::SlotRange)];
@@ -148,3 +180,8 @@ const PENDING: Part = Many(&[Bytes(16), Bytes(8), Len], Gives::Pending);
 const CONSUMERS: Part = Part::Each(&[One(&[Str, Bytes(8)], Gives::Consumer), OWNED]);
 const CONSUMERS_3: Part = Part::Each(&[One(&[Str, Bytes(8), Bytes(8)], Gives::Consumer3), OWNED]);
 const OWNED: Part = Many(&[Bytes(16)], Gives::Owned);
+const RETURNED: Part = Many(&[Bytes(16)], Gives::Returned);
+const DEDUPLICATION: Part = One(&[Len, Len], Gives::Deduplication);
+const PRODUCERS: Part =
+    Part::Each(&[One(&[Str], Gives::Producer), Many(&[Str, Len, Len], Gives::Message)]);
+const PRODUCED: Part = One(&[Len, Len], Gives::Produced);

@@ -35,11 +35,11 @@ pub fn decompress(data: &[u8], len: usize, out: &mut Vec<u8>) -> Result<(), RdbE
     out.reserve(len);
     let end = base.saturating_add(len);
     let made = match decode(data, out, base, end) {
-        Ok((_, Stop::Room)) => Err(RdbErrorKind::Lzf(MORE)),
-        Ok((used, Stop::Input)) if used < data.len() => Err(RdbErrorKind::Lzf(CUT)),
-        Ok((_, Stop::Input)) if out.len() < end => Err(RdbErrorKind::Lzf(LESS)),
-        Ok(_) => Ok(()),
-        Err(kind) => Err(kind),
+        (_, Stop::Fault(kind)) => Err(kind),
+        (_, Stop::Room) => Err(RdbErrorKind::Lzf(MORE)),
+        (used, Stop::Input) if used < data.len() => Err(RdbErrorKind::Lzf(CUT)),
+        (_, Stop::Input) if out.len() < end => Err(RdbErrorKind::Lzf(LESS)),
+        (_, Stop::Input) => Ok(()),
     };
     if made.is_err() {
         out.truncate(base);
@@ -73,7 +73,7 @@ impl Inflate {
     /// Whether all has been made.
     #[must_use]
     pub const fn is_done(&self) -> bool {
-        self.compressed == 0
+        self.compressed == 0 && self.len == 0
     }
 
     /// Decodes what it can of `input`, which begins where the last step stopped and may go on behind the
@@ -81,26 +81,30 @@ impl Inflate {
     /// No new output: more input is needed.
     ///
     /// # Errors
-    /// [`RdbErrorKind::Lzf`] if the data is damaged or makes another length.
+    /// [`RdbErrorKind::Lzf`] if the data is damaged or makes another length; only when all that could be made of what
+    /// stands before the damage was given.
     pub fn step(&mut self, input: &[u8]) -> Result<(usize, usize), RdbErrorKind> {
         let old = self.out.len().saturating_sub(WINDOW);
         self.out.drain(..old);
         let base = self.out.len();
         let data = clamp(input, self.compressed);
         let room = usize::try_from(self.len).unwrap_or(usize::MAX).min(CHUNK);
-        let (used, stop) = decode(data, &mut self.out, 0, base + room)?;
+        let (used, stop) = decode(data, &mut self.out, 0, base + room);
         let made = self.out.len() - base;
         self.compressed -= used as u64;
         self.len -= made as u64;
-        // A chunk may end because it is full; the string's own end is another matter.
-        let string_is_full = room < CHUNK || self.len == 0;
+        if made > 0 {
+            return Ok((used, base));
+        }
         match stop {
-            Stop::Room if string_is_full => Err(RdbErrorKind::Lzf(MORE)),
+            Stop::Fault(kind) => Err(kind),
+            // Nothing was made in a chunk's room, so it is the string that has none.
+            Stop::Room => Err(RdbErrorKind::Lzf(MORE)),
             Stop::Input if self.compressed == 0 && self.len > 0 => Err(RdbErrorKind::Lzf(LESS)),
-            Stop::Input if used < data.len() && (data.len() - used) as u64 == self.compressed => {
+            Stop::Input if !data.is_empty() && data.len() as u64 == self.compressed => {
                 Err(RdbErrorKind::Lzf(CUT))
             }
-            _ => Ok((used, base)),
+            Stop::Input => Ok((used, base)),
         }
     }
 
@@ -121,16 +125,13 @@ enum Stop {
     Input,
     /// The next token would make more than there is room for.
     Room,
+    /// The next token is wrong.
+    Fault(RdbErrorKind),
 }
 
 /// Appends whole tokens to `out` while it stays at or below `end` bytes. No token may refer to before `base`.
 /// Gives how many bytes of `data` were used.
-fn decode(
-    data: &[u8],
-    out: &mut Vec<u8>,
-    base: usize,
-    end: usize,
-) -> Result<(usize, Stop), RdbErrorKind> {
+fn decode(data: &[u8], out: &mut Vec<u8>, base: usize, end: usize) -> (usize, Stop) {
     let mut rest = data;
     let stop = loop {
         let (run, distance, tail) = match rest {
@@ -154,7 +155,7 @@ fn decode(
             _ => break Stop::Input,
         };
         if distance > out.len() - base {
-            return Err(RdbErrorKind::Lzf(BEFORE));
+            break Stop::Fault(RdbErrorKind::Lzf(BEFORE));
         }
         if out.len() + run > end {
             break Stop::Room;
@@ -162,7 +163,7 @@ fn decode(
         repeat(out, distance, run);
         rest = tail;
     };
-    Ok((data.len() - rest.len(), stop))
+    (data.len() - rest.len(), stop)
 }
 
 const fn distance(control: u8, low: u8) -> usize {

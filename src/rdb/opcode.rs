@@ -34,6 +34,8 @@ impl Tag {
 /// An opcode of the file's frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Opcode {
+    /// 243, Redis 8.6: what modules keep about the next key.
+    KeyMeta,
     /// 243, Valkey 9: a slot import under way.
     SlotImport,
     /// 244: a cluster slot and its sizes, three lengths.
@@ -65,7 +67,7 @@ impl Opcode {
     #[must_use]
     pub const fn byte(self) -> u8 {
         match self {
-            Self::SlotImport => 243,
+            Self::KeyMeta | Self::SlotImport => 243,
             Self::SlotInfo => 244,
             Self::Function => 245,
             Self::ModuleAux => 247,
@@ -82,6 +84,7 @@ impl Opcode {
 
     fn decode(byte: u8, format: Format) -> Result<Self, RdbErrorKind> {
         Ok(match (byte, format.family) {
+            (243, Family::Redis) => Self::KeyMeta,
             (243, Family::Valkey) => Self::SlotImport,
             (244, _) => Self::SlotInfo,
             (245, _) => Self::Function,
@@ -238,6 +241,10 @@ object_types! {
     HashMetadata = 24 redis Hash "metadata" since 12;
     /// The same in a listpack.
     HashListpackEx = 25 redis Hash "listpackex" since 12;
+    /// A stream that recognises what a producer sends twice (8.6 on).
+    StreamListpacks4 = 26 redis Stream "stream4" since 13;
+    /// A stream with entries that a consumer gave back (8.8 on).
+    StreamListpacks5 = 27 redis Stream "stream5" since 14;
     /// A hash with deadlines of fields (Valkey 9 on).
     Hash2 = 22 valkey Hash "hashtable2" since 80;
 }
@@ -275,6 +282,8 @@ impl ObjectType {
             23 if matches!(family, Family::Redis) => Self::HashListpackExPreRelease,
             24 if matches!(family, Family::Redis) => Self::HashMetadata,
             25 if matches!(family, Family::Redis) => Self::HashListpackEx,
+            26 if matches!(family, Family::Redis) => Self::StreamListpacks4,
+            27 if matches!(family, Family::Redis) => Self::StreamListpacks5,
             _ => return None,
         })
     }
@@ -318,10 +327,7 @@ mod tests {
         assert_eq!(object(22, valkey), Some(ObjectType::Hash2));
         assert_eq!(object(24, valkey), None);
         assert_eq!(Tag::decode(243, valkey), Ok(Tag::Opcode(Opcode::SlotImport)));
-        assert_eq!(
-            Tag::decode(243, redis),
-            Err(RdbErrorKind::UnknownOpcode { byte: 243, format: redis })
-        );
+        assert_eq!(Tag::decode(243, redis), Ok(Tag::Opcode(Opcode::KeyMeta)));
     }
 
     #[test]
@@ -338,7 +344,7 @@ mod tests {
         for format in Format::NEWEST {
             let known = (0..=255).filter(|&byte| Tag::decode(byte, format).is_ok()).count();
             let expected = match format.family {
-                Family::Redis => 24 + 11,
+                Family::Redis => 26 + 12,
                 Family::Valkey => 21 + 12,
             };
             assert_eq!(known, expected, "{format}");

@@ -35,6 +35,7 @@ use crate::rdb::event::ModuleId;
 use crate::rdb::event::Payload;
 use crate::rdb::format::Family;
 use crate::rdb::format::Format;
+use crate::rdb::layout::KEY_META;
 use crate::rdb::layout::MODULE_AUX;
 use crate::rdb::layout::Part;
 use crate::rdb::layout::SLOT_RANGES;
@@ -158,6 +159,7 @@ enum Found {
     ResizeDb { keys: u64, expires: u64 },
     SlotInfo { slot: u64, keys: u64, expires: u64 },
     SlotImport { job: Span },
+    KeyMeta,
     Function { code: Span },
     ModuleAux { module: u64, when: u64 },
     Key { key: Span, object: ObjectType },
@@ -421,6 +423,10 @@ impl Parser {
                 keys: cursor.length()?,
                 expires: cursor.length()?,
             },
+            Opcode::KeyMeta => {
+                self.begin_pass(KEY_META);
+                Found::KeyMeta
+            }
             Opcode::SlotImport => {
                 let job = cursor.string(&mut self.scratch, self.element_limit)?;
                 self.begin_pass(SLOT_RANGES);
@@ -553,6 +559,7 @@ impl Parser {
             Found::SelectDb => Event::SelectDb(self.db),
             Found::ResizeDb { keys, expires } => Event::ResizeDb { keys, expires },
             Found::SlotInfo { slot, keys, expires } => Event::SlotInfo { slot, keys, expires },
+            Found::KeyMeta => Event::KeyMeta,
             Found::SlotImport { job } => Event::SlotImport { job: text(job) },
             Found::Function { code } => Event::Function { code: text(code) },
             Found::ModuleAux { module, when } => {
@@ -587,3 +594,6 @@ fn error_in(key: &[u8], at: u64, kind: RdbErrorKind) -> RdbError {
 
 /// The opcode of an unsigned integer in a module's data.
 const MODULE_UINT: u64 = 2;
+
+#[cfg(test)]
+mod tests;

@@ -96,20 +96,20 @@ impl Scan {
                     }
                     whole
                 }
-                Now::Module => match pass_length(rest)? {
-                    None => false,
-                    Some(opcode) => {
-                        self.now = match opcode {
-                            0 => Now::Next,
-                            1 | 2 => Now::ModuleLeaf(Leaf::Len),
-                            3 => Now::ModuleLeaf(Leaf::Bytes(4)),
-                            4 => Now::ModuleLeaf(Leaf::Bytes(8)),
-                            5 => Now::ModuleLeaf(Leaf::Str),
-                            _ => return Err(RdbErrorKind::ModuleOpcode(opcode)),
-                        };
-                        true
+                Now::Module => {
+                    let begin = *rest;
+                    match pass_length(rest)? {
+                        None => false,
+                        Some(opcode) => {
+                            let Some(now) = module_opcode(opcode) else {
+                                *rest = begin;
+                                return Err(RdbErrorKind::ModuleOpcode(opcode));
+                            };
+                            self.now = now;
+                            true
+                        }
                     }
-                },
+                }
                 Now::ModuleLeaf(leaf) => match pass_leaf(rest, *leaf)? {
                     None => false,
                     Some(skip) => {
@@ -147,6 +147,18 @@ impl Scan {
         self.now = Now::End;
         Ok(false)
     }
+}
+
+/// What follows an opcode of a module; after the last, the next part.
+const fn module_opcode(opcode: u64) -> Option<Now> {
+    Some(match opcode {
+        0 => Now::Next,
+        1 | 2 => Now::ModuleLeaf(Leaf::Len),
+        3 => Now::ModuleLeaf(Leaf::Bytes(4)),
+        4 => Now::ModuleLeaf(Leaf::Bytes(8)),
+        5 => Now::ModuleLeaf(Leaf::Str),
+        _ => return None,
+    })
 }
 
 /// So many rounds of these leaves.

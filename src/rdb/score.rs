@@ -58,7 +58,7 @@ mod tests {
     #[test]
     fn scores_are_read_in_every_form() {
         assert_eq!(read(b"\x031.5"), Ok(1.5));
-        assert_eq!(read(b"\x184.9406564584124654e-324x"), Ok(5e-324));
+        assert_eq!(read(b"\x174.9406564584124654e-324x"), Ok(5e-324));
         assert_eq!(read(b"\xfe"), Ok(f64::INFINITY));
         assert_eq!(read(b"\xff"), Ok(f64::NEG_INFINITY));
         assert_eq!(from_entry(Entry::Bytes(b"-inf")), Some(f64::NEG_INFINITY));

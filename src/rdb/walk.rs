@@ -62,6 +62,8 @@ enum Now {
     Inflate { inflate: Box<Inflate>, offset: u64, len: u64 },
     /// The rest of a module's value, which the scan passes over.
     Module(ModuleId),
+    /// What comes is wrong, and what came before it was given.
+    Fault(RdbErrorKind),
 }
 
 /// Where a blob lies that is walked: in the input, or decompressed. With its head it takes up `end` bytes of the input,
@@ -120,6 +122,20 @@ pub(crate) enum Given {
         active_at_ms: Option<i64>,
     },
     Owned(StreamId),
+    Returned(StreamId),
+    Deduplication {
+        seconds: u64,
+        messages: u64,
+    },
+    Producer(Span),
+    Message {
+        name: Span,
+        id: StreamId,
+    },
+    Produced {
+        added: u64,
+        duplicates: u64,
+    },
     Module {
         module: ModuleId,
         bytes: Span,
@@ -232,20 +248,28 @@ impl Walk {
                     let module = *module;
                     let from = *at;
                     let rest = input.get(from..).unwrap_or_default();
-                    let (passed, end) = scan
-                        .pass(rest)
-                        .map_err(|(fault, kind)| Stop::Fault { at: from + fault, kind })?;
-                    *at += passed;
-                    if end == Scanned::End {
-                        self.now = Now::Next;
-                    }
-                    if passed > 0 {
+                    let more = match scan.pass(rest) {
+                        Ok((passed, end)) => {
+                            *at += passed;
+                            if end == Scanned::End {
+                                self.now = Now::Next;
+                            }
+                            end != Scanned::End
+                        }
+                        Err((fault, kind)) => {
+                            *at += fault;
+                            self.now = Now::Fault(kind);
+                            false
+                        }
+                    };
+                    if *at > from {
                         return Ok(Given::Module { module, bytes: Span::of_input(from, *at) });
                     }
-                    if end != Scanned::End {
+                    if more {
                         return Err(Stop::NeedMore { need: 0 });
                     }
                 }
+                Now::Fault(kind) => return Err(Stop::Fault { at: *at, kind: *kind }),
             }
         }
     }
@@ -377,6 +401,17 @@ impl Walk {
                 active_at_ms: Some(i64::from_le_bytes(cursor.fixed()?)).filter(|&ms| ms != -1),
             },
             Gives::Owned => Given::Owned(StreamId::decode(cursor.fixed()?)),
+            Gives::Returned => Given::Returned(StreamId::decode(cursor.fixed()?)),
+            Gives::Deduplication => {
+                Given::Deduplication { seconds: cursor.length()?, messages: cursor.length()? }
+            }
+            Gives::Producer => Given::Producer(text(&mut cursor)?),
+            Gives::Message => {
+                Given::Message { name: text(&mut cursor)?, id: stream_id(&mut cursor)? }
+            }
+            Gives::Produced => {
+                Given::Produced { added: cursor.length()?, duplicates: cursor.length()? }
+            }
             Gives::Earliest => {
                 self.earliest = u64::from_le_bytes(cursor.fixed()?);
                 *at = cursor.at();
@@ -433,7 +468,7 @@ impl Walk {
                 self.now = Now::Module(module);
                 return Ok(None);
             }
-            Gives::SlotRange => return Ok(None),
+            Gives::SlotRange | Gives::MetaClass => return Ok(None),
         };
         *at = cursor.at();
         self.now = Now::Rounds { gives, left };
@@ -569,6 +604,13 @@ impl Walk {
                 Element::Consumer { name: text(name), seen_at_ms, active_at_ms }
             }
             Given::Owned(id) => Element::Owned(id),
+            Given::Returned(id) => Element::Returned(id),
+            Given::Deduplication { seconds, messages } => {
+                Element::Deduplication { seconds, messages }
+            }
+            Given::Producer(name) => Element::Producer(text(name)),
+            Given::Message { name, id } => Element::Message { name: text(name), id },
+            Given::Produced { added, duplicates } => Element::Produced { added, duplicates },
             Given::Module { module, bytes } => Element::Module { module, bytes: text(bytes) },
             Given::Whole(blob) => {
                 return Ok(Event::Packed(Packed::Whole { object: self.object, blob: text(blob) }));
