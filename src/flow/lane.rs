@@ -451,7 +451,7 @@ impl<'a> Lane<'a> {
                     self.history = Some(at);
                     info!(offset = %at.offset, "partial synchronization");
                 }
-                Event::PayloadBegins { length } => {
+                Event::PayloadBegins { length, .. } => {
                     self.stage = Stage::Copying;
                     self.counters.enter(Phase::Copying);
                     Counters::set(&self.counters.payload_size, length.unwrap_or(0));
@@ -482,7 +482,7 @@ impl<'a> Lane<'a> {
                     }
                     _ => {}
                 },
-                Event::PayloadRead { .. } => {}
+                Event::KeepAlive | Event::PayloadRead { .. } => {}
                 Event::PayloadEnds => {
                     self.push();
                     self.target.begin_stream();
