@@ -116,7 +116,7 @@ pub(super) async fn run(
     let begun = clock.now();
     let mut wrote = false;
     let ended = match (&source.place, &plan.target) {
-        (Place::Server(from), Place::Server(to)) => {
+        (from, Place::Server(to)) => {
             match Lane::open(plan, facts, from, to, counters, stop, clock).await {
                 Ok(mut lane) => {
                     let ended = lane.play().await;
@@ -149,7 +149,8 @@ pub(super) async fn run(
                 }
             };
             report.failure = Some((chain(&error), advice));
-            if wrote { Ended::Failed } else { Ended::Refused }
+            let damage = matches!(&error, LaneError::Source(error) if error.is_damage());
+            if wrote || damage { Ended::Failed } else { Ended::Refused }
         }
     };
     report.numbers = counters.snapshot();
@@ -157,7 +158,8 @@ pub(super) async fn run(
 }
 
 /// An error and what caused it, as one line.
-fn chain(error: &dyn std::error::Error) -> String {
+#[must_use]
+pub fn chain(error: &dyn std::error::Error) -> String {
     let mut line = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
@@ -175,7 +177,7 @@ type Later<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 struct Lane<'a> {
     plan: &'a Plan,
-    from: &'a ServerPlace,
+    from: &'a Place,
     to: &'a ServerPlace,
     counters: &'a Counters,
     clock: Clock,
@@ -292,7 +294,7 @@ impl<'a> Lane<'a> {
     async fn open(
         plan: &'a Plan,
         facts: &Facts,
-        from: &'a ServerPlace,
+        from: &'a Place,
         to: &'a ServerPlace,
         counters: &'a Counters,
         stop: Stop,
@@ -427,6 +429,7 @@ impl<'a> Lane<'a> {
         }
         self.starved = false;
         while self.has_room() && !self.has_reached() {
+            let then = self.source.recorded_ms();
             let Some(event) = self.source.poll_event()? else {
                 self.starved = true;
                 break;
@@ -440,7 +443,12 @@ impl<'a> Lane<'a> {
                     self.source_lost = None;
                     self.source_tries = 0;
                     self.history = at;
-                    self.method = if at.is_some() { "psync" } else { "sync" };
+                    self.method = match self.from {
+                        Place::Server(_) if at.is_some() => "psync",
+                        Place::Server(_) => "sync",
+                        Place::Capture(_) => "capture",
+                        Place::Rdb(_) => "rdb",
+                    };
                     self.taken = at.map(|at| at.offset).unwrap_or_default();
                     info!(method = self.method, offset = %self.taken, "full synchronization");
                 }
@@ -493,8 +501,9 @@ impl<'a> Lane<'a> {
                 }
                 Event::Command(command) => {
                     let end = command.end;
-                    let now_ms = Clock::unix_ms();
-                    let data = self.stream.take(&command, now_ms, &mut self.deadlines, &mut self.draft);
+                    let now_ms = then.unwrap_or_else(Clock::unix_ms);
+                    let data =
+                        self.stream.take(&command, now_ms, &mut self.deadlines, &mut self.draft);
                     if data.map_err(|source| LaneError::Stream { offset: end, source })? {
                         self.last_data = self.clock.now();
                     }
@@ -556,9 +565,12 @@ impl<'a> Lane<'a> {
             info!(keys = self.counters.snapshot().keys, "the copy is in the target");
             match self.plan.until {
                 Until::Forever => self.counters.enter(Phase::Following),
+                // A file is drained at its end, and only there.
                 Until::CaughtUp => {
-                    self.asking =
-                        Some(Box::pin(ask_offset(self.from.clone(), self.history.is_some())));
+                    if let Place::Server(from) = self.from {
+                        self.asking =
+                            Some(Box::pin(ask_offset(from.clone(), self.history.is_some())));
+                    }
                 }
             }
         }
@@ -586,7 +598,10 @@ impl<'a> Lane<'a> {
     /// Takes the end of the lane as far as it goes now. Gives how the lane has ended once it has.
     fn advance_end(&mut self) -> Option<Ended> {
         let ended = if self.stopping.is_some() { Ended::Stopped } else { Ended::Done };
-        if self.stopping.is_some_and(|since| self.clock.now().saturating_sub(since) >= STOP_PATIENCE) {
+        if self
+            .stopping
+            .is_some_and(|since| self.clock.now().saturating_sub(since) >= STOP_PATIENCE)
+        {
             return Some(ended);
         }
         loop {
@@ -598,16 +613,18 @@ impl<'a> Lane<'a> {
                     self.held_back = Some(0);
                     End::Done
                 }
-                End::Closing(mut closing) if !closing.is_done() && self.has_room() => match closing.take_walk() {
-                    Some(walk) => End::Reading(closing, Box::pin(walk.page())),
-                    None => {
-                        closing.page(&mut self.draft);
-                        if self.draft.size() >= CHUNK || closing.is_done() {
-                            self.push();
+                End::Closing(mut closing) if !closing.is_done() && self.has_room() => {
+                    match closing.take_walk() {
+                        Some(walk) => End::Reading(closing, Box::pin(walk.page())),
+                        None => {
+                            closing.page(&mut self.draft);
+                            if self.draft.size() >= CHUNK || closing.is_done() {
+                                self.push();
+                            }
+                            End::Closing(closing)
                         }
-                        End::Closing(closing)
                     }
-                },
+                }
                 End::Done => return Some(ended),
                 waiting => {
                     self.end = waiting;
@@ -622,7 +639,16 @@ impl<'a> Lane<'a> {
         if self.stopping.is_some() {
             return true;
         }
-        if self.stage != Stage::Following || !self.target.is_idle() || !self.stream.is_whole() {
+        if self.stage != Stage::Following || !self.target.is_idle() {
+            return false;
+        }
+        if self.starved && self.source.is_ended() {
+            if !self.stream.is_whole() {
+                warn!("the source ends inside of a transaction, which is left out");
+            }
+            return true;
+        }
+        if !self.stream.is_whole() {
             return false;
         }
         match self.goal {
@@ -634,11 +660,16 @@ impl<'a> Lane<'a> {
 
     /// Asks the source for deadlines that only it can tell; without any, the stream has come to its end.
     fn ask_or_settle(&mut self) -> End {
-        let may_ask = self.stage == Stage::Following && self.rounds < ROUNDS && self.stream.is_whole();
-        if may_ask && self.deadlines.is_unsure() {
+        let may_ask =
+            self.stage == Stage::Following && self.rounds < ROUNDS && self.stream.is_whole();
+        // In a file there is nobody to ask: what it says counts from when it was recorded.
+        if may_ask
+            && self.deadlines.is_unsure()
+            && let Place::Server(from) = self.from
+        {
             self.rounds += 1;
             let names = self.deadlines.take_unsure();
-            let asking = ask_deadlines(self.from.clone(), names, self.history.is_some());
+            let asking = ask_deadlines(from.clone(), names, self.history.is_some());
             return End::Asking(Box::pin(asking));
         }
         self.counters.enter(Phase::Finishing);
@@ -670,7 +701,10 @@ impl<'a> Lane<'a> {
         match answer {
             Answer::Told(Ok(told)) => self.end = End::Reaching(told),
             Answer::Told(Err(error)) => {
-                warn!(error = chain(&error), "the source did not tell deadlines; those it sent as times from now stay as they came");
+                warn!(
+                    error = chain(&error),
+                    "the source did not tell deadlines; those it sent as times from now stay as they came"
+                );
                 self.rounds = ROUNDS;
                 self.unproven += 1;
                 self.end = End::Reaching(VecDeque::new());
@@ -710,6 +744,9 @@ impl<'a> Lane<'a> {
             return Ok(());
         }
         let now = self.clock.now();
+        if error.is_final() {
+            return Err(error.into());
+        }
         let since = *self.source_lost.get_or_insert(now);
         let waited = now.saturating_sub(since);
         // An open end: what was taken up to here is in the target's queue, and the stream goes on behind it.
@@ -768,7 +805,8 @@ const ROUNDS: u32 = 20;
 fn horizon(plan: &Plan, facts: &Facts) -> i64 {
     const HOUR: u64 = 3_600_000;
     const SLOWEST_BYTES_PER_MS: u64 = 20_000;
-    let largest = facts.sources.iter().flatten().map(|source| source.used_memory).max().unwrap_or(0);
+    let largest =
+        facts.sources.iter().flatten().map(|source| source.used_memory).max().unwrap_or(0);
     let ahead = match plan.until {
         Until::CaughtUp => HOUR.max(4 * largest / SLOWEST_BYTES_PER_MS),
         Until::Forever => 24 * HOUR,

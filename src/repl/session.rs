@@ -313,18 +313,6 @@ impl Session {
         }
     }
 
-    /// Where in the bytes from the master an error of this session lies: the damaged byte if that is known, else where
-    /// the thing begins that could not be taken.
-    #[must_use]
-    pub fn place_of(&self, error: &ReplError) -> u64 {
-        let within = match error {
-            ReplError::Rdb(error) => return self.taken.saturating_add(error.at),
-            ReplError::Stream { source, .. } => source.at,
-            _ => 0,
-        };
-        self.position().saturating_add(within as u64)
-    }
-
     /// The next event of what has been read so far; `None` once more input is wanted.
     ///
     /// # Errors

@@ -8,7 +8,6 @@ use tokio::fs::File;
 use tokio::io::{AsyncReadExt, AsyncSeekExt};
 use tracing::warn;
 
-use crate::net::Clock;
 use crate::offset::Offset;
 use crate::rdb::parser::Depth;
 use crate::repl::{Event, ReplError, Session, Sidecar};
@@ -32,8 +31,8 @@ impl Capture {
     /// # Errors
     /// If one of them is missing, cannot be read, is damaged or does not belong to the other, and if the capture holds no data set.
     pub async fn open(path: &Path) -> Result<Self, SourceError> {
-        let sidecar = read_sidecar(path).await?;
         let (mut file, size) = super::open_file(path).await?;
+        let sidecar = read_sidecar(path).await?;
         if let Some(stated) = sidecar.total_bytes
             && stated != size
         {
@@ -111,12 +110,11 @@ impl Capture {
         self.ended
     }
 
-    /// What the master's clock showed when it sent what was taken last, as far as the sidecar lets it be known (see
-    /// [`Sidecar::time_at`]); the time of this machine if the sidecar names none.
+    /// What the master's clock showed when it sent what is told next, in milliseconds since 1970, as far as the sidecar lets it be
+    /// known (see [`Sidecar::time_at`]).
     #[must_use]
-    pub fn now_ms(&self) -> i64 {
-        let then = self.sidecar.time_at(self.session.position(), self.size);
-        then.unwrap_or_else(Clock::unix_ms)
+    pub fn recorded_ms(&self) -> Option<i64> {
+        self.sidecar.time_at(self.session.position(), self.size)
     }
 
     /// Reads on, when there is no event left. Never returns with `read` false, nor once the end was reached. Nothing is lost if
@@ -138,7 +136,11 @@ impl Capture {
             self.ended = true;
             let left_over = self.session.left_over();
             if left_over > 0 {
-                warn!(bytes = left_over, at = self.session.position(), "the capture ends inside of a command, which is left out");
+                warn!(
+                    bytes = left_over,
+                    at = self.session.position(),
+                    "the capture ends inside of a command, which is left out"
+                );
             }
         }
         Ok(count as u64)
@@ -157,9 +159,7 @@ async fn read_sidecar(capture: &Path) -> Result<Sidecar, SourceError> {
     let (file, _) = super::open_file(&path).await?;
     let mut json = Vec::new();
     match file.take(LARGEST_SIDECAR).read_to_end(&mut json).await {
-        Ok(_) => {
-            Sidecar::parse(&json).map_err(|source| SourceError::Sidecar { path, source })
-        }
+        Ok(_) => Sidecar::parse(&json).map_err(|source| SourceError::Sidecar { path, source }),
         Err(source) => Err(SourceError::Unreadable { path, source }),
     }
 }

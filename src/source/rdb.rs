@@ -63,7 +63,10 @@ impl RdbFile {
             Stage::Ends => {
                 let rest = self.size.saturating_sub(self.reader.position());
                 if rest > 0 {
-                    warn!(bytes = rest, "more stands behind the data set in the file; it is left out");
+                    warn!(
+                        bytes = rest,
+                        "more stands behind the data set in the file; it is left out"
+                    );
                 }
                 (Stage::Told, Event::PayloadEnds)
             }
