@@ -1,13 +1,17 @@
 //! The handshake against what masters of every version answered: also to what is refused, and to what they do not know.
 
 use std::cell::Cell;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
 use understudy::offset::{Offset, ReplId};
-use understudy::repl::{Credentials, Event, ReplError, Request, Resume, Session};
+use understudy::repl::{
+    Credentials, Event, Piece, ReplError, Request, Resume, Served, Serving, Session, Sidecar,
+};
 
-use crate::recorded::{handshakes, latin1};
+use crate::recorded::{fixture, handshakes, latin1};
+use crate::sessions;
 
 /// Questions and answers, as they were sent.
 type Pairs = Vec<(Vec<u8>, Vec<u8>)>;
@@ -207,6 +211,70 @@ fn a_complaint_behind_the_answer_is_passed_over() {
         complaints.set(complaints.get() + u32::from(began && complains));
     });
     assert!(complaints.get() > 0);
+}
+
+/// The master that a capture is played by, against the real one: the same questions, the same answers.
+#[test]
+fn a_played_master_answers_as_the_real_one_did() {
+    let asked = Cell::new(0);
+    each_server(|server, recorded| {
+        let capture = fixture(if knows_sync_only(server) {
+            "redis-2.4.18/live-basic"
+        } else {
+            "redis-7.0.15/live-basic"
+        });
+        let (_, layout) = sessions::survey(&capture);
+        let named = Sidecar { server: Some(server.to_owned()), ..Sidecar::default() };
+        let served = Served::new(&layout, Some(named.server().unwrap())).unwrap();
+        for (scenario, pairs) in recorded.as_object().unwrap() {
+            // It is a master, and has one capture to give.
+            if !pairs.is_array() || scenario == "sync from a replica whose master is away" {
+                continue;
+            }
+            let served = if scenario.starts_with("password wanted") {
+                served.clone().with_password("s3cret".to_owned())
+            } else {
+                served.clone()
+            };
+            let mut serving = Serving::new(Arc::new(served));
+            for pair in pairs.as_array().unwrap() {
+                let (question, answer) = (latin1(&pair[0]), latin1(&pair[1]));
+                serving.handle_input(&question, Duration::ZERO);
+                let mut said = Vec::new();
+                while let Some(piece) = serving.poll_transmit(Duration::ZERO) {
+                    match piece {
+                        Piece::Bytes(bytes) => said.extend_from_slice(&bytes),
+                        Piece::Capture(range) => {
+                            let range = usize::try_from(range.start).unwrap()
+                                ..usize::try_from(range.end).unwrap();
+                            said.extend_from_slice(&capture.bytes[range]);
+                        }
+                    }
+                }
+                asked.set(asked.get() + 1);
+                let what = format!("{server}, {scenario}: {}", words(&question).join(" "));
+                let kind = |answer: &[u8]| {
+                    let answer = answer.trim_ascii_start();
+                    let end = answer.iter().position(|byte| b" 0123456789".contains(byte));
+                    String::from_utf8_lossy(&answer[..end.unwrap_or(0)]).into_owned()
+                };
+                if answer.ends_with(b"...") {
+                    // Data: of another master, but told in the same way.
+                    assert_eq!(kind(&said), kind(&answer), "{what}");
+                } else if words(&question).contains(&"functions".to_owned()) {
+                    // A part of the payload only: what was recorded is all of it.
+                    assert!(said.starts_with(b"-ERR Unrecognized REPLCONF option"), "{what}");
+                } else {
+                    assert_eq!(
+                        String::from_utf8_lossy(&said),
+                        String::from_utf8_lossy(&answer),
+                        "{what}"
+                    );
+                }
+            }
+        }
+    });
+    assert!(asked.get() > 200, "{}", asked.get());
 }
 
 /// Each answer to each question, at each state of a session and cut at each byte: told the same way, and nothing breaks.

@@ -114,6 +114,13 @@ fn play(mut session: Session, bytes: &[u8], mut cuts: Cuts) -> Told {
     told
 }
 
+/// Where the parts of a recording stand, and the offset at its end.
+pub(crate) fn survey(recorded: &Recorded) -> (Offset, Layout) {
+    let told = play(asked(recorded), &recorded.bytes, Cuts::Whole);
+    assert_eq!(told.fault, None, "{}", recorded.name);
+    (told.offset, told.layout)
+}
+
 /// The session that the one who recorded this had after its request.
 fn asked(recorded: &Recorded) -> Session {
     let sidecar = Sidecar::parse(recorded.sidecar.to_string().as_bytes()).unwrap();
