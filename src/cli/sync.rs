@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use tokio::sync::watch;
-use understudy::flow::{Ended, Report, migrate};
+use understudy::flow::{Ended, Report, chain, migrate};
 use understudy::net::Net;
 use understudy::plan::judge;
 use understudy::preflight::look;
 use understudy::progress::Counters;
 
 use super::args::Sync;
-use super::outcome::{Outcome, refused, say};
+use super::outcome::{Outcome, failed, refused, say};
 use super::{intent, report};
 
 /// Runs `sync` to its end.
@@ -23,8 +23,9 @@ pub(crate) async fn run(args: &Sync) -> Outcome {
     let facts = match look(&net, &plan).await {
         Ok(facts) => facts,
         Err(error) => {
-            let text = format!("{error}: {}", error.source);
-            return refused(&text, error.advice());
+            let text = chain(&error);
+            let say = if error.is_damage() { failed } else { refused };
+            return say(&text, error.advice());
         }
     };
     let findings = judge(&facts, &plan);

@@ -117,7 +117,7 @@ pub(super) async fn run(
     let begun = clock.now();
     let mut wrote = false;
     let ended = match (&source.place, &plan.target) {
-        (Place::Server(from), Place::Server(to)) => {
+        (from, Place::Server(to)) => {
             match Lane::open(plan, facts, from, to, counters, stop, net).await {
                 Ok(mut lane) => {
                     let ended = lane.play().await;
@@ -150,7 +150,8 @@ pub(super) async fn run(
                 }
             };
             report.failure = Some((chain(&error), advice));
-            if wrote { Ended::Failed } else { Ended::Refused }
+            let damage = matches!(&error, LaneError::Source(error) if error.is_damage());
+            if wrote || damage { Ended::Failed } else { Ended::Refused }
         }
     };
     report.numbers = counters.snapshot();
@@ -158,7 +159,8 @@ pub(super) async fn run(
 }
 
 /// An error and what caused it, as one line.
-fn chain(error: &dyn std::error::Error) -> String {
+#[must_use]
+pub fn chain(error: &dyn std::error::Error) -> String {
     let mut line = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
@@ -176,7 +178,7 @@ type Later<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 struct Lane<'a> {
     plan: &'a Plan,
-    from: &'a ServerPlace,
+    from: &'a Place,
     to: &'a ServerPlace,
     counters: &'a Counters,
     clock: Clock,
@@ -294,7 +296,7 @@ impl<'a> Lane<'a> {
     async fn open(
         plan: &'a Plan,
         facts: &Facts,
-        from: &'a ServerPlace,
+        from: &'a Place,
         to: &'a ServerPlace,
         counters: &'a Counters,
         stop: Stop,
@@ -430,6 +432,7 @@ impl<'a> Lane<'a> {
         }
         self.starved = false;
         while self.has_room() && !self.has_reached() {
+            let then = self.source.recorded_ms();
             let Some(event) = self.source.poll_event()? else {
                 self.starved = true;
                 break;
@@ -443,7 +446,12 @@ impl<'a> Lane<'a> {
                     self.source_lost = None;
                     self.source_tries = 0;
                     self.history = at;
-                    self.method = if at.is_some() { "psync" } else { "sync" };
+                    self.method = match self.from {
+                        Place::Server(_) if at.is_some() => "psync",
+                        Place::Server(_) => "sync",
+                        Place::Capture(_) => "capture",
+                        Place::Rdb(_) => "rdb",
+                    };
                     self.taken = at.map(|at| at.offset).unwrap_or_default();
                     info!(method = self.method, offset = %self.taken, "full synchronization");
                 }
@@ -454,7 +462,7 @@ impl<'a> Lane<'a> {
                     self.history = Some(at);
                     info!(offset = %at.offset, "partial synchronization");
                 }
-                Event::PayloadBegins { length } => {
+                Event::PayloadBegins { length, .. } => {
                     self.stage = Stage::Copying;
                     self.counters.enter(Phase::Copying);
                     Counters::set(&self.counters.payload_size, length.unwrap_or(0));
@@ -485,7 +493,7 @@ impl<'a> Lane<'a> {
                     }
                     _ => {}
                 },
-                Event::PayloadRead { .. } => {}
+                Event::KeepAlive | Event::PayloadRead { .. } => {}
                 Event::PayloadEnds => {
                     self.push();
                     self.target.begin_stream();
@@ -496,7 +504,7 @@ impl<'a> Lane<'a> {
                 }
                 Event::Command(command) => {
                     let end = command.end;
-                    let now_ms = self.clock.unix_ms();
+                    let now_ms = then.unwrap_or_else(|| self.clock.unix_ms());
                     let data =
                         self.stream.take(&command, now_ms, &mut self.deadlines, &mut self.draft);
                     if data.map_err(|source| LaneError::Stream { offset: end, source })? {
@@ -560,12 +568,15 @@ impl<'a> Lane<'a> {
             info!(keys = self.counters.snapshot().keys, "the copy is in the target");
             match self.plan.until {
                 Until::Forever => self.counters.enter(Phase::Following),
+                // A file is drained at its end, and only there.
                 Until::CaughtUp => {
-                    self.asking = Some(Box::pin(ask_offset(
-                        self.net.clone(),
-                        self.from.clone(),
-                        self.history.is_some(),
-                    )));
+                    if let Place::Server(from) = self.from {
+                        self.asking = Some(Box::pin(ask_offset(
+                            self.net.clone(),
+                            from.clone(),
+                            self.history.is_some(),
+                        )));
+                    }
                 }
             }
         }
@@ -634,7 +645,16 @@ impl<'a> Lane<'a> {
         if self.stopping.is_some() {
             return true;
         }
-        if self.stage != Stage::Following || !self.target.is_idle() || !self.stream.is_whole() {
+        if self.stage != Stage::Following || !self.target.is_idle() {
+            return false;
+        }
+        if self.starved && self.source.is_ended() {
+            if !self.stream.is_whole() {
+                warn!("the source ends inside of a transaction, which is left out");
+            }
+            return true;
+        }
+        if !self.stream.is_whole() {
             return false;
         }
         match self.goal {
@@ -648,11 +668,15 @@ impl<'a> Lane<'a> {
     fn ask_or_settle(&mut self) -> End {
         let may_ask =
             self.stage == Stage::Following && self.rounds < ROUNDS && self.stream.is_whole();
-        if may_ask && self.deadlines.is_unsure() {
+        // In a file there is nobody to ask: what it says counts from when it was recorded.
+        if may_ask
+            && self.deadlines.is_unsure()
+            && let Place::Server(from) = self.from
+        {
             self.rounds += 1;
             let names = self.deadlines.take_unsure();
             let asking =
-                ask_deadlines(self.net.clone(), self.from.clone(), names, self.history.is_some());
+                ask_deadlines(self.net.clone(), from.clone(), names, self.history.is_some());
             return End::Asking(Box::pin(asking));
         }
         self.counters.enter(Phase::Finishing);
@@ -692,7 +716,9 @@ impl<'a> Lane<'a> {
                 self.unproven += 1;
                 self.end = End::Reaching(VecDeque::new());
             }
-            Answer::Walk(walk) => self.end = End::Closing(Box::new(Closing::walking(self.finish(), walk?))),
+            Answer::Walk(walk) => {
+                self.end = End::Closing(Box::new(Closing::walking(self.finish(), walk?)));
+            }
             Answer::Page(closing, page) => {
                 let (walk, page) = page?;
                 let mut closing = closing;
@@ -727,6 +753,9 @@ impl<'a> Lane<'a> {
             return Ok(());
         }
         let now = self.clock.now();
+        if error.is_final() {
+            return Err(error.into());
+        }
         let since = *self.source_lost.get_or_insert(now);
         let waited = now.saturating_sub(since);
         // An open end: what was taken up to here is in the target's queue, and the stream goes on behind it.

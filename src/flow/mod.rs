@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing::Instrument;
 
-pub use lane::LaneError;
+pub use lane::{LaneError, chain};
 pub use remedy::{Remedy, remedy};
 pub use report::{Ended, Report, SourceReport};
 

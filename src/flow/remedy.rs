@@ -31,6 +31,11 @@ pub fn remedy(error: &LaneError) -> Remedy {
                 Remark::Later => Remedy::ReconnectSource,
                 Remark::Ask(advice) => Remedy::Ask(advice),
             },
+            SourceError::Unreadable { .. }
+            | SourceError::Sidecar { .. }
+            | SourceError::Size { .. }
+            | SourceError::NoDataSet
+            | SourceError::Damaged { .. } => Remedy::Ask(error.advice()),
         },
         LaneError::Target(error) => match error {
             TargetError::Link(_) | TargetError::Lost(_) | TargetError::Closed => {

@@ -1,4 +1,4 @@
-//! A source, or the way back to it.
+//! A source, or the way to it.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -8,26 +8,26 @@ use tokio::time::sleep;
 
 use crate::net::Net;
 use crate::offset::Offset;
-use crate::plan::ServerPlace;
+use crate::plan::Place;
 use crate::rdb::parser::Depth;
 use crate::repl::{Event, Resume};
-use crate::source::{Replica, SourceError};
+use crate::source::{Source, SourceError};
 
-/// The connection to a master, which can be lost and made again.
+/// A source: a file, or the connection to a master, which can be lost and made again.
 pub(super) struct Upstream {
-    place: ServerPlace,
+    place: Place,
     net: Net,
     link: Link,
 }
 
 enum Link {
-    Up(Box<Replica>),
-    Down(Pin<Box<dyn Future<Output = Result<Replica, SourceError>> + Send>>),
+    Up(Source),
+    Down(Pin<Box<dyn Future<Output = Result<Source, SourceError>> + Send>>),
 }
 
 impl Upstream {
     /// Begins to connect.
-    pub(super) fn new(place: ServerPlace, net: Net) -> Self {
+    pub(super) fn new(place: Place, net: Net) -> Self {
         let link = connecting(&place, &net, None, Duration::ZERO);
         Self { place, net, link }
     }
@@ -46,12 +46,12 @@ impl Upstream {
     /// keeps the connection alive and does not return. Nothing is lost if the future is dropped.
     pub(super) async fn exchange(&mut self, read: bool) -> Result<u64, SourceError> {
         match &mut self.link {
-            Link::Up(replica) => replica.exchange(read).await,
+            Link::Up(source) => source.exchange(read).await,
             Link::Down(connecting) => {
-                let replica = connecting.await;
+                let source = connecting.await;
                 // A finished future must not be asked again.
-                match replica {
-                    Ok(replica) => self.link = Link::Up(Box::new(replica)),
+                match source {
+                    Ok(source) => self.link = Link::Up(source),
                     Err(error) => {
                         self.link = Link::Down(Box::pin(std::future::pending()));
                         return Err(error);
@@ -65,38 +65,51 @@ impl Upstream {
     /// The next thing that the master has said; `None` when [`exchange`](Self::exchange) must bring more.
     pub(super) fn poll_event(&mut self) -> Result<Option<Event<'_>>, SourceError> {
         match &mut self.link {
-            Link::Up(replica) => replica.poll_event(),
+            Link::Up(source) => source.poll_event(),
             Link::Down(_) => Ok(None),
         }
     }
 
     /// How the value of the key that was told last is wanted.
     pub(super) fn choose(&mut self, depth: Depth) {
-        if let Link::Up(replica) = &mut self.link {
-            replica.choose(depth);
+        if let Link::Up(source) = &mut self.link {
+            source.choose(depth);
         }
     }
 
     /// What the target has confirmed.
     pub(super) fn confirm(&mut self, upto: Offset) {
-        if let Link::Up(replica) = &mut self.link {
-            replica.confirm(upto);
+        if let Link::Up(source) = &mut self.link {
+            source.confirm(upto);
         }
     }
 
     /// Bytes of the payload that have been taken.
     pub(super) fn payload_position(&self) -> Option<u64> {
         match &self.link {
-            Link::Up(replica) => replica.payload_position(),
+            Link::Up(source) => source.payload_position(),
             Link::Down(_) => None,
         }
     }
+
+    /// When what is told next was recorded; `None` for what comes as it happens.
+    pub(super) fn recorded_ms(&self) -> Option<i64> {
+        match &self.link {
+            Link::Up(source) => source.recorded_ms(),
+            Link::Down(_) => None,
+        }
+    }
+
+    /// Whether nothing will come any more, as at the end of a file.
+    pub(super) fn is_ended(&self) -> bool {
+        matches!(&self.link, Link::Up(source) if source.is_ended())
+    }
 }
 
-fn connecting(place: &ServerPlace, net: &Net, resume: Option<Resume>, pause: Duration) -> Link {
+fn connecting(place: &Place, net: &Net, resume: Option<Resume>, pause: Duration) -> Link {
     let (place, net) = (place.clone(), net.clone());
     Link::Down(Box::pin(async move {
         sleep(pause).await;
-        Replica::open(&net, &place, resume).await
+        Source::open(&net, &place, resume).await
     }))
 }

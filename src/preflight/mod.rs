@@ -3,6 +3,7 @@
 use crate::net::{Control, ControlError, Net, info_field};
 use crate::plan::{Facts, Place, Plan, Role, ServerFacts, ServerPlace};
 use crate::server::Server;
+use crate::source::{Source, SourceError};
 
 /// A place that could not be asked.
 #[derive(Debug, thiserror::Error)]
@@ -12,7 +13,19 @@ pub struct Unreachable {
     pub place: String,
     /// Why.
     #[source]
-    pub source: ControlError,
+    pub source: Obstacle,
+}
+
+/// Why a place could not be asked.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Obstacle {
+    /// A server does not answer.
+    #[error(transparent)]
+    Server(#[from] ControlError),
+    /// A file cannot be read.
+    #[error(transparent)]
+    File(#[from] SourceError),
 }
 
 impl Unreachable {
@@ -20,22 +33,31 @@ impl Unreachable {
     #[must_use]
     pub fn advice(&self) -> &'static str {
         match &self.source {
-            ControlError::Link(_) => {
+            Obstacle::Server(ControlError::Link(_)) => {
                 "see that the address is right, the server is up and no firewall stands between"
             }
-            ControlError::Password(_) => {
+            Obstacle::Server(ControlError::Password(_)) => {
                 "give the password in the URL (redis://[user]:password@host:port), or in UNDERSTUDY_FROM_PASSWORD or UNDERSTUDY_TO_PASSWORD"
             }
-            ControlError::Refused { .. } => "is this the address of a Redis or Valkey server?",
+            Obstacle::Server(ControlError::Refused { .. }) => {
+                "is this the address of a Redis or Valkey server?"
+            }
+            Obstacle::File(error) => error.advice(),
         }
+    }
+
+    /// Whether the place was found and its bytes are damaged.
+    #[must_use]
+    pub fn is_damage(&self) -> bool {
+        matches!(&self.source, Obstacle::File(error) if error.is_damage())
     }
 }
 
-/// Asks every server of the plan what it is. Few rights are enough: what a server does not tell is taken for
+/// Asks every server of the plan what it is, and sees that every file can be read. Few rights are enough: what a server does not tell is taken for
 /// what is usual, and the sources' `PSYNC` has the last word.
 ///
 /// # Errors
-/// If a server cannot be reached or refuses the password.
+/// If a server cannot be reached or refuses the password, or a file cannot be read.
 pub async fn look(net: &Net, plan: &Plan) -> Result<Facts, Unreachable> {
     let mut facts = Facts::default();
     for source in &plan.sources {
@@ -49,14 +71,18 @@ async fn look_at(
     net: &Net,
     place: &Place,
     name: &str,
-    count: bool,
+    is_target: bool,
 ) -> Result<Option<ServerFacts>, Unreachable> {
     match place {
-        Place::Server(server) => match facts_of(net, server, count).await {
+        Place::Server(server) => match facts_of(net, server, is_target).await {
             Ok(facts) => Ok(Some(facts)),
-            Err(source) => Err(Unreachable { place: name.to_owned(), source }),
+            Err(source) => Err(Unreachable { place: name.to_owned(), source: source.into() }),
         },
-        Place::Rdb(_) | Place::Capture(_) => Ok(None),
+        Place::Rdb(_) | Place::Capture(_) if is_target => Ok(None),
+        Place::Rdb(_) | Place::Capture(_) => match Source::open(net, place, None).await {
+            Ok(_) => Ok(None),
+            Err(source) => Err(Unreachable { place: name.to_owned(), source: source.into() }),
+        },
     }
 }
 

@@ -41,6 +41,9 @@ pub enum ReplError {
         /// The first bytes of what came.
         text: String,
     },
+    /// The bytes end in the middle: of a capture that was cut short, or of a connection that was closed.
+    #[error("the bytes end before {0}")]
+    Ended(&'static str),
     /// The RDB payload cannot be read.
     #[error("the RDB payload cannot be read")]
     Rdb(#[source] RdbError),
@@ -76,6 +79,26 @@ pub enum Remark {
 }
 
 impl ReplError {
+    /// Whether the bytes themselves are damaged or cut short, so that asking another way cannot help.
+    #[must_use]
+    pub fn is_damage(&self) -> bool {
+        match self {
+            Self::Ended(_)
+            | Self::Rdb(_)
+            | Self::Frame { .. }
+            | Self::EndMark
+            | Self::Stream { .. } => true,
+            Self::PasswordMissing(_)
+            | Self::PasswordRefused(_)
+            | Self::Forbidden { .. }
+            | Self::NoReplication(_)
+            | Self::NotAdmitted(_)
+            | Self::NotReady(_)
+            | Self::BrokenOff(_)
+            | Self::Unexpected { .. } => false,
+        }
+    }
+
     /// Whether to come again, or what the operator can do.
     #[must_use]
     pub fn remark(&self) -> Remark {
@@ -103,6 +126,9 @@ impl ReplError {
                 "is this the address of a Redis or Valkey server (and not TLS, HTTP, a Sentinel)?"
             }
             Self::Rdb(error) => return Remark::Ask(error.advice()),
+            Self::Ended(_) => {
+                "only a part of it is there: copy it again from where it was made, or make it anew"
+            }
             Self::Frame { .. } | Self::EndMark | Self::Stream { .. } => {
                 "the bytes were damaged on their way or the master is not one we know; nothing after this place was written"
             }

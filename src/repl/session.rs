@@ -42,6 +42,15 @@ pub struct Resume {
     pub offset: Offset,
 }
 
+/// A question of the handshake and its answer, byte for byte. Of `AUTH` only the name is kept.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Exchange {
+    /// What was sent.
+    pub sent: Vec<u8>,
+    /// The line that came; `None` while none has, and for `SYNC`, whose answer is the data itself.
+    pub reply: Option<Vec<u8>>,
+}
+
 /// What a session has to tell.
 #[derive(Debug)]
 pub enum Event<'a> {
@@ -56,10 +65,14 @@ pub enum Event<'a> {
         /// The master's history, perhaps a new one, and the offset asked for.
         at: Resume,
     },
-    /// The RDB payload begins; so many bytes, if the master told.
+    /// An empty line before the payload: the master is there and is not ready. It is no data.
+    KeepAlive,
+    /// The RDB payload begins; so many bytes, if the master told, else it ends at a mark.
     PayloadBegins {
         /// Bytes of the payload.
         length: Option<u64>,
+        /// The bytes that stand behind it, when its length was not told.
+        mark: Option<[u8; 40]>,
     },
     /// Something of the RDB payload.
     Rdb(RdbEvent<'a>),
@@ -106,6 +119,11 @@ pub struct Session {
     request: Request,
     state: State,
     input: Intake,
+    /// How many bytes from the master have been taken, without those of a payload that is being read.
+    taken: u64,
+    /// `taken` when the request for the data was made.
+    asked_at: Option<u64>,
+    exchanges: Vec<Exchange>,
     commands: CommandReader,
     output: Vec<u8>,
     /// The end of the last command that was taken from the stream.
@@ -146,7 +164,7 @@ impl Session {
     pub fn new(request: Request) -> Self {
         let question = Question::first(request.credentials.as_ref());
         let mut session = Self::with_state(request, State::Handshake(question));
-        question.ask(session.request.credentials.as_ref(), &mut session.output);
+        session.ask(question);
         session
     }
 
@@ -155,7 +173,8 @@ impl Session {
     #[must_use]
     pub fn asked(sync: bool, resume: Option<Resume>) -> Self {
         let request = Request { credentials: None, resume };
-        Self::with_state(request, State::Asked { sync: sync.then(String::new) })
+        let state = State::Asked { sync: sync.then(String::new) };
+        Self { asked_at: Some(0), ..Self::with_state(request, state) }
     }
 
     fn with_state(request: Request, state: State) -> Self {
@@ -163,6 +182,9 @@ impl Session {
             request,
             state,
             input: Intake::default(),
+            taken: 0,
+            asked_at: None,
+            exchanges: Vec::new(),
             commands: CommandReader::default(),
             output: Vec::new(),
             offset: Offset::default(),
@@ -246,6 +268,51 @@ impl Session {
         self.offset
     }
 
+    /// How many bytes from the master have been taken: where the last event ends.
+    #[must_use]
+    pub fn position(&self) -> u64 {
+        self.taken + self.payload_position().unwrap_or(0)
+    }
+
+    /// The [`position`](Self::position) at which the data was asked for: what comes behind it is a capture. `None` before
+    /// that; greater than it was when `PSYNC` was refused and `SYNC` follows.
+    #[must_use]
+    pub fn asked_at(&self) -> Option<u64> {
+        self.asked_at
+    }
+
+    /// What was asked and answered before the data came, the request for it last.
+    #[must_use]
+    pub fn exchanges(&self) -> &[Exchange] {
+        &self.exchanges
+    }
+
+    /// What is missing if nothing more comes; `None` in the stream, whose end may come at any time.
+    #[must_use]
+    pub fn unfinished(&self) -> Option<ReplError> {
+        Some(ReplError::Ended(match &self.state {
+            State::Handshake(_) => "the handshake is done",
+            State::Asked { sync: None } => "PSYNC is answered",
+            State::Asked { sync: Some(_) } | State::Framing | State::Framed(_) => {
+                "the RDB payload begins"
+            }
+            State::Transfer { reader, .. } if reader.is_ended() => {
+                "the end mark of the RDB payload is there"
+            }
+            State::Transfer { reader, .. } => return Some(ReplError::Rdb(reader.truncated())),
+            State::Stream => return None,
+        }))
+    }
+
+    /// Bytes that were read and not taken: of a command that is not whole, once there is no event left.
+    #[must_use]
+    pub fn left_over(&self) -> usize {
+        match &self.state {
+            State::Transfer { reader, .. } => reader.rest().len(),
+            _ => self.input.unread().len(),
+        }
+    }
+
     /// The next event of what has been read so far; `None` once more input is wanted.
     ///
     /// # Errors
@@ -278,10 +345,12 @@ impl Session {
     fn answer(&mut self, line: &[u8], now: Duration) -> Result<Option<Event<'static>>, ReplError> {
         match &self.state {
             State::Handshake(question) => {
+                let question = *question;
+                self.answered(line);
                 question.judge(line)?;
                 match question.next() {
                     Some(next) => {
-                        next.ask(self.request.credentials.as_ref(), &mut self.output);
+                        self.ask(next);
                         self.state = State::Handshake(next);
                     }
                     None => {
@@ -292,8 +361,9 @@ impl Session {
                 Ok(None)
             }
             State::Asked { sync: None } => match Answer::to_psync(line)? {
-                Answer::KeepAlive => Ok(None),
+                Answer::KeepAlive => Ok(Some(Event::KeepAlive)),
                 Answer::Full { replid, offset } => {
+                    self.answered(line);
                     self.offset = offset;
                     self.confirmed = Offset::default();
                     self.ack_due = Some(now.saturating_add(ACK_INTERVAL));
@@ -307,6 +377,7 @@ impl Session {
                             text: excerpt(line),
                         });
                     };
+                    self.answered(line);
                     self.offset = asked.offset;
                     self.confirmed = asked.offset;
                     self.ack_due = Some(now.saturating_add(ACK_INTERVAL));
@@ -315,7 +386,8 @@ impl Session {
                     Ok(Some(Event::PartialSync { at: Resume { replid, offset: asked.offset } }))
                 }
                 Answer::Unsupported(text) => {
-                    command(&mut self.output, &[b"SYNC"]);
+                    self.answered(line);
+                    self.request(&[b"SYNC"]);
                     self.state = State::Asked { sync: Some(text) };
                     Ok(None)
                 }
@@ -326,14 +398,15 @@ impl Session {
                     return Err(refused(error, "SYNC").unwrap_or(ReplError::NoReplication(text)));
                 }
                 // A SYNC is answered by the frame itself: no name, no offset, and no acknowledgement is understood.
-                let Some(frame) = Frame::parse(line)? else { return Ok(None) };
+                let Some(frame) = Frame::parse(line)? else { return Ok(Some(Event::KeepAlive)) };
                 self.state = State::Framed(frame);
                 Ok(Some(Event::FullSync { at: None }))
             }
+            // 4.0 to 6.0 begin a full synchronization for an offset that is no number, and complain of it behind that.
+            State::Framing if line == b"-ERR value is not an integer or out of range" => Ok(None),
             State::Framing => {
-                if let Some(frame) = Frame::parse(line)? {
-                    self.state = State::Framed(frame);
-                }
+                let Some(frame) = Frame::parse(line)? else { return Ok(Some(Event::KeepAlive)) };
+                self.state = State::Framed(frame);
                 Ok(None)
             }
             State::Framed(_) | State::Transfer { .. } | State::Stream => Ok(None),
@@ -346,11 +419,9 @@ impl Session {
         reader.extend(self.input.unread());
         self.input = Intake::default();
         self.state = State::Transfer { frame, reader };
-        Event::PayloadBegins {
-            length: match frame {
-                Frame::Length(length) => Some(length),
-                Frame::Mark(_) => None,
-            },
+        match frame {
+            Frame::Length(length) => Event::PayloadBegins { length: Some(length), mark: None },
+            Frame::Mark(mark) => Event::PayloadBegins { length: None, mark: Some(mark) },
         }
     }
 
@@ -380,6 +451,7 @@ impl Session {
         let skip = if matches!(frame, Frame::Mark(_)) { 40 } else { 0 };
         self.input = Intake::default();
         self.input.extend(reader.rest().get(skip..).unwrap_or_default());
+        self.taken = self.taken.saturating_add(reader.position()).saturating_add(skip as u64);
         self.state = State::Stream;
         if self.ack_due.is_some() {
             // An EOF transfer goes on only after the first acknowledgement, whatever it says.
@@ -398,6 +470,7 @@ impl Session {
             Err(source) => return Err(ReplError::Stream { offset: begin.get(), source }),
         };
         let raw = self.input.take(used);
+        self.taken = self.taken.saturating_add(used as u64);
         // A bare newline keeps the link alive and is not counted.
         if self.commands.args(raw).len() > 0 || raw.first() == Some(&b'*') {
             self.offset = begin.advance(used as u64);
@@ -416,25 +489,50 @@ impl Session {
     fn take_line(&mut self) -> Result<Option<Vec<u8>>, ReplError> {
         const LONGEST: usize = 64 * 1024;
         let input = self.input.unread();
-        let Some(lf) = input.iter().position(|&byte| byte == b'\n') else {
-            if input.len() > LONGEST {
-                return Err(ReplError::Unexpected { to: "the handshake", text: excerpt(input) });
-            }
-            return Ok(None);
-        };
+        let lf = input.iter().position(|&byte| byte == b'\n');
+        if lf.unwrap_or(input.len()) > LONGEST {
+            return Err(ReplError::Unexpected { to: "the handshake", text: excerpt(input) });
+        }
+        let Some(lf) = lf else { return Ok(None) };
         let line = input.get(..lf).unwrap_or_default();
         let line = line.strip_suffix(b"\r").unwrap_or(line).to_vec();
         self.input.take(lf + 1);
+        self.taken = self.taken.saturating_add(lf as u64 + 1);
         Ok(Some(line))
+    }
+
+    fn ask(&mut self, question: Question) {
+        let begin = self.output.len();
+        question.ask(self.request.credentials.as_ref(), &mut self.output);
+        let sent = match question {
+            Question::Auth => b"AUTH".to_vec(),
+            _ => self.output.get(begin..).unwrap_or_default().to_vec(),
+        };
+        self.exchanges.push(Exchange { sent, reply: None });
     }
 
     fn ask_psync(&mut self) {
         match self.request.resume {
             Some(Resume { replid, offset }) => {
                 let next = offset.next_byte().to_string();
-                command(&mut self.output, &[b"PSYNC", replid.as_bytes(), next.as_bytes()]);
+                self.request(&[b"PSYNC", replid.as_bytes(), next.as_bytes()]);
             }
-            None => command(&mut self.output, &[b"PSYNC", b"?", b"-1"]),
+            None => self.request(&[b"PSYNC", b"?", b"-1"]),
+        }
+    }
+
+    /// Asks for the data.
+    fn request(&mut self, args: &[&[u8]]) {
+        let begin = self.output.len();
+        command(&mut self.output, args);
+        let sent = self.output.get(begin..).unwrap_or_default().to_vec();
+        self.exchanges.push(Exchange { sent, reply: None });
+        self.asked_at = Some(self.taken);
+    }
+
+    fn answered(&mut self, line: &[u8]) {
+        if let Some(exchange) = self.exchanges.last_mut() {
+            exchange.reply = Some([line, b"\r\n"].concat());
         }
     }
 

@@ -1,6 +1,146 @@
 //! Where changes come from. A source knows nothing of targets: it tells what the master says, as
-//! [`repl::Event`](crate::repl::Event)s, and is told what has been confirmed.
+//! [`repl::Event`](crate::repl::Event)s, and is told what has been confirmed. A file is a source too: it says what a master
+//! once said.
 
+mod capture;
+mod error;
+mod rdb;
 mod replica;
 
-pub use replica::{Replica, SourceError};
+use std::path::Path;
+
+use tokio::fs::File;
+use tokio::io::AsyncReadExt;
+
+pub use capture::Capture;
+pub use error::SourceError;
+pub use rdb::RdbFile;
+pub use replica::Replica;
+
+use crate::net::Net;
+use crate::offset::Offset;
+use crate::plan::Place;
+use crate::rdb::parser::Depth;
+use crate::repl::{Event, Resume};
+
+/// Any source.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Source {
+    /// A master, over a socket.
+    Replica(Box<Replica>),
+    /// What a master said, in a file.
+    Capture(Box<Capture>),
+    /// A data set, in a file.
+    Rdb(Box<RdbFile>),
+}
+
+impl Source {
+    /// Opens what stands at this place. A master is asked for what came after `resume`; a file is read from its beginning.
+    ///
+    /// # Errors
+    /// If it cannot be reached or read.
+    pub async fn open(
+        net: &Net,
+        place: &Place,
+        resume: Option<Resume>,
+    ) -> Result<Self, SourceError> {
+        Ok(match place {
+            Place::Server(server) => {
+                Self::Replica(Box::new(Replica::open(net, server, resume).await?))
+            }
+            Place::Capture(path) => Self::Capture(Box::new(Capture::open(path).await?)),
+            Place::Rdb(path) => Self::Rdb(Box::new(RdbFile::open(path).await?)),
+        })
+    }
+
+    /// The next thing that the source says; `None` when [`exchange`](Self::exchange) must bring more.
+    ///
+    /// # Errors
+    /// If the master refuses us or breaks the protocol, or the file is damaged.
+    pub fn poll_event(&mut self) -> Result<Option<Event<'_>>, SourceError> {
+        match self {
+            Self::Replica(replica) => replica.poll_event(),
+            Self::Capture(capture) => capture.poll_event(),
+            Self::Rdb(rdb) => rdb.poll_event(),
+        }
+    }
+
+    /// Sends what is due and reads until something has come, or the end of a file was reached, which is told once. With `read`
+    /// false it only keeps the link alive, and never returns unless that fails. Nothing is lost if the future is dropped.
+    ///
+    /// # Errors
+    /// If the connection is lost or the file cannot be read.
+    pub async fn exchange(&mut self, read: bool) -> Result<u64, SourceError> {
+        match self {
+            Self::Replica(replica) => replica.exchange(read).await,
+            Self::Capture(capture) => capture.exchange(read).await,
+            Self::Rdb(rdb) => rdb.exchange(read).await,
+        }
+    }
+
+    /// How the value of the key that was told last is wanted.
+    pub fn choose(&mut self, depth: Depth) {
+        match self {
+            Self::Replica(replica) => replica.choose(depth),
+            Self::Capture(capture) => capture.choose(depth),
+            Self::Rdb(rdb) => rdb.choose(depth),
+        }
+    }
+
+    /// What the target has confirmed.
+    pub fn confirm(&mut self, upto: Offset) {
+        match self {
+            Self::Replica(replica) => replica.confirm(upto),
+            // A file waits for nobody.
+            Self::Capture(_) | Self::Rdb(_) => {}
+        }
+    }
+
+    /// Bytes of the RDB payload that have been taken; `None` outside of it.
+    #[must_use]
+    pub fn payload_position(&self) -> Option<u64> {
+        match self {
+            Self::Replica(replica) => replica.payload_position(),
+            Self::Capture(capture) => capture.payload_position(),
+            Self::Rdb(rdb) => Some(rdb.payload_position()),
+        }
+    }
+
+    /// Whether nothing will come any more: a file has an end, a master has none.
+    #[must_use]
+    pub fn is_ended(&self) -> bool {
+        match self {
+            Self::Replica(_) => false,
+            Self::Capture(capture) => capture.is_ended(),
+            Self::Rdb(rdb) => rdb.is_ended(),
+        }
+    }
+
+    /// What the master's clock showed, in milliseconds since 1970, when it sent what is told next; `None` for a master that is
+    /// followed, which sends it now. Relative deadlines count from it.
+    #[must_use]
+    pub fn recorded_ms(&self) -> Option<i64> {
+        match self {
+            Self::Capture(capture) => capture.recorded_ms(),
+            Self::Replica(_) | Self::Rdb(_) => None,
+        }
+    }
+}
+
+/// Opens a file and tells its size.
+async fn open_file(path: &Path) -> Result<(File, u64), SourceError> {
+    let unreadable = |source| SourceError::Unreadable { path: path.to_owned(), source };
+    let file = File::open(path).await.map_err(unreadable)?;
+    let metadata = file.metadata().await.map_err(unreadable)?;
+    if metadata.is_dir() {
+        return Err(unreadable(std::io::ErrorKind::IsADirectory.into()));
+    }
+    Ok((file, metadata.len()))
+}
+
+/// Reads some bytes; none at the end.
+async fn read_file(file: &mut File, path: &Path, room: &mut [u8]) -> Result<usize, SourceError> {
+    let unreadable = |source| SourceError::Unreadable { path: path.to_owned(), source };
+    file.read(room).await.map_err(unreadable)
+}

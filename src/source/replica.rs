@@ -1,36 +1,19 @@
 //! A master that is followed over a socket.
 
 use std::future::{pending, poll_fn};
-use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::sleep_until;
 
-use crate::net::{Clock, Link, LinkError, Net};
+use crate::net::{Clock, Link, Net};
 use crate::offset::Offset;
 use crate::plan::ServerPlace;
 use crate::rdb::parser::Depth;
-use crate::repl::{Event, ReplError, Request, Resume, Session};
+use crate::repl::{Event, Request, Resume, Session};
 
-/// Why a source could not go on.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum SourceError {
-    /// There is no connection.
-    #[error(transparent)]
-    Link(#[from] LinkError),
-    /// The connection was lost.
-    #[error("the connection was lost")]
-    Lost(#[source] io::Error),
-    /// It closed the connection.
-    #[error("the master closed the connection")]
-    Closed,
-    /// It refuses us, or says what it must not.
-    #[error(transparent)]
-    Repl(#[from] ReplError),
-}
+use super::SourceError;
 
 /// A connection to a master, as its replica.
 #[derive(Debug)]
