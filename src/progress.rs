@@ -63,6 +63,8 @@ pub struct Counters {
     pub keys: AtomicU64,
     /// Commands of the stream that the target has confirmed.
     pub commands: AtomicU64,
+    /// Removals that found nothing to remove in the target.
+    pub without_effect: AtomicU64,
     /// Bytes that were read from the source.
     pub bytes: AtomicU64,
     /// The offset up to which the stream has been read. Set.
@@ -107,6 +109,7 @@ impl Counters {
             keys_read: read(&self.keys_read),
             keys: read(&self.keys),
             commands: read(&self.commands),
+            without_effect: read(&self.without_effect),
             bytes: read(&self.bytes),
             read_offset: read(&self.read_offset),
             confirmed_offset: read(&self.confirmed_offset),
@@ -128,6 +131,7 @@ pub struct Snapshot {
     pub keys_read: u64,
     pub keys: u64,
     pub commands: u64,
+    pub without_effect: u64,
     pub bytes: u64,
     pub read_offset: u64,
     pub confirmed_offset: u64,

@@ -34,6 +34,7 @@ fn source(source: &SourceReport) -> Value {
         "keys": now.keys,
         "commands": now.commands,
         "bytes": now.bytes,
+        "removals_without_effect": now.without_effect,
         "full_syncs": now.full_syncs,
         "partial_syncs": now.partial_syncs,
         "offset": now.confirmed_offset,

@@ -35,7 +35,7 @@ use crate::target::{Confirmed, Standalone, Surprise, TargetError};
 
 use super::Stop;
 use super::ending::{Closing, Page, Told, Walk, ask_deadlines};
-use super::remedy::{Remedy, patience, pause, remedy};
+use super::remedy::{Remedy, patience, pause, refusal_patience, remedy};
 use super::report::{Ended, SourceReport};
 use super::upstream::Upstream;
 
@@ -60,6 +60,9 @@ pub enum LaneError {
         #[source]
         source: TranscodeError,
     },
+    /// The source has functions and the target cannot have any.
+    #[error("the source has libraries of functions, and {0} cannot hold any")]
+    Functions(Server),
     /// A command of the stream cannot be applied.
     #[error("at offset {offset}")]
     Stream {
@@ -218,6 +221,7 @@ struct Lane<'a> {
     /// How often a side has been lost, or has refused us, in a row.
     source_tries: u32,
     target_tries: u32,
+    refusal: Option<Refusal>,
     /// Since when the source has not been there.
     source_lost: Option<Duration>,
     /// How many bytes may be on their way to the target.
@@ -225,6 +229,14 @@ struct Lane<'a> {
     method: &'static str,
     wrote: bool,
     copied_at: Option<Duration>,
+}
+
+/// The target refuses to go on.
+#[derive(Clone, Copy, Debug)]
+struct Refusal {
+    since: Duration,
+    again_at: Duration,
+    tries: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -338,6 +350,7 @@ impl<'a> Lane<'a> {
             stopping: None,
             source_tries: 0,
             target_tries: 0,
+            refusal: None,
             source_lost: None,
             room: share / 2,
             method: "psync",
@@ -377,7 +390,7 @@ impl<'a> Lane<'a> {
             }
             let read = self.starved && self.may_take() && self.has_room();
             let linked = self.relinking.is_none();
-            let refused = linked && self.target.refused().is_some();
+            let refused = linked && self.is_refused()?;
             let alarm = self.alarm().map(|at| self.clock.at(at));
             tokio::select! {
                 confirmed = self.target.exchange(), if linked && !refused && !self.target.is_idle() => {
@@ -403,10 +416,6 @@ impl<'a> Lane<'a> {
                     debug!(goal = ?self.goal, "the master was asked where it is");
                 }
                 answer = self.end.answered() => self.end_answered(answer)?,
-                () = sleep(pause(self.target_tries)), if refused => {
-                    self.target_tries += 1;
-                    self.target.go_on();
-                }
                 () = sleep_until_some(alarm) => {}
                 () = stop_requested(&mut self.stop), if self.stopping.is_none() => {
                     self.stopping = Some(self.clock.now());
@@ -414,6 +423,42 @@ impl<'a> Lane<'a> {
                 }
             }
         }
+    }
+
+    /// Whether the target refuses to go on for now; tries again when it is time.
+    fn is_refused(&mut self) -> Result<bool, LaneError> {
+        let Some(reply) = self.target.refused() else { return Ok(false) };
+        let now = self.clock.now();
+        let refusal = match &mut self.refusal {
+            Some(refusal) => refusal,
+            none => {
+                warn!(reply, "the target refuses to go on for now");
+                none.insert(Refusal { since: now, again_at: now + pause(0), tries: 0 })
+            }
+        };
+        if now.saturating_sub(refusal.since) >= refusal_patience(reply) {
+            return Err(LaneError::Refused(reply.to_owned()));
+        }
+        if now < refusal.again_at {
+            return Ok(true);
+        }
+        refusal.tries += 1;
+        refusal.again_at = now + pause(refusal.tries);
+        if reply.starts_with("READONLY") {
+            // It has become a replica: its name may lead to the new master.
+            warn!(reply, "the target is asked for anew");
+            self.relinking = Some(self.connect_target(Duration::ZERO));
+        }
+        self.target.go_on();
+        Ok(false)
+    }
+
+    fn connect_target(&self, pause: Duration) -> Later<Result<Link, TargetError>> {
+        let (net, place) = (self.net.clone(), self.to.clone());
+        Box::pin(async move {
+            sleep(pause).await;
+            Standalone::connect(net, place).await
+        })
     }
 
     /// Whether the source is listened to: not while deadlines are asked for, and not behind the last one.
@@ -446,6 +491,9 @@ impl<'a> Lane<'a> {
                     self.source_lost = None;
                     self.source_tries = 0;
                     self.history = at;
+                    if at.is_none() && matches!(self.from, Place::Server(_)) {
+                        warn!("this master has no offsets: a lost link costs a new copy");
+                    }
                     self.method = match self.from {
                         Place::Server(_) if at.is_some() => "psync",
                         Place::Server(_) => "sync",
@@ -475,6 +523,9 @@ impl<'a> Lane<'a> {
                     }
                     RdbEvent::Aux { name: b"lua", value } => {
                         self.draft.push(&[b"SCRIPT", b"LOAD", value], Expect::Any);
+                    }
+                    RdbEvent::Function { .. } if self.server.as_redis() < Version(7, 0, 0) => {
+                        return Err(LaneError::Functions(self.server));
                     }
                     RdbEvent::Function { code } => {
                         self.draft.push(&[b"FUNCTION", b"LOAD", b"REPLACE", code], Expect::Any);
@@ -549,6 +600,8 @@ impl<'a> Lane<'a> {
     /// The target has told something.
     fn confirmed(&mut self, confirmed: Confirmed) -> Result<(), LaneError> {
         self.target_tries = 0;
+        self.refusal = None;
+        Counters::add(&self.counters.without_effect, confirmed.without_effect);
         Counters::add(&self.counters.keys, confirmed.carries.keys);
         Counters::add(&self.counters.commands, confirmed.carries.commands);
         if let Some(surprise) = confirmed.surprises.into_iter().next() {
@@ -736,13 +789,15 @@ impl<'a> Lane<'a> {
 
     /// When the loop must look again although nothing has come.
     fn alarm(&self) -> Option<Duration> {
-        match (self.stopping, self.goal) {
+        let end = match (self.stopping, self.goal) {
             (Some(since), _) => Some(since + STOP_PATIENCE),
             (None, Goal::Silence) if self.stage == Stage::Following => {
                 Some(self.last_data + SILENCE)
             }
             _ => None,
-        }
+        };
+        let again = self.refusal.map(|refusal| refusal.again_at);
+        [end, again].into_iter().flatten().min()
     }
 
     /// The source has been lost, or has refused us.
@@ -792,11 +847,7 @@ impl<'a> Lane<'a> {
         let pause = pause(self.target_tries);
         warn!(error = chain(&error), again_in = ?pause, "the target is lost");
         self.target_tries += 1;
-        let (net, place) = (self.net.clone(), self.to.clone());
-        self.relinking = Some(Box::pin(async move {
-            sleep(pause).await;
-            Standalone::connect(net, place).await
-        }));
+        self.relinking = Some(self.connect_target(pause));
         Ok(())
     }
 

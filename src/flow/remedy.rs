@@ -24,9 +24,10 @@ pub enum Remedy {
 pub fn remedy(error: &LaneError) -> Remedy {
     match error {
         LaneError::Source(error) => match error {
-            SourceError::Link(_) | SourceError::Lost(_) | SourceError::Closed => {
-                Remedy::ReconnectSource
-            }
+            SourceError::Link(_)
+            | SourceError::Lost(_)
+            | SourceError::Closed
+            | SourceError::Silent(_) => Remedy::ReconnectSource,
             SourceError::Repl(error) => match error.remark() {
                 Remark::Later => Remedy::ReconnectSource,
                 Remark::Ask(advice) => Remedy::Ask(advice),
@@ -67,6 +68,9 @@ pub fn remedy(error: &LaneError) -> Remedy {
         LaneError::CopyCut(_) | LaneError::Overrun => Remedy::Ask(
             "the data set must be copied again: empty the target and start again (a larger repl-backlog-size on the master lets a lost link go on where it was)",
         ),
+        LaneError::Functions(_) => Remedy::Ask(
+            "give a target of 7.0 or later, or delete the libraries on the source (FUNCTION DELETE)",
+        ),
         LaneError::Control(_) => Remedy::ReconnectTarget,
         LaneError::Refused { .. } => Remedy::Ask("mend what the target says and start again"),
     }
@@ -86,4 +90,11 @@ pub(super) fn patience(error: &ReplError) -> Duration {
         ReplError::NotReady(text) if text.starts_with("LOADING") => Duration::from_secs(3600),
         _ => Duration::from_secs(20),
     }
+}
+
+/// How long a target may refuse to go on, by what it says, before the run is given up: one that loads or runs a script will be ready by
+/// itself; for the rest somebody must do something.
+pub(super) fn refusal_patience(reply: &str) -> Duration {
+    let passes_alone = ["LOADING", "BUSY "].iter().any(|code| reply.starts_with(code));
+    Duration::from_secs(if passes_alone { 3600 } else { 300 })
 }

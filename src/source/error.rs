@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::net::LinkError;
 use crate::repl::{Remark, ReplError, SidecarError};
@@ -19,6 +20,9 @@ pub enum SourceError {
     /// It closed the connection.
     #[error("the master closed the connection")]
     Closed,
+    /// It has said nothing for so long that it must be gone: a master pings its replicas every ten seconds.
+    #[error("the master has been silent for {} s", .0.as_secs())]
+    Silent(Duration),
     /// It refuses us, or says what it must not.
     #[error(transparent)]
     Repl(#[from] ReplError),
@@ -73,6 +77,7 @@ impl SourceError {
             Self::Link(_)
             | Self::Lost(_)
             | Self::Closed
+            | Self::Silent(_)
             | Self::Unreadable { .. }
             | Self::NoDataSet => false,
         }
@@ -82,7 +87,7 @@ impl SourceError {
     #[must_use]
     pub fn is_final(&self) -> bool {
         match self {
-            Self::Link(_) | Self::Lost(_) | Self::Closed | Self::Repl(_) => false,
+            Self::Link(_) | Self::Lost(_) | Self::Closed | Self::Silent(_) | Self::Repl(_) => false,
             Self::Unreadable { .. }
             | Self::Sidecar { .. }
             | Self::Size { .. }
@@ -95,7 +100,7 @@ impl SourceError {
     #[must_use]
     pub fn advice(&self) -> &'static str {
         match self {
-            Self::Link(_) | Self::Lost(_) | Self::Closed => {
+            Self::Link(_) | Self::Lost(_) | Self::Closed | Self::Silent(_) => {
                 "see that the address is right, the server is up and no firewall stands between"
             }
             Self::Unreadable { .. } => {

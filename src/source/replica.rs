@@ -1,8 +1,9 @@
 //! A master that is followed over a socket.
 
-use std::future::{pending, poll_fn};
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::sleep_until;
@@ -21,7 +22,12 @@ pub struct Replica {
     link: Link,
     session: Session,
     clock: Clock,
+    /// When the master was heard last, or when we last did not listen.
+    heard: Duration,
 }
+
+/// How long a master may be silent: the default of `repl-timeout`, which both sides of a replication keep to.
+const REPL_TIMEOUT: Duration = Duration::from_secs(60);
 
 impl Replica {
     /// Connects and begins the handshake; with `resume`, asks for what came after that place.
@@ -35,7 +41,8 @@ impl Replica {
     ) -> Result<Self, SourceError> {
         let link = net.connect(place).await?;
         let session = Session::new(Request { credentials: place.credentials.clone(), resume });
-        Ok(Self { link, session, clock: net.clock() })
+        let clock = net.clock();
+        Ok(Self { link, session, clock, heard: clock.now() })
     }
 
     /// The next thing that the master has said; `None` when [`exchange`](Self::exchange) must bring more.
@@ -77,13 +84,15 @@ impl Replica {
     pub async fn exchange(&mut self, read: bool) -> Result<u64, SourceError> {
         loop {
             self.session.handle_timeout(self.clock.now());
-            let due = self.session.poll_timeout().map(|due| self.clock.at(due));
-            let timer = async {
-                match due {
-                    Some(due) => sleep_until(due).await,
-                    None => pending().await,
-                }
-            };
+            let now = self.clock.now();
+            if !read {
+                self.heard = now;
+            } else if now.saturating_sub(self.heard) >= REPL_TIMEOUT {
+                return Err(SourceError::Silent(REPL_TIMEOUT));
+            }
+            let deaf = self.heard.saturating_add(REPL_TIMEOUT);
+            let due = self.session.poll_timeout().map_or(deaf, |due| due.min(deaf));
+            let timer = sleep_until(self.clock.at(due));
             tokio::select! {
                 moved = poll_fn(|cx| self.poll_socket(cx, read)) => return moved,
                 () = timer => {}
@@ -116,6 +125,7 @@ impl Replica {
                     return Poll::Ready(Err(SourceError::Closed));
                 }
                 self.session.filled(count);
+                self.heard = self.clock.now();
                 Poll::Ready(Ok(count as u64))
             }
         }
