@@ -5,8 +5,8 @@ use crate::key::Db;
 use crate::rdb::event::{KeyHead, Payload};
 use crate::rdb::opcode::ObjectType;
 use crate::rdb::parser::Depth;
-use crate::rdb::support::{Feature, Unsupported};
 use crate::rdb::string::{StringHeader, split_header};
+use crate::rdb::support::{Feature, Unsupported};
 use crate::rdb::transcode::{Fit, TranscodeError, fit, transcode_with};
 use crate::resp;
 use crate::server::{Server, Version};
@@ -126,7 +126,8 @@ impl Copy {
         let fit = if has_field_deadlines(payload.object) {
             let (db, key) = (self.db, &self.key);
             let value =
-                transcode_with(*payload, self.target, |at| deadlines.hold_field(db, key, at))?.strict(self.target)?;
+                transcode_with(*payload, self.target, |at| deadlines.hold_field(db, key, at))?
+                    .strict(self.target)?;
             let version = self.target.restore_version(value.object);
             let unsupported = Unsupported { what: Feature::Restore, server: self.target };
             Fit::Transcoded { value, version: version.ok_or(unsupported)? }

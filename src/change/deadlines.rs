@@ -130,7 +130,9 @@ impl Names {
         if self.overflowed || !self.seen.insert(fingerprint(db, key)) {
             return;
         }
-        let (Ok(len), Some(left)) = (u32::try_from(key.len()), self.left.checked_sub(key.len() + OVERHEAD)) else {
+        let (Ok(len), Some(left)) =
+            (u32::try_from(key.len()), self.left.checked_sub(key.len() + OVERHEAD))
+        else {
             self.overflow();
             return;
         };

@@ -122,7 +122,8 @@ impl Finish {
             }
             Script::Anchored => {
                 let count = digits_of(names.len() + 1);
-                let mut args: Vec<&[u8]> = vec![b"EVAL", ANCHORED.as_bytes(), count.as_bytes(), ANCHOR];
+                let mut args: Vec<&[u8]> =
+                    vec![b"EVAL", ANCHORED.as_bytes(), count.as_bytes(), ANCHOR];
                 args.extend_from_slice(names);
                 args.extend([shift.as_bytes(), end.as_bytes(), anchor.as_bytes()]);
                 draft.push(&args, Expect::Integer);

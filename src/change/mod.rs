@@ -8,7 +8,7 @@ mod finish;
 mod stream;
 
 pub use batch::{Batch, Carries, Draft, Failure};
+pub use copy::{Copy, Existing};
 pub use deadlines::{Deadlines, Names, SHIFT};
 pub use finish::{Finish, PAGE};
-pub use copy::{Copy, Existing};
 pub use stream::{Stream, StreamError};

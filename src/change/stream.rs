@@ -95,7 +95,9 @@ impl Stream {
         deadlines: &mut Deadlines,
         draft: &mut Draft,
     ) -> Result<bool, StreamError> {
-        let Some(known) = lookup(name) else { return Err(StreamError::Unknown { name: name.to_vec() }) };
+        let Some(known) = lookup(name) else {
+            return Err(StreamError::Unknown { name: name.to_vec() });
+        };
         match known.class(args) {
             Class::Select => {
                 let db = args.get(1).and_then(|db| Db::parse(db));
@@ -113,7 +115,12 @@ impl Stream {
             // What is said to listeners, keeps the link alive or concerns the server only is no data.
             Class::Ping | Class::Publish | Class::Control | Class::Read => Ok(false),
             Class::Unknown => Err(StreamError::Unknown { name: name.to_vec() }),
-            class @ (Class::Data | Class::Script | Class::Eval | Class::Function | Class::Flush | Class::SwapDb) => {
+            class @ (Class::Data
+            | Class::Script
+            | Class::Eval
+            | Class::Function
+            | Class::Flush
+            | Class::SwapDb) => {
                 draft.select(self.db);
                 draft.carries.commands += 1;
                 if !self.dated(known, args, now_ms, deadlines, draft) {
@@ -144,7 +151,9 @@ impl Stream {
         let relative = matches!(deadline.time, Time::In(_));
         let mut held = at;
         let keys = known.for_each_key(args, |used| {
-            let Some(key) = args.get(used.position).filter(|_| used.access.writes()) else { return };
+            let Some(key) = args.get(used.position).filter(|_| used.access.writes()) else {
+                return;
+            };
             let db = used.db.unwrap_or(self.db);
             held = match deadline.of {
                 Of::Key => deadlines.hold(db, key, at),
@@ -166,7 +175,13 @@ impl Stream {
 
     /// Notes the keys that a command may give another key's deadline to, and those whose deadlines it may change
     /// without a word.
-    fn note_heirs(&self, known: &command::Command, class: Class, args: &[&[u8]], deadlines: &mut Deadlines) {
+    fn note_heirs(
+        &self,
+        known: &command::Command,
+        class: Class,
+        args: &[&[u8]],
+        deadlines: &mut Deadlines,
+    ) {
         let each_written = |note: &mut dyn FnMut(Db, &[u8])| {
             // Keys that cannot be told were a reason to stop before.
             let _ = known.for_each_key(args, |used| {

@@ -152,8 +152,15 @@ pub(super) struct Closing {
 /// Where the names come from.
 enum Source {
     /// They were kept: first those of keys, then those of hashes. The number is how far the list was read.
-    Held { held: Names, fields: Names, at: usize },
-    Fields { fields: Names, at: usize },
+    Held {
+        held: Names,
+        fields: Names,
+        at: usize,
+    },
+    Fields {
+        fields: Names,
+        at: usize,
+    },
     /// There were more than fit: the target is walked through, all keys of all databases.
     Walk(Walk),
     Done,
@@ -225,8 +232,11 @@ impl Closing {
             Source::Held { held, fields, at } => {
                 let (db, page, next) = held.page(at, PAGE);
                 if page.is_empty() {
-                    self.names =
-                        if self.finish.has_fields() { Source::Fields { fields, at: 0 } } else { Source::Done };
+                    self.names = if self.finish.has_fields() {
+                        Source::Fields { fields, at: 0 }
+                    } else {
+                        Source::Done
+                    };
                     return;
                 }
                 self.enter(db, draft);
@@ -270,7 +280,8 @@ impl Walk {
     pub(super) async fn begin(place: ServerPlace) -> Result<Self, ControlError> {
         let mut control = Control::open(&place).await?;
         let info = control.info("keyspace").await?;
-        let number = |line: &str| line.strip_prefix("db")?.split_once(':')?.0.parse().ok().map(Db::new);
+        let number =
+            |line: &str| line.strip_prefix("db")?.split_once(':')?.0.parse().ok().map(Db::new);
         let dbs = info.lines().filter_map(number).collect();
         Ok(Self { control, dbs, cursor: 0 })
     }
@@ -280,12 +291,15 @@ impl Walk {
     /// # Errors
     /// If the target does not answer.
     pub(super) async fn page(mut self) -> Result<(Option<Self>, Page), ControlError> {
-        let Some(&db) = self.dbs.last() else { return Ok((None, Page { db: Db::default(), names: Vec::new() })) };
+        let Some(&db) = self.dbs.last() else {
+            return Ok((None, Page { db: Db::default(), names: Vec::new() }));
+        };
         if self.cursor == 0 {
             self.control.ask::<()>("SELECT", &[db.index().to_string().as_bytes()]).await?;
         }
         let cursor = self.cursor.to_string();
-        let (next, names) = self.control.ask("SCAN", &[cursor.as_bytes(), b"COUNT", b"1000"]).await?;
+        let (next, names) =
+            self.control.ask("SCAN", &[cursor.as_bytes(), b"COUNT", b"1000"]).await?;
         self.cursor = next;
         if next == 0 {
             self.dbs.pop();

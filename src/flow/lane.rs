@@ -494,7 +494,8 @@ impl<'a> Lane<'a> {
                 Event::Command(command) => {
                     let end = command.end;
                     let now_ms = Clock::unix_ms();
-                    let data = self.stream.take(&command, now_ms, &mut self.deadlines, &mut self.draft);
+                    let data =
+                        self.stream.take(&command, now_ms, &mut self.deadlines, &mut self.draft);
                     if data.map_err(|source| LaneError::Stream { offset: end, source })? {
                         self.last_data = self.clock.now();
                     }
@@ -586,7 +587,10 @@ impl<'a> Lane<'a> {
     /// Takes the end of the lane as far as it goes now. Gives how the lane has ended once it has.
     fn advance_end(&mut self) -> Option<Ended> {
         let ended = if self.stopping.is_some() { Ended::Stopped } else { Ended::Done };
-        if self.stopping.is_some_and(|since| self.clock.now().saturating_sub(since) >= STOP_PATIENCE) {
+        if self
+            .stopping
+            .is_some_and(|since| self.clock.now().saturating_sub(since) >= STOP_PATIENCE)
+        {
             return Some(ended);
         }
         loop {
@@ -598,16 +602,18 @@ impl<'a> Lane<'a> {
                     self.held_back = Some(0);
                     End::Done
                 }
-                End::Closing(mut closing) if !closing.is_done() && self.has_room() => match closing.take_walk() {
-                    Some(walk) => End::Reading(closing, Box::pin(walk.page())),
-                    None => {
-                        closing.page(&mut self.draft);
-                        if self.draft.size() >= CHUNK || closing.is_done() {
-                            self.push();
+                End::Closing(mut closing) if !closing.is_done() && self.has_room() => {
+                    match closing.take_walk() {
+                        Some(walk) => End::Reading(closing, Box::pin(walk.page())),
+                        None => {
+                            closing.page(&mut self.draft);
+                            if self.draft.size() >= CHUNK || closing.is_done() {
+                                self.push();
+                            }
+                            End::Closing(closing)
                         }
-                        End::Closing(closing)
                     }
-                },
+                }
                 End::Done => return Some(ended),
                 waiting => {
                     self.end = waiting;
@@ -634,7 +640,8 @@ impl<'a> Lane<'a> {
 
     /// Asks the source for deadlines that only it can tell; without any, the stream has come to its end.
     fn ask_or_settle(&mut self) -> End {
-        let may_ask = self.stage == Stage::Following && self.rounds < ROUNDS && self.stream.is_whole();
+        let may_ask =
+            self.stage == Stage::Following && self.rounds < ROUNDS && self.stream.is_whole();
         if may_ask && self.deadlines.is_unsure() {
             self.rounds += 1;
             let names = self.deadlines.take_unsure();
@@ -670,7 +677,10 @@ impl<'a> Lane<'a> {
         match answer {
             Answer::Told(Ok(told)) => self.end = End::Reaching(told),
             Answer::Told(Err(error)) => {
-                warn!(error = chain(&error), "the source did not tell deadlines; those it sent as times from now stay as they came");
+                warn!(
+                    error = chain(&error),
+                    "the source did not tell deadlines; those it sent as times from now stay as they came"
+                );
                 self.rounds = ROUNDS;
                 self.unproven += 1;
                 self.end = End::Reaching(VecDeque::new());
@@ -768,7 +778,8 @@ const ROUNDS: u32 = 20;
 fn horizon(plan: &Plan, facts: &Facts) -> i64 {
     const HOUR: u64 = 3_600_000;
     const SLOWEST_BYTES_PER_MS: u64 = 20_000;
-    let largest = facts.sources.iter().flatten().map(|source| source.used_memory).max().unwrap_or(0);
+    let largest =
+        facts.sources.iter().flatten().map(|source| source.used_memory).max().unwrap_or(0);
     let ahead = match plan.until {
         Until::CaughtUp => HOUR.max(4 * largest / SLOWEST_BYTES_PER_MS),
         Until::Forever => 24 * HOUR,

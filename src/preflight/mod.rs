@@ -75,7 +75,8 @@ async fn facts_of(place: &ServerPlace, count: bool) -> Result<ServerFacts, Contr
         (Some("slave"), _) => Role::LostReplica,
         _ => Role::Master,
     };
-    facts.used_memory = info_field(&info, "used_memory").and_then(|bytes| bytes.parse().ok()).unwrap_or(0);
+    facts.used_memory =
+        info_field(&info, "used_memory").and_then(|bytes| bytes.parse().ok()).unwrap_or(0);
     if count {
         facts.keys = info.lines().filter_map(keys_of_db).sum();
     }

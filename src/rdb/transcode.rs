@@ -116,7 +116,11 @@ pub fn transcode_with(
     loop {
         let (step, used) = parser.step(rest)?;
         match step {
-            Step::Event(Event::Element(Element::Field { field, value, expire_at_ms: Some(at) })) => {
+            Step::Event(Event::Element(Element::Field {
+                field,
+                value,
+                expire_at_ms: Some(at),
+            })) => {
                 let expire_at_ms = Some(deadline(at));
                 encoder.push(&Element::Field { field, value, expire_at_ms })?;
             }

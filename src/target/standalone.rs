@@ -90,7 +90,10 @@ impl Standalone {
     /// From here on batches are such as may be sent again: no transactions, deep in the pipe. Everything that was pushed must have been
     /// confirmed.
     pub fn begin_closing(&mut self) {
-        debug_assert!(self.is_idle(), "what was pushed is confirmed before the deadlines are finished");
+        debug_assert!(
+            self.is_idle(),
+            "what was pushed is confirmed before the deadlines are finished"
+        );
         self.exchange = Exchange::Copy { pipeline: Box::default(), behind: None };
     }
 
