@@ -27,7 +27,7 @@ pub(crate) fn plan(args: &Sync) -> Result<Plan, String> {
         return Err(format!("{target} is source and target at once"));
     }
     let least = LEAST_MEMORY * sources.len() as u64;
-    if args.memory < least {
+    if args.rules.memory < least {
         return Err(format!(
             "--memory: at least 1MiB a source is needed, {}MiB in all",
             least >> 20
@@ -40,11 +40,11 @@ pub(crate) fn plan(args: &Sync) -> Result<Plan, String> {
             (true, _) | (_, UntilArg::CaughtUp) => Until::CaughtUp,
             (false, UntilArg::Forever) => Until::Forever,
         },
-        on_conflict: args.on_conflict.map(|policy| match policy {
+        on_conflict: args.rules.on_conflict.map(|policy| match policy {
             OnConflictArg::Stop => OnConflict::Stop,
             OnConflictArg::Replace => OnConflict::Replace,
         }),
-        memory: args.memory,
+        memory: args.rules.memory,
     })
 }
 
@@ -74,6 +74,19 @@ fn place(flag: &str, text: &str, password: Option<&str>) -> Result<Place, String
     Ok(place)
 }
 
+/// Reads an address to listen on: a host and a port.
+pub(crate) fn listen(text: &str) -> Result<(String, u16), String> {
+    let wanted = "a host and a port, such as 127.0.0.1:6379 or [::1]:0";
+    let (host, port) = text.rsplit_once(':').ok_or_else(|| wanted.to_owned())?;
+    let bare = host.strip_prefix('[').and_then(|inner| inner.strip_suffix(']'));
+    let host = bare.unwrap_or(host);
+    if host.is_empty() || bare.is_none() && host.contains(':') {
+        return Err(wanted.to_owned());
+    }
+    let port = port.parse().map_err(|_| format!("{port:?} is no port: {wanted}"))?;
+    Ok((host.to_owned(), port))
+}
+
 /// Reads a size: a number and a unit, where kB is 1000 bytes and KiB is 1024.
 pub(crate) fn size(text: &str) -> Result<u64, String> {
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
@@ -100,6 +113,15 @@ pub(crate) fn size(text: &str) -> Result<u64, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn addresses_to_listen_on() {
+        assert_eq!(listen("localhost:0"), Ok(("localhost".to_owned(), 0)));
+        assert_eq!(listen("[::1]:6379"), Ok(("::1".to_owned(), 6379)));
+        for bad in ["6379", ":6379", "::1", "::1:6379", "host:", "host:65536", "[::1]"] {
+            assert!(listen(bad).is_err(), "{bad}");
+        }
+    }
 
     #[test]
     fn sizes() {

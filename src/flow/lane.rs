@@ -903,7 +903,7 @@ async fn sleep_until_some(at: Option<Instant>) {
 }
 
 /// Returns once a stop is requested. Nobody left to request one is no request.
-async fn stop_requested(stop: &mut Stop) {
+pub(super) async fn stop_requested(stop: &mut Stop) {
     if stop.wait_for(|stop| *stop).await.is_err() {
         pending::<()>().await;
     }

@@ -1,11 +1,12 @@
 //! A whole run: one lane a source, until all have ended.
 //!
-//! [`migrate`] does what a [`Plan`] says and gives a [`Report`]. Nothing below it retries; what a failure calls for stands in one table,
+//! [`migrate`] does what a [`Plan`] says and gives a [`Report`]; [`replay`] lets a capture be followed like a master. Nothing below it retries; what a failure calls for stands in one table,
 //! [`remedy`].
 
 mod ending;
 mod lane;
 mod remedy;
+mod replay;
 mod report;
 mod upstream;
 
@@ -15,8 +16,10 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing::Instrument;
 
+use lane::stop_requested;
 pub use lane::{LaneError, chain};
 pub use remedy::{Remedy, remedy};
+pub use replay::{Recording, replay};
 pub use report::{Ended, Report, SourceReport};
 
 use crate::net::Net;
