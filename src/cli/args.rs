@@ -1,6 +1,7 @@
 //! What was typed. This does nothing but parse.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
@@ -28,6 +29,10 @@ pub(crate) enum LogFormat {
 pub(crate) enum Command {
     /// Copy the whole data set of the sources, then follow their changes
     Sync(Sync),
+    /// Keep what a source says, its data set and its stream, as a capture
+    Record(Record),
+    /// Play a capture into a target, or as a master that replicas can follow
+    Replay(Replay),
     /// What is in an RDB file
     #[command(subcommand)]
     Rdb(Rdb),
@@ -80,6 +85,13 @@ pub(crate) struct Sync {
     #[arg(long, conflicts_with = "until")]
     pub(crate) once: bool,
 
+    #[command(flatten)]
+    pub(crate) rules: Rules,
+}
+
+/// How data is written to a target, and what is said of it.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Rules {
     /// What becomes of a key that the target already holds
     #[arg(long, value_enum)]
     pub(crate) on_conflict: Option<OnConflictArg>,
@@ -91,6 +103,58 @@ pub(crate) struct Sync {
     /// Write the final report to FILE, as JSON
     #[arg(long, value_name = "FILE")]
     pub(crate) report: Option<PathBuf>,
+}
+
+/// What `record` was told.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Record {
+    /// The source. The password may stand in UNDERSTUDY_FROM_PASSWORD instead
+    #[arg(long, value_name = "URL")]
+    pub(crate) from: String,
+
+    /// The capture: NAME.bin, beside which NAME.json is written
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: PathBuf,
+
+    /// When to end: once the source has been drained, or when told to stop
+    #[arg(long, value_enum, default_value_t = UntilArg::Forever)]
+    pub(crate) until: UntilArg,
+
+    /// The same as --until caught-up
+    #[arg(long, conflicts_with = "until")]
+    pub(crate) once: bool,
+
+    /// End after so long at the latest, counted from when the source begins to send (90s, 1h30m)
+    #[arg(long, value_name = "DURATION", value_parser = super::intent::duration)]
+    pub(crate) r#for: Option<Duration>,
+
+    /// Write over files of these names
+    #[arg(long)]
+    pub(crate) force: bool,
+}
+
+/// What `replay` was told.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Replay {
+    /// The capture: NAME.bin, with NAME.json beside it
+    pub(crate) file: String,
+
+    /// Play it into this target, as sync --once --from FILE does
+    #[arg(long, value_name = "URL", required_unless_present = "listen")]
+    pub(crate) to: Option<String>,
+
+    /// Play it as a master, on this port of this machine, until stopped. Port 0 is any that is free; the first line on
+    /// stdout says which. Any password is taken
+    #[arg(
+        long,
+        value_name = "HOST:PORT",
+        value_parser = super::intent::listen,
+        conflicts_with_all = ["to", "on_conflict", "memory", "report"]
+    )]
+    pub(crate) listen: Option<(String, u16)>,
+
+    #[command(flatten)]
+    pub(crate) rules: Rules,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]

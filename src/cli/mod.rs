@@ -6,7 +6,10 @@ mod intent;
 mod logging;
 mod outcome;
 mod rdb;
+mod record;
+mod replay;
 mod report;
+mod signals;
 mod sync;
 
 pub(crate) use args::Args;
@@ -17,19 +20,20 @@ use args::Command;
 /// Does what was asked for.
 pub(crate) fn run(args: Args) -> Outcome {
     logging::start(args.log_format);
-    let args = match args.command {
+    match args.command {
         // Reads a file and needs no runtime.
-        Command::Rdb(args) => return rdb::run(&args),
-        Command::Sync(args) => args,
-    };
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
-        Ok(runtime) => runtime,
+        Command::Rdb(args) => rdb::run(&args),
+        Command::Sync(args) => block_on(sync::run(&args)),
+        Command::Record(args) => block_on(record::run(&args)),
+        Command::Replay(args) => block_on(replay::run(args)),
+    }
+}
+
+fn block_on(command: impl Future<Output = Outcome>) -> Outcome {
+    match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime.block_on(command),
         Err(error) => {
-            return outcome::failed(
-                &format!("cannot start: {error}"),
-                "see ulimit -n and ulimit -u",
-            );
+            outcome::failed(&format!("cannot start: {error}"), "see ulimit -n and ulimit -u")
         }
-    };
-    runtime.block_on(sync::run(&args))
+    }
 }

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use tokio::sync::watch;
 use understudy::flow::{Ended, Report, chain, migrate};
 use understudy::net::Net;
 use understudy::plan::judge;
@@ -11,6 +10,7 @@ use understudy::progress::Counters;
 
 use super::args::Sync;
 use super::outcome::{Outcome, failed, refused, say};
+use super::signals::Signals;
 use super::{intent, report};
 
 /// Runs `sync` to its end.
@@ -35,15 +35,9 @@ pub(crate) async fn run(args: &Sync) -> Outcome {
     if !findings.is_empty() {
         return Outcome::Refused;
     }
-    let (stop, stopped) = watch::channel(false);
-    let signals = tokio::spawn(async move {
-        stop_signal().await;
-        // Nobody listens any more: the run has ended by itself.
-        let _ = stop.send(true);
-    });
+    let signals = Signals::heed();
     let counters: Vec<Arc<Counters>> = plan.sources.iter().map(|_| Arc::default()).collect();
-    let run = migrate(&net, &plan, &facts, &counters, &stopped).await;
-    signals.abort();
+    let run = migrate(&net, &plan, &facts, &counters, signals.stop()).await;
     finish(args, &plan.target.to_string(), &run)
 }
 
@@ -55,7 +49,7 @@ fn finish(args: &Sync, target: &str, run: &Report) -> Outcome {
     }
     report::print_table(run);
     let mut ended = run.ended();
-    if let Some(path) = &args.report
+    if let Some(path) = &args.rules.report
         && let Err(error) = std::fs::write(path, report::json(run, target))
     {
         say(
@@ -65,19 +59,4 @@ fn finish(args: &Sync, target: &str, run: &Report) -> Outcome {
         ended = if ended == Ended::Done { Ended::Failed } else { ended };
     }
     ended.into()
-}
-
-/// Returns at SIGINT or SIGTERM.
-async fn stop_signal() {
-    use tokio::signal::unix::{SignalKind, signal};
-    let terminated = async {
-        match signal(SignalKind::terminate()) {
-            Ok(mut terminate) => drop(terminate.recv().await),
-            Err(_) => std::future::pending().await,
-        }
-    };
-    tokio::select! {
-        _ = tokio::signal::ctrl_c() => {}
-        () = terminated => {}
-    }
 }

@@ -12,6 +12,8 @@
 
 use std::collections::VecDeque;
 use std::future::{Future, pending};
+use std::io;
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -87,6 +89,15 @@ pub enum LaneError {
     /// The link was lost while the data set was being sent.
     #[error("the copy was cut off: {0}")]
     CopyCut(String),
+    /// What was received cannot be written.
+    #[error("cannot write {}", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
     /// After a reconnection the master began anew: it no longer has what came after our place.
     #[error("the master no longer has what came after the place where the link was lost")]
     Overrun,
@@ -103,7 +114,7 @@ const CHUNK: usize = 128 * 1024;
 const STOP_PATIENCE: Duration = Duration::from_secs(8);
 
 /// A stream without offsets is drained when it has been silent, but for pings, for so long.
-const SILENCE: Duration = Duration::from_secs(1);
+pub(super) const SILENCE: Duration = Duration::from_secs(1);
 
 /// Runs one lane to its end.
 pub(super) async fn run(
@@ -177,7 +188,7 @@ pub fn chain(error: &dyn std::error::Error) -> String {
     line
 }
 
-type Later<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+pub(super) type Later<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 struct Lane<'a> {
     plan: &'a Plan,
@@ -878,7 +889,7 @@ fn horizon(plan: &Plan, facts: &Facts, clock: Clock) -> i64 {
 const OLDEST: Server = Server { flavour: Flavour::Redis, version: Version(2, 8, 0) };
 
 /// Asks a master where its stream stands now; `None` if it has no offsets or does not tell.
-async fn ask_offset(net: Net, place: ServerPlace, has_offsets: bool) -> Option<Offset> {
+pub(super) async fn ask_offset(net: Net, place: ServerPlace, has_offsets: bool) -> Option<Offset> {
     if !has_offsets {
         return None;
     }
@@ -888,14 +899,14 @@ async fn ask_offset(net: Net, place: ServerPlace, has_offsets: bool) -> Option<O
 }
 
 /// Waits for something that is under way, or for ever.
-async fn later<T>(slot: &mut Option<Later<T>>) -> T {
+pub(super) async fn later<T>(slot: &mut Option<Later<T>>) -> T {
     match slot {
         Some(future) => future.await,
         None => pending().await,
     }
 }
 
-async fn sleep_until_some(at: Option<Instant>) {
+pub(super) async fn sleep_until_some(at: Option<Instant>) {
     match at {
         Some(at) => sleep_until(at).await,
         None => pending().await,
@@ -903,7 +914,7 @@ async fn sleep_until_some(at: Option<Instant>) {
 }
 
 /// Returns once a stop is requested. Nobody left to request one is no request.
-async fn stop_requested(stop: &mut Stop) {
+pub(super) async fn stop_requested(stop: &mut Stop) {
     if stop.wait_for(|stop| *stop).await.is_err() {
         pending::<()>().await;
     }

@@ -1,11 +1,14 @@
 //! A whole run: one lane a source, until all have ended.
 //!
-//! [`migrate`] does what a [`Plan`] says and gives a [`Report`]. Nothing below it retries; what a failure calls for stands in one table,
+//! [`migrate`] does what a [`Plan`] says and gives a [`Report`]; [`record`] keeps what a master says, and
+//! [`replay`] lets it be followed again. Nothing below it retries; what a failure calls for stands in one table,
 //! [`remedy`].
 
 mod ending;
 mod lane;
+mod record;
 mod remedy;
+mod replay;
 mod report;
 mod upstream;
 
@@ -15,8 +18,11 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing::Instrument;
 
+use lane::stop_requested;
 pub use lane::{LaneError, chain};
+pub use record::{Record, Recorded, record};
 pub use remedy::{Remedy, remedy};
+pub use replay::{Recording, replay};
 pub use report::{Ended, Report, SourceReport};
 
 use crate::net::Net;

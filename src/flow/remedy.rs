@@ -71,6 +71,9 @@ pub fn remedy(error: &LaneError) -> Remedy {
         LaneError::Functions(_) => Remedy::Ask(
             "give a target of 7.0 or later, or delete the libraries on the source (FUNCTION DELETE)",
         ),
+        LaneError::Write { .. } => Remedy::Ask(
+            "see that there is room and that the folder may be written; what was written before is a capture and can be played",
+        ),
         LaneError::Control(_) => Remedy::ReconnectTarget,
         LaneError::Refused { .. } => Remedy::Ask("mend what the target says and start again"),
     }

@@ -3,12 +3,14 @@
 mod clock;
 mod control;
 mod link;
+mod listener;
 
 use std::sync::Arc;
 
 pub use clock::Clock;
 pub use control::{Control, ControlError, info_field};
 pub use link::{Carrier, Dial, Dialing, Link, LinkError, Sockets};
+pub use listener::Listener;
 
 use crate::plan::ServerPlace;
 

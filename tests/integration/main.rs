@@ -23,6 +23,7 @@ mod judge;
 mod load;
 mod packed;
 mod planted;
+mod played;
 mod rdb_load;
 mod recorded;
 mod replicas;

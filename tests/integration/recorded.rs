@@ -12,6 +12,8 @@ use crate::servers::note_skipped;
 pub(crate) struct Recorded {
     /// Server and scenario: `redis-7.0.15/live-basic`.
     pub(crate) name: String,
+    /// The file with the bytes.
+    pub(crate) path: PathBuf,
     pub(crate) bytes: Vec<u8>,
     pub(crate) sidecar: Value,
 }
@@ -26,6 +28,7 @@ impl Recorded {
             name: format!("{folder}/{}", part(&path)),
             bytes: fs::read(&path).unwrap(),
             sidecar: serde_json::from_slice(&json).unwrap(),
+            path,
         }
     }
 
@@ -35,6 +38,11 @@ impl Recorded {
 
     pub(crate) fn scenario(&self) -> &str {
         self.name.split('/').next_back().unwrap()
+    }
+
+    /// Whether the data set is in it: not where it goes on from an earlier recording, nor where the master gave up.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.number("rdb_end").is_some()
     }
 
     /// A number of the sidecar, `None` where it says null or nothing.
@@ -62,6 +70,11 @@ pub(crate) fn corpus() -> Option<Vec<Recorded>> {
     let found = all(&folder()?.join("streams"));
     assert!(found.len() > 100, "only {} recordings", found.len());
     Some(found)
+}
+
+/// The recordings of one server in the corpus.
+pub(crate) fn corpus_of(server: &str) -> Option<Vec<Recorded>> {
+    Some(recordings(&folder()?.join("streams").join(server)))
 }
 
 /// `handshakes.json` of each server: of those in the fixtures, and of all in the corpus where it is at hand.

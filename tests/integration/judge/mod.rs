@@ -12,6 +12,7 @@ use std::fmt::{self, Display};
 use crate::client::Value;
 
 mod read;
+mod recorded;
 
 /// A key and the database it is in.
 pub(crate) type Place = (u32, Vec<u8>);
