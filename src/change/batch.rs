@@ -1,5 +1,7 @@
 //! Commands on their way to a target.
 
+use std::collections::HashSet;
+
 use bytes::Bytes;
 
 use crate::command::judge::Expect;
@@ -74,10 +76,10 @@ impl Batch {
         &self.expects
     }
 
-    /// How many bytes it holds in memory.
+    /// How many bytes it holds: its commands, and a byte for what each is to be answered.
     #[must_use]
     pub fn size(&self) -> usize {
-        self.bytes.len() + self.expects.capacity()
+        self.bytes.len() + self.expects.len()
     }
 
     /// Whether there is nothing to send.
@@ -106,6 +108,62 @@ impl Batch {
         let mut batch = draft.finish();
         (batch.carries, batch.covers, batch.barrier) = (self.carries, self.covers, self.barrier);
         batch
+    }
+
+    /// The numbers of the commands that name one of `keys`, of the commands with the given numbers, and of all that share a key with one
+    /// of these, in their order. `keys` gains the keys of all of them.
+    ///
+    /// That is what must be sent again together, where a command alone would run on what a later one has made.
+    #[must_use]
+    pub fn entangled(&self, indexes: &[usize], keys: &mut HashSet<(Db, Vec<u8>)>) -> Vec<usize> {
+        let mut named: Vec<Vec<(Db, Vec<u8>)>> = Vec::with_capacity(self.expects.len());
+        let mut at = Walk::new(self);
+        while at.next().is_some() {
+            let args: Vec<&[u8]> = at.reader.args(at.raw).collect();
+            let mut own = Vec::new();
+            if let Some(command) = args.first().and_then(|name| lookup(name)) {
+                // A command whose keys cannot be told stands for itself.
+                let _ = command.for_each_key(&args, |used| {
+                    if let Some(key) = args.get(used.position) {
+                        own.push((used.db.unwrap_or(at.db), key.to_vec()));
+                    }
+                });
+            }
+            named.push(own);
+        }
+        let mut wanted: Vec<bool> = vec![false; named.len()];
+        for &index in indexes {
+            if let Some(wanted) = wanted.get_mut(index) {
+                *wanted = true;
+            }
+        }
+        loop {
+            let known = keys.len();
+            for (own, wanted) in named.iter().zip(&mut wanted) {
+                if *wanted || own.iter().any(|key| keys.contains(key)) {
+                    *wanted = true;
+                    keys.extend(own.iter().cloned());
+                }
+            }
+            if keys.len() == known {
+                break;
+            }
+        }
+        let numbered = wanted.iter().enumerate();
+        numbered.filter(|(_, wanted)| **wanted).map(|(index, _)| index).collect()
+    }
+
+    /// The numbers of those of its commands that select a database.
+    #[must_use]
+    pub fn selects(&self) -> Vec<usize> {
+        let mut found = Vec::new();
+        let mut at = Walk::new(self);
+        while at.next().is_some() {
+            if at.is_select() {
+                found.push(at.taken - 1);
+            }
+        }
+        found
     }
 
     /// What is known of the command number `index`, to which the target said `reply`.
@@ -260,5 +318,54 @@ impl Draft {
     #[must_use]
     pub fn size(&self) -> usize {
         self.bytes.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn draft() -> Draft {
+        let mut draft = Draft::new(Db::new(2));
+        draft.push(&[b"DEL", b"a"], Expect::Any);
+        draft.push(&[b"SET", b"b", b"1"], Expect::Status);
+        draft.push(&[b"RPUSH", b"a", b"x"], Expect::Positive);
+        draft.select(Db::new(3));
+        draft.push(&[b"SET", b"a", b"1"], Expect::Status);
+        draft.select(Db::new(2));
+        draft.push(&[b"RENAME", b"a", b"c"], Expect::Status);
+        draft.push(&[b"PEXPIREAT", b"c", b"5"], Expect::Positive);
+        draft
+    }
+
+    #[test]
+    fn what_shares_a_key_is_found_before_and_behind() {
+        let batch = draft().finish();
+        let mut keys = HashSet::new();
+        // the RPUSH, and by way of the RENAME the PEXPIREAT too
+        assert_eq!(batch.entangled(&[2], &mut keys), [0, 2, 6, 7]);
+        assert_eq!(keys.len(), 2);
+        assert!(keys.contains(&(Db::new(2), b"c".to_vec())));
+        // found by a key alone
+        let mut keys = HashSet::from([(Db::new(3), b"a".to_vec())]);
+        assert_eq!(batch.entangled(&[], &mut keys), [4]);
+        assert_eq!(batch.entangled(&[1], &mut HashSet::new()), [1]);
+        assert_eq!(batch.entangled(&[], &mut HashSet::new()), [0_usize; 0]);
+    }
+
+    #[test]
+    fn some_commands_alone_run_where_they_ran() {
+        let batch = draft().finish();
+        assert_eq!(batch.selects(), [3, 5]);
+        let some = batch.only(&[1, 4, 7]);
+        assert_eq!((some.opens_in(), some.ends_in()), (Db::new(2), Db::new(2)));
+        let mut expected = Draft::new(Db::new(2));
+        expected.push(&[b"SET", b"b", b"1"], Expect::Status);
+        expected.select(Db::new(3));
+        expected.push(&[b"SET", b"a", b"1"], Expect::Status);
+        expected.select(Db::new(2));
+        expected.push(&[b"PEXPIREAT", b"c", b"5"], Expect::Positive);
+        assert_eq!(some.bytes(), expected.finish().bytes());
+        assert!(batch.only(&[3]).is_empty());
     }
 }

@@ -39,9 +39,10 @@ pub fn remedy(error: &LaneError) -> Remedy {
             | SourceError::Damaged { .. } => Remedy::Ask(error.advice()),
         },
         LaneError::Target(error) => match error {
-            TargetError::Link(_) | TargetError::Lost(_) | TargetError::Closed => {
-                Remedy::ReconnectTarget
-            }
+            TargetError::Link(_)
+            | TargetError::Lost(_)
+            | TargetError::Closed
+            | TargetError::NotReady(_) => Remedy::ReconnectTarget,
             TargetError::Password(_) => Remedy::Ask(
                 "give it in UNDERSTUDY_TO_PASSWORD, or in the URL: redis://[user]:password@host:port",
             ),
