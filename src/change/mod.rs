@@ -5,6 +5,7 @@ mod batch;
 mod copy;
 mod deadlines;
 mod finish;
+mod scripts;
 mod stream;
 
 pub use batch::{Batch, Carries, Draft, Failure};

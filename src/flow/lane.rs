@@ -343,7 +343,7 @@ impl<'a> Lane<'a> {
             target,
             relinking: None,
             copy: Copy::new(server, existing, share / 8),
-            stream: Stream::new(server),
+            stream: Stream::new(server, share / 32),
             draft: Draft::default(),
             stage: Stage::Connecting,
             history: None,
@@ -533,6 +533,7 @@ impl<'a> Lane<'a> {
                         }
                     }
                     RdbEvent::Aux { name: b"lua", value } => {
+                        self.stream.learn(value);
                         self.draft.push(&[b"SCRIPT", b"LOAD", value], Expect::Any);
                     }
                     RdbEvent::Function { .. } if self.server.as_redis() < Version(7, 0, 0) => {

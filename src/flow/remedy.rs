@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::change::StreamError;
 use crate::repl::{Remark, ReplError};
 use crate::source::SourceError;
 use crate::target::TargetError;
@@ -56,6 +57,9 @@ pub fn remedy(error: &LaneError) -> Remedy {
         },
         LaneError::Copy { .. } => Remedy::Ask(
             "give a target whose version knows this type, or leave such keys out with --exclude or --type",
+        ),
+        LaneError::Stream { source: StreamError::Unsupported { .. }, .. } => Remedy::Ask(
+            "give a target whose version knows this; nothing behind it was applied",
         ),
         LaneError::Stream { .. } => Remedy::Ask(
             "this command is not understood by this version; nothing behind it was applied",

@@ -21,6 +21,7 @@ mod dice;
 mod handshakes;
 mod judge;
 mod load;
+mod older;
 mod packed;
 mod planted;
 mod played;
