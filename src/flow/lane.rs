@@ -21,7 +21,9 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{debug, info, warn};
 
-use crate::change::{Copy, CopyError, Deadlines, Draft, Existing, Failure, Finish, Stream, StreamError};
+use crate::change::{
+    Copy, CopyError, Deadlines, Draft, Existing, Failure, Finish, Stream, StreamError,
+};
 use crate::command::judge::Expect;
 use crate::key::{Db, Escaped};
 use crate::net::{Clock, Control, ControlError, Link, Net, info_field};

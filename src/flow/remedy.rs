@@ -55,7 +55,9 @@ pub fn remedy(error: &LaneError) -> Remedy {
                 "empty the target and start again: whether the last transaction was done cannot be told",
             ),
         },
-        LaneError::Copy { source: CopyError::TooLarge { .. } | CopyError::Fields { .. }, .. } => Remedy::Ask(
+        LaneError::Copy {
+            source: CopyError::TooLarge { .. } | CopyError::Fields { .. }, ..
+        } => Remedy::Ask(
             "raise --memory, so that an eighth of it, divided by the number of sources, holds this value; or leave the key out with --exclude",
         ),
         LaneError::Copy { .. } => Remedy::Ask(
@@ -64,9 +66,9 @@ pub fn remedy(error: &LaneError) -> Remedy {
         LaneError::Unreadable(_) => Remedy::Ask(
             "give a target whose version knows this type, or that has its module, or leave such keys out with --exclude or --type",
         ),
-        LaneError::Stream { source: StreamError::Unsupported { .. }, .. } => Remedy::Ask(
-            "give a target whose version knows this; nothing behind it was applied",
-        ),
+        LaneError::Stream { source: StreamError::Unsupported { .. }, .. } => {
+            Remedy::Ask("give a target whose version knows this; nothing behind it was applied")
+        }
         LaneError::Stream { .. } => Remedy::Ask(
             "this command is not understood by this version; nothing behind it was applied",
         ),

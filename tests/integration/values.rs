@@ -8,7 +8,7 @@ use crate::client::{Client, Command, cmd};
 use crate::data::{self, Holds};
 use crate::dice::Dice;
 use crate::judge::{self, Dump, Forgiving};
-use crate::servers::Server;
+use crate::servers::{Server, say};
 use crate::tool::Understudy;
 
 /// With so little memory a value of more than 128 KiB goes in pieces.
@@ -81,9 +81,12 @@ fn fill(client: &mut Client, holds: Holds, bytes: usize) {
             2,
             (0..count).flat_map(|n| [text(n), text(n / 2)]),
         ));
-        for n in (0..count).step_by(3) {
-            let at = now + 3_600_000 + i64::try_from(n / 50).unwrap();
-            commands.push(cmd!("HPEXPIREAT", "hash:deadlines", at, "FIELDS", 1, text(n)));
+        let dated: Vec<usize> = (0..count).step_by(3).collect();
+        for (at, fields) in dated.chunks(20).enumerate() {
+            let at = now + 3_600_000 + i64::try_from(at).unwrap();
+            let mut command = cmd!("HPEXPIREAT", "hash:deadlines", at, "FIELDS", fields.len());
+            command.extend(fields.iter().map(|n| text(*n)));
+            commands.push(command);
         }
     }
     data::all(client, &commands);
@@ -194,7 +197,7 @@ fn survives_cuts(name: &'static str) {
     let (Some(source), Some(target)) = (Server::start(name), Server::start(name)) else { return };
     let mut client = source.client();
     let holds = Holds::of(&mut client);
-    fill(&mut client, holds, 1 << 20);
+    fill(&mut client, holds, 512 << 10);
     let mut running = sync(&source, &target);
     let mut knife = target.client();
     let mut cuts = 0;
@@ -230,7 +233,7 @@ fn survives_a_full_target(name: &'static str) {
     let (Some(source), Some(target)) = (Server::start(name), Server::start(name)) else { return };
     let mut client = source.client();
     let holds = Holds::of(&mut client);
-    fill(&mut client, holds, 1 << 20);
+    fill(&mut client, holds, 512 << 10);
     let mut owner = target.client();
     let refused = |client: &mut Client| -> u64 {
         client.info("errorstats", "errorstat_OOM").trim_start_matches("count=").parse().unwrap_or(0)
@@ -346,7 +349,7 @@ fn within_memory(source: &Server, what: &str) {
         sleep(Duration::from_millis(20));
     }
     running.wait(PATIENCE).assert_code(0);
-    println!("{what}: {most} MiB at most, {:.1} s", began.elapsed().as_secs_f64());
+    say(&format!("{what}: {most} MiB at most, {:.1} s", began.elapsed().as_secs_f64()));
     assert!(most > 0 && most <= MEMORY + BESIDE, "{what}: {most} MiB");
     let digests = (source.digest(), target.digest());
     assert_eq!(digests.0, digests.1, "{what}");
