@@ -5,11 +5,12 @@ mod batch;
 mod copy;
 mod deadlines;
 mod finish;
+mod pieces;
 mod scripts;
 mod stream;
 
 pub use batch::{Batch, Carries, Draft, Failure};
-pub use copy::{Copy, Existing};
+pub use copy::{Copy, CopyError, Existing, Limits};
 pub use deadlines::{Deadlines, Names, SHIFT};
 pub use finish::{Finish, PAGE};
 pub use stream::{Stream, StreamError};

@@ -10,6 +10,7 @@ mod record;
 mod remedy;
 mod replay;
 mod report;
+mod share;
 mod upstream;
 
 use std::sync::Arc;

@@ -32,3 +32,4 @@ mod servers;
 mod sessions;
 mod sync;
 mod tool;
+mod values;
