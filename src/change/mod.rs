@@ -5,6 +5,9 @@ mod batch;
 mod copy;
 mod deadlines;
 mod finish;
+mod kept;
+mod ruling;
+mod scope;
 mod scripts;
 mod stream;
 
@@ -12,4 +15,7 @@ pub use batch::{Batch, Carries, Draft, Failure};
 pub use copy::{Copy, Existing};
 pub use deadlines::{Deadlines, Names, SHIFT};
 pub use finish::{Finish, PAGE};
-pub use stream::{Stream, StreamError};
+pub use kept::Kept;
+pub use ruling::Undecidable;
+pub use scope::Scope;
+pub use stream::{Stream, StreamError, Taken};

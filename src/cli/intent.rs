@@ -13,6 +13,7 @@ const LEAST_MEMORY: u64 = 1 << 20;
 /// The plan that a `sync` stands for.
 pub(crate) fn plan(args: &Sync) -> Result<Plan, String> {
     let from_password = password("UNDERSTUDY_FROM_PASSWORD");
+    let target = place("--to", &args.to, password("UNDERSTUDY_TO_PASSWORD").as_deref())?;
     let mut sources: Vec<Source> = Vec::new();
     for text in &args.from {
         let place = place("--from", text, from_password.as_deref())?;
@@ -20,9 +21,9 @@ pub(crate) fn plan(args: &Sync) -> Result<Plan, String> {
         if sources.iter().any(|source| source.name == name) {
             return Err(format!("--from {name}: this source is given twice"));
         }
-        sources.push(Source { name, place });
+        let rules = args.rules.of(&place, &target)?;
+        sources.push(Source { name, place, rules });
     }
-    let target = place("--to", &args.to, password("UNDERSTUDY_TO_PASSWORD").as_deref())?;
     if sources.iter().any(|source| source.place == target) {
         return Err(format!("{target} is source and target at once"));
     }
@@ -43,7 +44,9 @@ pub(crate) fn plan(args: &Sync) -> Result<Plan, String> {
         on_conflict: args.on_conflict.map(|policy| match policy {
             OnConflictArg::Stop => OnConflict::Stop,
             OnConflictArg::Replace => OnConflict::Replace,
+            OnConflictArg::Keep => OnConflict::Keep,
         }),
+        on_flush: args.rules.on_flush(),
         memory: args.memory,
     })
 }

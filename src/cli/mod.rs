@@ -7,6 +7,7 @@ mod logging;
 mod outcome;
 mod rdb;
 mod report;
+mod rules;
 mod sync;
 
 pub(crate) use args::Args;

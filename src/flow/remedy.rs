@@ -57,8 +57,14 @@ pub fn remedy(error: &LaneError) -> Remedy {
         LaneError::Copy { .. } => Remedy::Ask(
             "give a target whose version knows this type, or leave such keys out with --exclude or --type",
         ),
-        LaneError::Stream { source: StreamError::Unsupported { .. }, .. } => Remedy::Ask(
-            "give a target whose version knows this; nothing behind it was applied",
+        LaneError::Stream { source: StreamError::Unsupported { .. }, .. } => {
+            Remedy::Ask("give a target whose version knows this; nothing behind it was applied")
+        }
+        LaneError::Stream { source: StreamError::Undecidable(_), .. } => Remedy::Ask(
+            "take both keys into the rules or leave both out, then empty the target and start again; nothing behind it was applied",
+        ),
+        LaneError::Stream { source: StreamError::Flush { .. }, .. } => Remedy::Ask(
+            "flush in the target by hand what it meant and start again; --on-flush ignore passes over FLUSHALL and FLUSHDB; nothing behind it was applied",
         ),
         LaneError::Stream { .. } => Remedy::Ask(
             "this command is not understood by this version; nothing behind it was applied",
