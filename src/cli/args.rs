@@ -86,19 +86,23 @@ pub(crate) struct Sync {
     pub(crate) once: bool,
 
     #[command(flatten)]
-    pub(crate) rules: Rules,
+    pub(crate) writing: Writing,
 }
 
 /// How data is written to a target, and what is said of it.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Rules {
-    /// What becomes of a key that the target already holds
+pub(crate) struct Writing {
+    /// What becomes of a key that the target already holds. Between several sources there is one policy: at a key that two of them hold the
+    /// later one stops
     #[arg(long, value_enum)]
     pub(crate) on_conflict: Option<OnConflictArg>,
 
     /// All data in flight and in buffers, for all sources together (kB = 1000, KiB = 1024)
     #[arg(long, value_name = "SIZE", default_value = "256MiB", value_parser = super::intent::size)]
     pub(crate) memory: u64,
+
+    #[command(flatten)]
+    pub(crate) rules: super::rules::RuleArgs,
 
     /// Write the final report to FILE, as JSON
     #[arg(long, value_name = "FILE")]
@@ -154,7 +158,7 @@ pub(crate) struct Replay {
     pub(crate) listen: Option<(String, u16)>,
 
     #[command(flatten)]
-    pub(crate) rules: Rules,
+    pub(crate) writing: Writing,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -169,6 +173,8 @@ pub(crate) enum UntilArg {
 pub(crate) enum OnConflictArg {
     /// Refuse a target that holds keys; stop at a key that two sources hold
     Stop,
-    /// The source's key takes the place of the target's
+    /// The source's key takes the place of the target's (with one source only)
     Replace,
+    /// The target's key stays, and what the source says of it is left out. Needs 40 bytes of --memory for each key of the target
+    Keep,
 }

@@ -22,15 +22,19 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{debug, info, warn};
 
 use crate::change::{
-    Copy, CopyError, Deadlines, Draft, Existing, Failure, Finish, Stream, StreamError,
+    Copy, CopyError, Deadlines, Draft, Existing, Failure, Finish, Kept, Scope, Stream, StreamError,
+    Taken,
 };
 use crate::command::judge::Expect;
 use crate::key::{Db, Escaped};
 use crate::net::{Clock, Control, ControlError, Link, Net, info_field};
 use crate::offset::Offset;
-use crate::plan::{Facts, Place, Plan, ServerPlace, Until};
+use crate::plan::{
+    Facts, OnConflict, OnFlush, Place, Plan, ServerPlace, Source, Until, Verdict, Why,
+};
 use crate::progress::{Counters, Phase};
-use crate::rdb::event::Event as RdbEvent;
+use crate::rdb::event::{Event as RdbEvent, KeyHead};
+use crate::rdb::parser::Depth;
 use crate::repl::{Event, Resume};
 use crate::server::{Flavour, Server, Version};
 use crate::source::SourceError;
@@ -125,6 +129,7 @@ pub(super) const SILENCE: Duration = Duration::from_secs(1);
 pub(super) async fn run(
     plan: &Plan,
     facts: &Facts,
+    held: Option<&Arc<Kept>>,
     index: usize,
     counters: &Arc<Counters>,
     stop: Stop,
@@ -137,7 +142,8 @@ pub(super) async fn run(
     let mut wrote = false;
     let ended = match (&source.place, &plan.target) {
         (from, Place::Server(to)) => {
-            match Lane::open(plan, facts, index, (from, to), counters, stop, net).await {
+            let known = Known { source, facts, held, index };
+            match Lane::open(plan, known, from, to, counters, stop, net).await {
                 Ok(mut lane) => {
                     let ended = lane.play().await;
                     wrote = lane.wrote;
@@ -148,6 +154,8 @@ pub(super) async fn run(
                     report.method = lane.method;
                     report.held_back = lane.held_back;
                     report.unproven = lane.unproven;
+                    report.conflicts = lane.conflicts(ended.as_ref().err());
+                    report.conflict_names = std::mem::take(&mut lane.conflict_names);
                     ended
                 }
                 Err(error) => Err(error),
@@ -209,6 +217,12 @@ struct Lane<'a> {
     relinking: Option<Later<Result<Link, TargetError>>>,
     copy: Copy,
     stream: Stream,
+    /// The keys that the target held before, where they are replaced and their names fit into memory.
+    replaced: Option<Arc<Kept>>,
+    /// Whether every key that the target held before is noticed.
+    counts_conflicts: bool,
+    /// The first of them.
+    conflict_names: Vec<(Db, Vec<u8>)>,
     draft: Draft,
     stage: Stage,
     /// The master's history and where our part of it begins; `None` until it told, and from a master without `PSYNC`.
@@ -245,6 +259,16 @@ struct Lane<'a> {
     method: &'static str,
     wrote: bool,
     copied_at: Option<Duration>,
+}
+
+/// What a lane is told of both sides.
+struct Known<'k> {
+    source: &'k Source,
+    facts: &'k Facts,
+    /// The keys that the target held before.
+    held: Option<&'k Arc<Kept>>,
+    /// Which of the sources it is.
+    index: usize,
 }
 
 /// The target refuses to go on.
@@ -323,21 +347,37 @@ impl End {
 impl<'a> Lane<'a> {
     async fn open(
         plan: &'a Plan,
-        facts: &Facts,
-        index: usize,
-        (from, to): (&'a Place, &'a ServerPlace),
+        known: Known<'_>,
+        from: &'a Place,
+        to: &'a ServerPlace,
         counters: &'a Counters,
         stop: Stop,
         net: &Net,
     ) -> Result<Self, LaneError> {
+        let Known { source, facts, held, index } = known;
         counters.enter(Phase::Connecting);
         let target = Standalone::open(net, to).await?;
-        let share = Share::of(plan.memory, plan.sources.len());
+        let names = held.map_or(0, |held| Kept::BYTES_A_KEY * held.len() as u64);
+        let share = Share::of(plan.memory.saturating_sub(names), plan.sources.len());
         // No two runs, nor two lanes of one, write the same temporary key.
         let token = format!("{:x}-{:x}-{index}", net.clock().unix_ms(), std::process::id());
         let server = facts.target.as_ref().and_then(|target| target.server).unwrap_or(OLDEST);
         // With one source nothing else writes these keys; with several a key that is there is another's.
         let existing = if plan.sources.len() == 1 { Existing::Replace } else { Existing::Refuse };
+        let keeps = plan.on_conflict == Some(OnConflict::Keep);
+        let on_flush = match plan.on_flush {
+            Some(OnFlush::Ignore) => OnFlush::Ignore,
+            None | Some(OnFlush::Apply)
+                if facts.target.as_ref().is_some_and(|target| plan.may_flush(target)) =>
+            {
+                OnFlush::Apply
+            }
+            _ => OnFlush::Stop,
+        };
+        let scope = Scope::new(source.rules.clone(), held.filter(|_| keeps).cloned(), on_flush);
+        let replaced = held.filter(|_| !keeps).cloned();
+        let target_keys = facts.target.as_ref().map_or(0, |target| target.keys_that(plan));
+        let counts_conflicts = target_keys == 0 || held.is_some();
         Ok(Self {
             plan,
             from,
@@ -350,7 +390,10 @@ impl<'a> Lane<'a> {
             target,
             relinking: None,
             copy: Copy::new(server, existing, share.copy, token),
-            stream: Stream::new(server, share.scripts),
+            stream: Stream::new(server, scope, share.scripts),
+            replaced,
+            counts_conflicts,
+            conflict_names: Vec::new(),
             draft: Draft::default(),
             stage: Stage::Connecting,
             history: None,
@@ -375,6 +418,17 @@ impl<'a> Lane<'a> {
             wrote: false,
             copied_at: None,
         })
+    }
+
+    /// Keys that were in the target already; `None` if they were not counted.
+    fn conflicts(&mut self, failure: Option<&LaneError>) -> Option<u64> {
+        if let Some(LaneError::Conflict(failure)) = failure {
+            Counters::add(&self.counters.conflicts, 1);
+            if self.conflict_names.len() < CONFLICTS_NAMED {
+                self.conflict_names.push((failure.db, failure.key.clone().unwrap_or_default()));
+            }
+        }
+        self.counts_conflicts.then_some(self.counters.snapshot().conflicts)
     }
 
     /// The loop. Each round takes what there is to take, then waits for whatever comes first.
@@ -566,8 +620,29 @@ impl<'a> Lane<'a> {
                     }
                     RdbEvent::Key(head) => {
                         Counters::add(&self.counters.keys_read, 1);
-                        let depth = self.copy.key(&head, &mut self.deadlines);
+                        let scope = self.stream.scope();
+                        let place = scope.rules().place(head.db).unwrap_or(head.db);
+                        let verdict = scope.judge_record(&head);
+                        let head = KeyHead { db: place, ..head };
+                        if verdict == Verdict::Drop(Why::Conflict)
+                            || self.replaced.as_ref().is_some_and(|held| held.has(place, head.key))
+                        {
+                            Counters::add(&self.counters.conflicts, 1);
+                            if self.conflict_names.len() < CONFLICTS_NAMED {
+                                self.conflict_names.push((place, head.key.to_vec()));
+                            }
+                        }
+                        let depth = match verdict {
+                            Verdict::Keep => self.copy.key(&head, &mut self.deadlines),
+                            Verdict::Drop(why) => {
+                                left_out(self.counters, why, Left::Key);
+                                Depth::Skip
+                            }
+                        };
                         self.source.choose(depth);
+                    }
+                    RdbEvent::Payload(payload) if !self.stream.scope().admits_payload(&payload) => {
+                        left_out(self.counters, Why::Type, Left::Key);
                     }
                     RdbEvent::Payload(payload) => {
                         let put = self.copy.payload(&payload, &mut self.deadlines, &mut self.draft);
@@ -598,8 +673,13 @@ impl<'a> Lane<'a> {
                     let now_ms = then.unwrap_or_else(|| self.clock.unix_ms());
                     let data =
                         self.stream.take(&command, now_ms, &mut self.deadlines, &mut self.draft);
-                    if data.map_err(|source| LaneError::Stream { offset: end, source })? {
-                        self.last_data = self.clock.now();
+                    match data.map_err(|source| LaneError::Stream { offset: end, source })? {
+                        Taken::Data => self.last_data = self.clock.now(),
+                        Taken::LeftOut(why) => {
+                            left_out(self.counters, why, Left::Command);
+                            self.last_data = self.clock.now();
+                        }
+                        Taken::Other => {}
                     }
                     self.taken = end;
                 }
@@ -780,8 +860,13 @@ impl<'a> Lane<'a> {
         {
             self.rounds += 1;
             let names = self.deadlines.take_unsure();
-            let asking =
-                ask_deadlines(self.net.clone(), from.clone(), names, self.history.is_some());
+            let asking = ask_deadlines(
+                self.net.clone(),
+                from.clone(),
+                names,
+                self.stream.scope().rules().clone(),
+                self.history.is_some(),
+            );
             return End::Asking(Box::pin(asking));
         }
         self.counters.enter(Phase::Finishing);
@@ -917,6 +1002,30 @@ impl<'a> Lane<'a> {
 fn refused(copy: &Copy, source: CopyError) -> LaneError {
     let (db, key) = copy.current();
     LaneError::Copy { db, key: key.to_vec(), source }
+}
+
+/// How many of the keys that were there before are named in the report.
+const CONFLICTS_NAMED: usize = 100;
+
+/// What is left out.
+#[derive(Clone, Copy)]
+enum Left {
+    Key,
+    Command,
+}
+
+fn left_out(counters: &Counters, why: Why, left: Left) {
+    let number = match (left, why) {
+        (_, Why::Flush) => &counters.flushes,
+        // Keys are counted where they are met, whatever becomes of them.
+        (Left::Key, Why::Conflict) => return,
+        (Left::Key, Why::Db) => &counters.left_out_databases,
+        (Left::Key, Why::Key) => &counters.left_out_keys,
+        (Left::Key, Why::Type) => &counters.left_out_types,
+        (Left::Command, Why::Conflict) => &counters.conflict_commands,
+        (Left::Command, Why::Db | Why::Key | Why::Type) => &counters.left_out_commands,
+    };
+    Counters::add(number, 1);
 }
 
 /// How often a source is asked for deadlines that it goes on setting.

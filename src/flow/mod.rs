@@ -5,6 +5,7 @@
 //! [`remedy`].
 
 mod ending;
+mod held;
 mod lane;
 mod record;
 mod remedy;
@@ -42,17 +43,24 @@ pub async fn migrate(
     counters: &[Arc<Counters>],
     stop: &Stop,
 ) -> Report {
+    let held = match held::held(net, plan, facts).await {
+        Ok(held) => held,
+        Err(error) => return held::unread(plan, &error),
+    };
     let plan = Arc::new(plan.clone());
     let facts = Arc::new(facts.clone());
     let mut lanes = JoinSet::new();
     for (index, counters) in counters.iter().enumerate().take(plan.sources.len()) {
         let (plan, facts, stop) = (Arc::clone(&plan), Arc::clone(&facts), stop.clone());
-        let (counters, net) = (Arc::clone(counters), net.clone());
+        let (counters, net, held) = (Arc::clone(counters), net.clone(), held.clone());
         let name = plan.sources.get(index).map(|source| source.name.clone()).unwrap_or_default();
         let span = tracing::info_span!("source", %name);
         lanes.spawn(
-            async move { (index, lane::run(&plan, &facts, index, &counters, stop, &net).await) }
-                .instrument(span),
+            async move {
+                let held = held.as_ref();
+                (index, lane::run(&plan, &facts, held, index, &counters, stop, &net).await)
+            }
+            .instrument(span),
         );
     }
     let mut sources: Vec<SourceReport> =

@@ -16,6 +16,7 @@
 mod client;
 mod command_table;
 mod command_twins;
+mod conflicts;
 mod data;
 mod dice;
 mod handshakes;
@@ -28,6 +29,7 @@ mod played;
 mod rdb_load;
 mod recorded;
 mod replicas;
+mod rules;
 mod servers;
 mod sessions;
 mod sync;
