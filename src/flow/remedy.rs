@@ -58,9 +58,9 @@ pub fn remedy(error: &LaneError) -> Remedy {
         LaneError::Copy { .. } => Remedy::Ask(
             "give a target whose version knows this type, or leave such keys out with --exclude or --type",
         ),
-        LaneError::Stream { source: StreamError::Unsupported { .. }, .. } => Remedy::Ask(
-            "give a target whose version knows this; nothing behind it was applied",
-        ),
+        LaneError::Stream { source: StreamError::Unsupported { .. }, .. } => {
+            Remedy::Ask("give a target whose version knows this; nothing behind it was applied")
+        }
         LaneError::Stream { .. } => Remedy::Ask(
             "this command is not understood by this version; nothing behind it was applied",
         ),
