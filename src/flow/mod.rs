@@ -1,8 +1,8 @@
 //! A whole run: one lane a source, until all have ended.
 //!
-//! [`migrate`] does what a [`Plan`] says and gives a [`Report`]; [`record`] keeps what a master says, and
-//! [`replay`] lets it be followed again. Nothing below it retries; what a failure calls for stands in one table,
-//! [`remedy`].
+//! [`migrate`] does what a [`Plan`] says and gives a [`Report`]; [`record()`] keeps what a master says, and
+//! [`replay()`] lets it be followed again. Nothing below it retries; what a failure calls for stands in one table,
+//! [`remedy()`].
 
 mod ending;
 mod held;

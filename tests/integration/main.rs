@@ -13,6 +13,7 @@
 )]
 #![expect(clippy::disallowed_methods, reason = "real servers run on the real clock")]
 
+mod captures;
 mod client;
 mod command_table;
 mod command_twins;
