@@ -4,11 +4,13 @@
 mod batch;
 mod copy;
 mod deadlines;
+mod file;
 mod finish;
 mod stream;
 
 pub use batch::{Batch, Carries, Draft, Failure};
 pub use copy::{Copy, Existing};
 pub use deadlines::{Deadlines, Names, SHIFT};
+pub use file::{Ending, FileCopy, FileCopyError};
 pub use finish::{Finish, PAGE};
 pub use stream::{Stream, StreamError};

@@ -38,7 +38,7 @@ fn source(source: &SourceReport) -> Value {
         "full_syncs": now.full_syncs,
         "partial_syncs": now.partial_syncs,
         "offset": now.confirmed_offset,
-        "conflicts": 0,
+        "conflicts": source.conflicts,
         "skipped": {},
         "errors": u64::from(source.failure.is_some()),
         "failure": source.failure.as_ref().map(|(text, _)| text),

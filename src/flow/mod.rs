@@ -1,9 +1,11 @@
-//! A whole run: one lane a source, until all have ended.
+//! A whole run: one lane a source, until all have ended. Into a file they go one after the other.
 //!
 //! [`migrate`] does what a [`Plan`] says and gives a [`Report`]; [`replay`] lets a capture be followed like a master. Nothing below it retries; what a failure calls for stands in one table,
 //! [`remedy`].
 
 mod ending;
+mod fingerprints;
+mod into_file;
 mod lane;
 mod remedy;
 mod replay;
@@ -23,7 +25,7 @@ pub use replay::{Recording, replay};
 pub use report::{Ended, Report, SourceReport};
 
 use crate::net::Net;
-use crate::plan::{Facts, Plan};
+use crate::plan::{Facts, Place, Plan};
 use crate::progress::Counters;
 
 /// A request to stop, which every lane looks at.
@@ -38,6 +40,10 @@ pub async fn migrate(
     counters: &[Arc<Counters>],
     stop: &Stop,
 ) -> Report {
+    if let Place::Rdb(path) = &plan.target {
+        let sources = into_file::run(net, plan, facts, path, counters, stop).await;
+        return Report { sources, seconds: net.clock().now().as_secs_f64() };
+    }
     let plan = Arc::new(plan.clone());
     let facts = Arc::new(facts.clone());
     let mut lanes = JoinSet::new();

@@ -44,6 +44,8 @@ pub struct SourceReport {
     pub failure: Option<(String, String)>,
     /// Keys whose deadlines are still held back in the target; `None` if their number is not known.
     pub held_back: Option<u64>,
+    /// Keys that another source, or the target, had too.
+    pub conflicts: u64,
     /// Things that could not be proven to be as they are on the source.
     pub unproven: u64,
     /// Seconds until the copy was in the target; `None` if it never was.
@@ -63,6 +65,7 @@ impl SourceReport {
             numbers: Snapshot::default(),
             failure: None,
             held_back: Some(0),
+            conflicts: 0,
             unproven: 0,
             copy_seconds: None,
             stream_seconds: None,

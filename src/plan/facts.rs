@@ -146,6 +146,7 @@ mod tests {
             target: place("redis://b:2"),
             until: Until::CaughtUp,
             on_conflict,
+            written_for: None,
             memory: 1 << 26,
         }
     }

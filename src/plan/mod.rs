@@ -7,6 +7,8 @@ mod place;
 pub use facts::{Facts, Finding, Role, ServerFacts, judge};
 pub use place::{Address, Place, PlaceError, ServerPlace};
 
+use crate::server::Server;
+
 /// What one run is to do.
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -18,6 +20,8 @@ pub struct Plan {
     pub until: Until,
     /// What becomes of a key that the target already holds; `None` while nobody has chosen.
     pub on_conflict: Option<OnConflict>,
+    /// The server that shall read the file which is the target; `None` for the newest of the sources.
+    pub written_for: Option<Server>,
     /// All data in flight and in buffers, for all sources together, in bytes.
     pub memory: u64,
 }

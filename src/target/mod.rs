@@ -9,8 +9,10 @@ mod gate;
 mod judge;
 mod outbox;
 mod pipeline;
+mod rdb;
 mod standalone;
 
+pub use rdb::{FileError, RdbPlace, RdbTarget};
 pub use standalone::{Standalone, TargetError};
 
 use crate::change::{Batch, Carries, Failure};
