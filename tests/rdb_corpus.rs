@@ -87,6 +87,10 @@ fn say(events: &mut Vec<String>, event: &Event<'_>) {
             let begun = events.last().is_some_and(|last| last.starts_with("Module"));
             (format!("Module {module}: "), u64::from(begun), bytes)
         }
+        Event::Piece { bytes, .. } => {
+            let begun = events.last().is_some_and(|last| last.starts_with("Pieces"));
+            ("Pieces ".to_owned(), u64::from(begun), bytes)
+        }
         event => return events.push(format!("{event:?}")),
     };
     if offset == 0 {
@@ -118,8 +122,9 @@ fn files(dir: &Path, ending: &str) -> Vec<PathBuf> {
     found
 }
 
-const DEPTHS: [Depth; 6] = [
+const DEPTHS: [Depth; 7] = [
     Depth::Skip,
+    Depth::Pieces,
     Depth::Verbatim { limit: usize::MAX },
     Depth::Verbatim { limit: 100 },
     Depth::Verbatim { limit: 0 },

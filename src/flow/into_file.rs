@@ -26,6 +26,7 @@ use crate::plan::{Facts, OnConflict, Place, Plan};
 use crate::progress::{Counters, Phase};
 use crate::rdb::event::Event as RdbEvent;
 use crate::rdb::support::Unsupported;
+use crate::rdb::writer::Writer;
 use crate::repl::{Event, Remark};
 use crate::server::Server;
 use crate::source::{Source, SourceError};
@@ -166,6 +167,7 @@ impl Run<'_> {
     /// Whom the file is for: as told, else the newest of the sources. `None` if only the copy will tell.
     async fn reader(&self, facts: &Facts) -> Result<Option<Server>, IntoFileError> {
         if let Some(server) = self.plan.written_for {
+            Writer::new(server).map_err(IntoFileError::Reader)?;
             return Ok(Some(server));
         }
         let mut newest: Option<Server> = None;
@@ -367,12 +369,13 @@ async fn peek(net: &Net, place: &Place) -> Result<Option<Server>, IntoFileError>
     let mut source = Source::open(net, place, None).await?;
     let mut origin = Origin::default();
     loop {
-        match source.poll_event()? {
-            Some(Event::Rdb(RdbEvent::Header(format))) => origin.format = Some(format),
-            Some(Event::Rdb(RdbEvent::Aux { name, value })) => origin.note(name, value),
-            Some(Event::Rdb(_) | Event::PayloadRead { .. }) => return Ok(Some(origin.server())),
-            Some(_) => continue,
-            None => {}
+        while let Some(event) = source.poll_event()? {
+            match event {
+                Event::Rdb(RdbEvent::Header(format)) => origin.format = Some(format),
+                Event::Rdb(RdbEvent::Aux { name, value }) => origin.note(name, value),
+                Event::Rdb(_) | Event::PayloadRead { .. } => return Ok(Some(origin.server())),
+                _ => {}
+            }
         }
         if source.is_ended() {
             return Ok(None);

@@ -19,6 +19,7 @@ mod command_twins;
 mod data;
 mod dice;
 mod handshakes;
+mod into_file;
 mod judge;
 mod load;
 mod packed;
