@@ -4,6 +4,7 @@
 mod batch;
 mod copy;
 mod deadlines;
+mod file;
 mod finish;
 mod kept;
 mod pieces;
@@ -15,6 +16,7 @@ mod stream;
 pub use batch::{Batch, Carries, Draft, Failure};
 pub use copy::{Copy, CopyError, Existing, Limits};
 pub use deadlines::{Deadlines, Names, SHIFT};
+pub use file::{Ending, FileCopy, FileCopyError};
 pub use finish::{Finish, PAGE};
 pub use kept::Kept;
 pub use ruling::Undecidable;

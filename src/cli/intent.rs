@@ -6,6 +6,7 @@ use std::time::Duration;
 use understudy::flow;
 use understudy::plan::{OnConflict, Place, PlaceError, Plan, Rules, Source, Until};
 use understudy::repl::Credentials;
+use understudy::server::Server;
 
 use super::args::{self, OnConflictArg, Sync, UntilArg};
 
@@ -45,6 +46,7 @@ pub(crate) fn record(args: &args::Record) -> Result<(Plan, flow::Record), String
         until,
         on_conflict: None,
         on_flush: None,
+        written_for: None,
         memory: LEAST_MEMORY,
     };
     Ok((plan, record))
@@ -81,10 +83,32 @@ pub(crate) fn plan(args: &Sync) -> Result<Plan, String> {
             least >> 20
         ));
     }
+    let is_file = match &target {
+        Place::Server(_) => false,
+        Place::Rdb(_) => true,
+        Place::Capture(path) => {
+            return Err(format!("--to {}: a capture is no target of this command", path.display()));
+        }
+    };
+    let until = match (args.once, args.until) {
+        (true, _) | (_, Some(UntilArg::CaughtUp)) => Until::CaughtUp,
+        (false, Some(UntilArg::Forever)) if is_file => {
+            return Err(
+                "--until forever: an .rdb file holds each source as it was when its copy began; changes cannot follow into it"
+                    .to_owned(),
+            );
+        }
+        (false, None) if is_file => Until::CaughtUp,
+        (false, None | Some(UntilArg::Forever)) => Until::Forever,
+    };
+    if args.writing.written_for.is_some() && !is_file {
+        return Err("--for names the reader of an .rdb file, and the target is a server".to_owned());
+    }
     Ok(Plan {
         sources,
         target,
-        until: until(args.once, args.until),
+        until,
+        written_for: args.writing.written_for,
         on_conflict: args.writing.on_conflict.map(|policy| match policy {
             OnConflictArg::Stop => OnConflict::Stop,
             OnConflictArg::Replace => OnConflict::Replace,
@@ -119,6 +143,13 @@ fn place(flag: &str, text: &str, password: Option<&str>) -> Result<Place, String
         }
     }
     Ok(place)
+}
+
+/// Reads the name of a server and its version.
+pub(crate) fn server(text: &str) -> Result<Server, String> {
+    Server::parse(text).ok_or_else(|| {
+        "a server is redis-, valkey- or redict- and its version, such as redis-6.2".to_owned()
+    })
 }
 
 /// Reads an address to listen on: a host and a port.

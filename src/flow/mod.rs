@@ -1,11 +1,13 @@
-//! A whole run: one lane a source, until all have ended.
+//! A whole run: one lane a source, until all have ended. Into a file they go one after the other.
 //!
 //! [`migrate`] does what a [`Plan`] says and gives a [`Report`]; [`record()`] keeps what a master says, and
 //! [`replay()`] lets it be followed again. Nothing below it retries; what a failure calls for stands in one table,
 //! [`remedy()`].
 
 mod ending;
+mod fingerprints;
 mod held;
+mod into_file;
 mod lane;
 mod record;
 mod remedy;
@@ -28,7 +30,7 @@ pub use replay::{Recording, replay};
 pub use report::{Ended, Report, SourceReport};
 
 use crate::net::Net;
-use crate::plan::{Facts, Plan};
+use crate::plan::{Facts, Place, Plan};
 use crate::progress::Counters;
 
 /// A request to stop, which every lane looks at.
@@ -43,6 +45,10 @@ pub async fn migrate(
     counters: &[Arc<Counters>],
     stop: &Stop,
 ) -> Report {
+    if let Place::Rdb(path) = &plan.target {
+        let sources = into_file::run(net, plan, facts, path, counters, stop).await;
+        return Report { sources, seconds: net.clock().now().as_secs_f64() };
+    }
     let held = match held::held(net, plan, facts).await {
         Ok(held) => held,
         Err(error) => return held::unread(plan, &error),

@@ -218,6 +218,7 @@ mod tests {
             until: Until::CaughtUp,
             on_conflict,
             on_flush: None,
+            written_for: None,
             memory: 1 << 26,
         }
     }

@@ -11,6 +11,8 @@ pub use glob::Glob;
 pub use place::{Address, Place, PlaceError, ServerPlace};
 pub use rules::{OnFlush, Rules, Verdict, Why};
 
+use crate::server::Server;
+
 /// What one run is to do.
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -24,6 +26,8 @@ pub struct Plan {
     pub on_conflict: Option<OnConflict>,
     /// What becomes of a source's `FLUSHALL`, `FLUSHDB` or `SWAPDB`; `None` while nobody has chosen.
     pub on_flush: Option<OnFlush>,
+    /// The server that shall read the file which is the target; `None` for the newest of the sources.
+    pub written_for: Option<Server>,
     /// All data in flight and in buffers, for all sources together, in bytes.
     pub memory: u64,
 }

@@ -11,8 +11,10 @@ mod judge;
 mod model;
 mod outbox;
 mod pipeline;
+mod rdb;
 mod standalone;
 
+pub use rdb::{FileError, RdbPlace, RdbTarget};
 pub use standalone::{Standalone, TargetError};
 
 use crate::change::{Batch, Carries, Failure};

@@ -21,6 +21,7 @@ mod conflicts;
 mod data;
 mod dice;
 mod handshakes;
+mod into_file;
 mod judge;
 mod load;
 mod older;
