@@ -57,6 +57,19 @@ pub struct Server {
 }
 
 impl Server {
+    /// Reads a name such as `redis-6.2`, `valkey-9.1.2` or `redict-7.3`.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let (flavour, version) = text.split_once('-')?;
+        let flavour = match flavour {
+            "redis" => Flavour::Redis,
+            "valkey" => Flavour::Valkey,
+            "redict" => Flavour::Redict,
+            _ => return None,
+        };
+        Version::parse(version).map(|version| Self { flavour, version })
+    }
+
     /// Reads the text that `INFO server` answers. `None` if it names no version.
     #[must_use]
     pub fn from_info(info: &str) -> Option<Self> {
@@ -102,6 +115,15 @@ mod tests {
         let valkey = "redis_version:7.2.4\r\nserver_name:valkey\r\nvalkey_version:9.1.2\r\n";
         assert_eq!(Server::from_info(valkey).unwrap().to_string(), "Valkey 9.1.2");
         assert_eq!(Server::from_info("role:master"), None);
+    }
+
+    #[test]
+    fn a_server_is_read_from_its_name() {
+        assert_eq!(Server::parse("redis-6.2").unwrap().to_string(), "Redis 6.2.0");
+        assert_eq!(Server::parse("valkey-9.1.2").unwrap().to_string(), "Valkey 9.1.2");
+        for bad in ["redis", "6.2", "redis-", "redis-x", "keydb-6.3"] {
+            assert_eq!(Server::parse(bad), None, "{bad}");
+        }
     }
 
     #[test]

@@ -35,8 +35,9 @@ use understudy::rdb::reader::Next;
 use understudy::rdb::reader::Reader;
 use understudy::rdb::string::put_string;
 
-const DEPTHS: [Depth; 6] = [
+const DEPTHS: [Depth; 7] = [
     Depth::Skip,
+    Depth::Pieces,
     Depth::Verbatim { limit: usize::MAX },
     Depth::Verbatim { limit: 100 },
     Depth::Verbatim { limit: 0 },
@@ -190,6 +191,12 @@ fn say(events: &mut Vec<Line>, event: &Event<'_>) {
                 return last.0.extend_from_slice(bytes);
             }
             (label, [bytes, b""])
+        }
+        Event::Piece { bytes, .. } => {
+            if let Some(last) = events.last_mut().filter(|last| last.0.starts_with(b"pieces")) {
+                return last.0.extend_from_slice(bytes);
+            }
+            ("pieces".to_owned(), [bytes, b""])
         }
         Event::Element(Element::Item(item)) => ("item".to_owned(), [item, b""]),
         Event::Element(Element::Member(member)) => ("member".to_owned(), [member, b""]),

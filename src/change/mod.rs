@@ -4,12 +4,21 @@
 mod batch;
 mod copy;
 mod deadlines;
+mod file;
 mod finish;
+mod kept;
+mod pieces;
+mod ruling;
+mod scope;
 mod scripts;
 mod stream;
 
 pub use batch::{Batch, Carries, Draft, Failure};
-pub use copy::{Copy, Existing};
+pub use copy::{Copy, CopyError, Existing, Limits};
 pub use deadlines::{Deadlines, Names, SHIFT};
+pub use file::{Ending, FileCopy, FileCopyError};
 pub use finish::{Finish, PAGE};
-pub use stream::{Stream, StreamError};
+pub use kept::Kept;
+pub use ruling::Undecidable;
+pub use scope::Scope;
+pub use stream::{Stream, StreamError, Taken};

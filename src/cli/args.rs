@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
+use understudy::server::Server;
 
 /// Moves live Redis data: follows masters as their replica and plays what they say into another server.
 #[derive(Debug, Parser)]
@@ -73,32 +74,42 @@ pub(crate) struct Sync {
     #[arg(long, value_name = "URL", required = true)]
     pub(crate) from: Vec<String>,
 
-    /// The target. The password may stand in UNDERSTUDY_TO_PASSWORD instead
+    /// The target: a server, or a path to an .rdb file that is to be made. The password may stand in UNDERSTUDY_TO_PASSWORD instead
     #[arg(long, value_name = "URL")]
     pub(crate) to: String,
 
     /// When to end: once every source has been drained, or when told to stop
-    #[arg(long, value_enum, default_value_t = UntilArg::Forever)]
-    pub(crate) until: UntilArg,
+    /// [default: forever; caught-up into an .rdb file, which holds each source as it was when its copy began]
+    #[arg(long, value_enum)]
+    pub(crate) until: Option<UntilArg>,
 
     /// The same as --until caught-up
     #[arg(long, conflicts_with = "until")]
     pub(crate) once: bool,
 
     #[command(flatten)]
-    pub(crate) rules: Rules,
+    pub(crate) writing: Writing,
 }
 
 /// How data is written to a target, and what is said of it.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Rules {
-    /// What becomes of a key that the target already holds
+pub(crate) struct Writing {
+    /// What becomes of a key that the target already holds. Between several sources there is one policy: at a key that two of them hold the
+    /// later one stops
     #[arg(long, value_enum)]
     pub(crate) on_conflict: Option<OnConflictArg>,
+
+    /// The server that shall read the .rdb file which is the target, such as redis-6.2 or valkey-9.1; what it cannot read
+    /// is written anew in a form that it can [default: the newest of the sources]
+    #[arg(long = "for", value_name = "SERVER", value_parser = super::intent::server)]
+    pub(crate) written_for: Option<Server>,
 
     /// All data in flight and in buffers, for all sources together (kB = 1000, KiB = 1024)
     #[arg(long, value_name = "SIZE", default_value = "256MiB", value_parser = super::intent::size)]
     pub(crate) memory: u64,
+
+    #[command(flatten)]
+    pub(crate) rules: super::rules::RuleArgs,
 
     /// Write the final report to FILE, as JSON
     #[arg(long, value_name = "FILE")]
@@ -149,12 +160,12 @@ pub(crate) struct Replay {
         long,
         value_name = "HOST:PORT",
         value_parser = super::intent::listen,
-        conflicts_with_all = ["to", "on_conflict", "memory", "report"]
+        conflicts_with_all = ["to", "on_conflict", "written_for", "memory", "report"]
     )]
     pub(crate) listen: Option<(String, u16)>,
 
     #[command(flatten)]
-    pub(crate) rules: Rules,
+    pub(crate) writing: Writing,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -169,6 +180,8 @@ pub(crate) enum UntilArg {
 pub(crate) enum OnConflictArg {
     /// Refuse a target that holds keys; stop at a key that two sources hold
     Stop,
-    /// The source's key takes the place of the target's
+    /// The source's key takes the place of the target's (with one source only)
     Replace,
+    /// The target's key stays, and what the source says of it is left out. Needs 40 bytes of --memory for each key of the target
+    Keep,
 }

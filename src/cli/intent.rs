@@ -4,8 +4,9 @@ use std::env;
 use std::time::Duration;
 
 use understudy::flow;
-use understudy::plan::{OnConflict, Place, PlaceError, Plan, Source, Until};
+use understudy::plan::{OnConflict, Place, PlaceError, Plan, Rules, Source, Until};
 use understudy::repl::Credentials;
+use understudy::server::Server;
 
 use super::args::{self, OnConflictArg, Sync, UntilArg};
 
@@ -37,10 +38,17 @@ pub(crate) fn record(args: &args::Record) -> Result<(Plan, flow::Record), String
         until,
         lasting: args.r#for,
     };
-    let source = Source { name: from.to_string(), place: from };
+    let source = Source { name: from.to_string(), place: from, rules: Rules::default() };
     let target = Place::Capture(file);
-    let plan =
-        Plan { sources: vec![source], target, until, on_conflict: None, memory: LEAST_MEMORY };
+    let plan = Plan {
+        sources: vec![source],
+        target,
+        until,
+        on_conflict: None,
+        on_flush: None,
+        written_for: None,
+        memory: LEAST_MEMORY,
+    };
     Ok((plan, record))
 }
 
@@ -54,6 +62,7 @@ fn until(once: bool, until: UntilArg) -> Until {
 /// The plan that a `sync` stands for.
 pub(crate) fn plan(args: &Sync) -> Result<Plan, String> {
     let from_password = password("UNDERSTUDY_FROM_PASSWORD");
+    let target = place("--to", &args.to, password("UNDERSTUDY_TO_PASSWORD").as_deref())?;
     let mut sources: Vec<Source> = Vec::new();
     for text in &args.from {
         let place = place("--from", text, from_password.as_deref())?;
@@ -61,28 +70,52 @@ pub(crate) fn plan(args: &Sync) -> Result<Plan, String> {
         if sources.iter().any(|source| source.name == name) {
             return Err(format!("--from {name}: this source is given twice"));
         }
-        sources.push(Source { name, place });
+        let rules = args.writing.rules.of(&place, &target)?;
+        sources.push(Source { name, place, rules });
     }
-    let target = place("--to", &args.to, password("UNDERSTUDY_TO_PASSWORD").as_deref())?;
     if sources.iter().any(|source| source.place == target) {
         return Err(format!("{target} is source and target at once"));
     }
     let least = LEAST_MEMORY * sources.len() as u64;
-    if args.rules.memory < least {
+    if args.writing.memory < least {
         return Err(format!(
             "--memory: at least 1MiB a source is needed, {}MiB in all",
             least >> 20
         ));
     }
+    let is_file = match &target {
+        Place::Server(_) => false,
+        Place::Rdb(_) => true,
+        Place::Capture(path) => {
+            return Err(format!("--to {}: a capture is no target of this command", path.display()));
+        }
+    };
+    let until = match (args.once, args.until) {
+        (true, _) | (_, Some(UntilArg::CaughtUp)) => Until::CaughtUp,
+        (false, Some(UntilArg::Forever)) if is_file => {
+            return Err(
+                "--until forever: an .rdb file holds each source as it was when its copy began; changes cannot follow into it"
+                    .to_owned(),
+            );
+        }
+        (false, None) if is_file => Until::CaughtUp,
+        (false, None | Some(UntilArg::Forever)) => Until::Forever,
+    };
+    if args.writing.written_for.is_some() && !is_file {
+        return Err("--for names the reader of an .rdb file, and the target is a server".to_owned());
+    }
     Ok(Plan {
         sources,
         target,
-        until: until(args.once, args.until),
-        on_conflict: args.rules.on_conflict.map(|policy| match policy {
+        until,
+        written_for: args.writing.written_for,
+        on_conflict: args.writing.on_conflict.map(|policy| match policy {
             OnConflictArg::Stop => OnConflict::Stop,
             OnConflictArg::Replace => OnConflict::Replace,
+            OnConflictArg::Keep => OnConflict::Keep,
         }),
-        memory: args.rules.memory,
+        on_flush: args.writing.rules.on_flush(),
+        memory: args.writing.memory,
     })
 }
 
@@ -110,6 +143,13 @@ fn place(flag: &str, text: &str, password: Option<&str>) -> Result<Place, String
         }
     }
     Ok(place)
+}
+
+/// Reads the name of a server and its version.
+pub(crate) fn server(text: &str) -> Result<Server, String> {
+    Server::parse(text).ok_or_else(|| {
+        "a server is redis-, valkey- or redict- and its version, such as redis-6.2".to_owned()
+    })
 }
 
 /// Reads an address to listen on: a host and a port.

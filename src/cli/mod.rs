@@ -9,6 +9,7 @@ mod rdb;
 mod record;
 mod replay;
 mod report;
+mod rules;
 mod signals;
 mod sync;
 

@@ -6,18 +6,17 @@ use understudy::flow::{Recording, chain, replay};
 use understudy::net::Listener;
 use understudy::plan::Place;
 
-use super::args::{Replay, Sync, UntilArg};
+use super::args::{Replay, Sync};
 use super::outcome::{Outcome, failed, refused};
 use super::signals::Signals;
 use super::sync;
 
 /// Runs `replay` to its end.
 pub(crate) async fn run(args: Replay) -> Outcome {
-    let Replay { file, to, listen, rules } = args;
+    let Replay { file, to, listen, writing } = args;
     match (to, listen) {
         (Some(to), _) => {
-            let until = UntilArg::CaughtUp;
-            sync::run(&Sync { from: vec![file], to, until, once: true, rules }).await
+            sync::run(&Sync { from: vec![file], to, until: None, once: true, writing }).await
         }
         (None, Some((host, port))) => serve(&file, &host, port).await,
         (None, None) => refused("replay needs --to URL or --listen HOST:PORT", ""),

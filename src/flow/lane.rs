@@ -21,15 +21,20 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{debug, info, warn};
 
-use crate::change::{Copy, Deadlines, Draft, Existing, Failure, Finish, Stream, StreamError};
+use crate::change::{
+    Copy, CopyError, Deadlines, Draft, Existing, Failure, Finish, Kept, Scope, Stream, StreamError,
+    Taken,
+};
 use crate::command::judge::Expect;
 use crate::key::{Db, Escaped};
 use crate::net::{Clock, Control, ControlError, Link, Net, info_field};
 use crate::offset::Offset;
-use crate::plan::{Facts, Place, Plan, ServerPlace, Until};
+use crate::plan::{
+    Facts, OnConflict, OnFlush, Place, Plan, ServerPlace, Source, Until, Verdict, Why,
+};
 use crate::progress::{Counters, Phase};
-use crate::rdb::event::Event as RdbEvent;
-use crate::rdb::transcode::TranscodeError;
+use crate::rdb::event::{Event as RdbEvent, KeyHead};
+use crate::rdb::parser::Depth;
 use crate::repl::{Event, Resume};
 use crate::server::{Flavour, Server, Version};
 use crate::source::SourceError;
@@ -39,6 +44,7 @@ use super::Stop;
 use super::ending::{Closing, Page, Told, Walk, ask_deadlines};
 use super::remedy::{Remedy, patience, pause, refusal_patience, remedy};
 use super::report::{Ended, SourceReport};
+use super::share::Share;
 use super::upstream::Upstream;
 
 /// Why a lane broke off.
@@ -60,7 +66,7 @@ pub enum LaneError {
         key: Vec<u8>,
         /// Why.
         #[source]
-        source: TranscodeError,
+        source: CopyError,
     },
     /// The source has functions and the target cannot have any.
     #[error("the source has libraries of functions, and {0} cannot hold any")]
@@ -80,6 +86,9 @@ pub enum LaneError {
     /// A key of the copy is in the target already.
     #[error("db {}: key {} is in the target already", .0.db, key_of(.0))]
     Conflict(Failure),
+    /// The target does not read a value of this kind.
+    #[error("db {}: key {} is a {} that the target does not take: {}", .0.db, key_of(.0), .0.value.as_deref().unwrap_or("value"), .0.reply)]
+    Unreadable(Failure),
     /// A question to the target was not answered.
     #[error("target")]
     Control(#[from] ControlError),
@@ -120,6 +129,7 @@ pub(super) const SILENCE: Duration = Duration::from_secs(1);
 pub(super) async fn run(
     plan: &Plan,
     facts: &Facts,
+    held: Option<&Arc<Kept>>,
     index: usize,
     counters: &Arc<Counters>,
     stop: Stop,
@@ -132,7 +142,8 @@ pub(super) async fn run(
     let mut wrote = false;
     let ended = match (&source.place, &plan.target) {
         (from, Place::Server(to)) => {
-            match Lane::open(plan, facts, from, to, counters, stop, net).await {
+            let known = Known { source, facts, held, index };
+            match Lane::open(plan, known, from, to, counters, stop, net).await {
                 Ok(mut lane) => {
                     let ended = lane.play().await;
                     wrote = lane.wrote;
@@ -143,6 +154,8 @@ pub(super) async fn run(
                     report.method = lane.method;
                     report.held_back = lane.held_back;
                     report.unproven = lane.unproven;
+                    report.conflicts = lane.conflicts(ended.as_ref().err());
+                    report.conflict_names = std::mem::take(&mut lane.conflict_names);
                     ended
                 }
                 Err(error) => Err(error),
@@ -204,6 +217,12 @@ struct Lane<'a> {
     relinking: Option<Later<Result<Link, TargetError>>>,
     copy: Copy,
     stream: Stream,
+    /// The keys that the target held before, where they are replaced and their names fit into memory.
+    replaced: Option<Arc<Kept>>,
+    /// Whether every key that the target held before is noticed.
+    counts_conflicts: bool,
+    /// The first of them.
+    conflict_names: Vec<(Db, Vec<u8>)>,
     draft: Draft,
     stage: Stage,
     /// The master's history and where our part of it begins; `None` until it told, and from a master without `PSYNC`.
@@ -240,6 +259,16 @@ struct Lane<'a> {
     method: &'static str,
     wrote: bool,
     copied_at: Option<Duration>,
+}
+
+/// What a lane is told of both sides.
+struct Known<'k> {
+    source: &'k Source,
+    facts: &'k Facts,
+    /// The keys that the target held before.
+    held: Option<&'k Arc<Kept>>,
+    /// Which of the sources it is.
+    index: usize,
 }
 
 /// The target refuses to go on.
@@ -318,19 +347,37 @@ impl End {
 impl<'a> Lane<'a> {
     async fn open(
         plan: &'a Plan,
-        facts: &Facts,
+        known: Known<'_>,
         from: &'a Place,
         to: &'a ServerPlace,
         counters: &'a Counters,
         stop: Stop,
         net: &Net,
     ) -> Result<Self, LaneError> {
+        let Known { source, facts, held, index } = known;
         counters.enter(Phase::Connecting);
         let target = Standalone::open(net, to).await?;
-        let share = usize::try_from(plan.memory).unwrap_or(usize::MAX) / plan.sources.len().max(1);
+        let names = held.map_or(0, |held| Kept::BYTES_A_KEY * held.len() as u64);
+        let share = Share::of(plan.memory.saturating_sub(names), plan.sources.len());
+        // No two runs, nor two lanes of one, write the same temporary key.
+        let token = format!("{:x}-{:x}-{index}", net.clock().unix_ms(), std::process::id());
         let server = facts.target.as_ref().and_then(|target| target.server).unwrap_or(OLDEST);
         // With one source nothing else writes these keys; with several a key that is there is another's.
         let existing = if plan.sources.len() == 1 { Existing::Replace } else { Existing::Refuse };
+        let keeps = plan.on_conflict == Some(OnConflict::Keep);
+        let on_flush = match plan.on_flush {
+            Some(OnFlush::Ignore) => OnFlush::Ignore,
+            None | Some(OnFlush::Apply)
+                if facts.target.as_ref().is_some_and(|target| plan.may_flush(target)) =>
+            {
+                OnFlush::Apply
+            }
+            _ => OnFlush::Stop,
+        };
+        let scope = Scope::new(source.rules.clone(), held.filter(|_| keeps).cloned(), on_flush);
+        let replaced = held.filter(|_| !keeps).cloned();
+        let target_keys = facts.target.as_ref().map_or(0, |target| target.keys_that(plan));
+        let counts_conflicts = target_keys == 0 || held.is_some();
         Ok(Self {
             plan,
             from,
@@ -339,11 +386,14 @@ impl<'a> Lane<'a> {
             clock: net.clock(),
             net: net.clone(),
             stop,
-            source: Upstream::new(from.clone(), net.clone()),
+            source: Upstream::new(from.clone(), net.clone(), share.element),
             target,
             relinking: None,
-            copy: Copy::new(server, existing, share / 8),
-            stream: Stream::new(server, share / 32),
+            copy: Copy::new(server, existing, share.copy, token),
+            stream: Stream::new(server, scope, share.scripts),
+            replaced,
+            counts_conflicts,
+            conflict_names: Vec::new(),
             draft: Draft::default(),
             stage: Stage::Connecting,
             history: None,
@@ -351,7 +401,7 @@ impl<'a> Lane<'a> {
             starved: true,
             asking: None,
             goal: Goal::None,
-            deadlines: Deadlines::new(horizon(plan, facts, net.clock()), share / 4),
+            deadlines: Deadlines::new(horizon(plan, facts, net.clock()), share.names),
             server,
             end: End::No,
             rounds: 0,
@@ -363,11 +413,22 @@ impl<'a> Lane<'a> {
             target_tries: 0,
             refusal: None,
             source_lost: None,
-            room: share / 2,
+            room: share.room,
             method: "psync",
             wrote: false,
             copied_at: None,
         })
+    }
+
+    /// Keys that were in the target already; `None` if they were not counted.
+    fn conflicts(&mut self, failure: Option<&LaneError>) -> Option<u64> {
+        if let Some(LaneError::Conflict(failure)) = failure {
+            Counters::add(&self.counters.conflicts, 1);
+            if self.conflict_names.len() < CONFLICTS_NAMED {
+                self.conflict_names.push((failure.db, failure.key.clone().unwrap_or_default()));
+            }
+        }
+        self.counts_conflicts.then_some(self.counters.snapshot().conflicts)
     }
 
     /// The loop. Each round takes what there is to take, then waits for whatever comes first.
@@ -379,10 +440,25 @@ impl<'a> Lane<'a> {
         };
         // What is in the target stays valid, its deadlines too, as far as they can be set within the time of a stop.
         self.held_back = self.deadlines.held().len().map(|keys| keys as u64);
-        if let Ok(target) = Standalone::open(&self.net, self.to).await {
+        // In the middle of a copy that the source ended, the target still has pieces to take: what removes them goes behind
+        // them.
+        let source_ended = match &failure {
+            LaneError::Source(_) | LaneError::CopyCut(_) | LaneError::Copy { .. } => {
+                self.stage == Stage::Copying
+            }
+            _ => false,
+        };
+        let mut ready = source_ended && self.relinking.is_none();
+        if !ready && let Ok(target) = Standalone::open(&self.net, self.to).await {
             self.target = target;
             self.relinking = None;
+            ready = true;
+        }
+        if ready {
             self.draft = Draft::default();
+            if let Some(batch) = self.copy.abandon() {
+                self.target.push(batch);
+            }
             self.stopping = Some(self.clock.now());
             self.end = End::Settling;
             self.source.let_go();
@@ -544,15 +620,42 @@ impl<'a> Lane<'a> {
                     }
                     RdbEvent::Key(head) => {
                         Counters::add(&self.counters.keys_read, 1);
-                        let depth = self.copy.key(&head, &mut self.deadlines);
+                        let scope = self.stream.scope();
+                        let place = scope.rules().place(head.db).unwrap_or(head.db);
+                        let verdict = scope.judge_record(&head);
+                        let head = KeyHead { db: place, ..head };
+                        if verdict == Verdict::Drop(Why::Conflict)
+                            || self.replaced.as_ref().is_some_and(|held| held.has(place, head.key))
+                        {
+                            Counters::add(&self.counters.conflicts, 1);
+                            if self.conflict_names.len() < CONFLICTS_NAMED {
+                                self.conflict_names.push((place, head.key.to_vec()));
+                            }
+                        }
+                        let depth = match verdict {
+                            Verdict::Keep => self.copy.key(&head, &mut self.deadlines),
+                            Verdict::Drop(why) => {
+                                left_out(self.counters, why, Left::Key);
+                                Depth::Skip
+                            }
+                        };
                         self.source.choose(depth);
+                    }
+                    RdbEvent::Payload(payload) if !self.stream.scope().admits_payload(&payload) => {
+                        left_out(self.counters, Why::Type, Left::Key);
                     }
                     RdbEvent::Payload(payload) => {
                         let put = self.copy.payload(&payload, &mut self.deadlines, &mut self.draft);
-                        put.map_err(|source| {
-                            let (db, key) = self.copy.current();
-                            LaneError::Copy { db, key: key.to_vec(), source }
-                        })?;
+                        put.map_err(|source| refused(&self.copy, source))?;
+                    }
+                    RdbEvent::Element(element) => {
+                        let put = self.copy.element(&element, &mut self.deadlines);
+                        put.map_err(|source| refused(&self.copy, source))?;
+                        self.push_pieces();
+                    }
+                    RdbEvent::ValueEnd => {
+                        self.copy.value_end().map_err(|source| refused(&self.copy, source))?;
+                        self.push_pieces();
                     }
                     _ => {}
                 },
@@ -570,8 +673,13 @@ impl<'a> Lane<'a> {
                     let now_ms = then.unwrap_or_else(|| self.clock.unix_ms());
                     let data =
                         self.stream.take(&command, now_ms, &mut self.deadlines, &mut self.draft);
-                    if data.map_err(|source| LaneError::Stream { offset: end, source })? {
-                        self.last_data = self.clock.now();
+                    match data.map_err(|source| LaneError::Stream { offset: end, source })? {
+                        Taken::Data => self.last_data = self.clock.now(),
+                        Taken::LeftOut(why) => {
+                            left_out(self.counters, why, Left::Command);
+                            self.last_data = self.clock.now();
+                        }
+                        Taken::Other => {}
                     }
                     self.taken = end;
                 }
@@ -597,6 +705,14 @@ impl<'a> Lane<'a> {
         self.target.push(batch);
     }
 
+    /// Sends what has become of a value that goes in pieces.
+    fn push_pieces(&mut self) {
+        while let Some(batch) = self.copy.poll_batch() {
+            self.wrote = true;
+            self.target.push(batch);
+        }
+    }
+
     fn has_room(&self) -> bool {
         self.target.in_flight() < self.room
     }
@@ -616,12 +732,16 @@ impl<'a> Lane<'a> {
         Counters::add(&self.counters.without_effect, confirmed.without_effect);
         Counters::add(&self.counters.keys, confirmed.carries.keys);
         Counters::add(&self.counters.commands, confirmed.carries.commands);
+        self.copy.renamed(confirmed.carries.renamed);
         if let Some(surprise) = confirmed.surprises.into_iter().next() {
             let (Surprise::Failed(failure) | Surprise::FailedAgain(failure)) = surprise;
             let taken = failure.reply.starts_with("BUSYKEY")
-                || failure.name == b"SET" && failure.reply == "(nil)";
+                || failure.name == b"SET" && failure.reply == "(nil)"
+                || failure.name == b"RENAMENX" && failure.reply == "(integer) 0";
             return Err(if self.stage <= Stage::Settling && taken {
                 LaneError::Conflict(failure)
+            } else if failure.value.is_some() && failure.reply.contains("Bad data format") {
+                LaneError::Unreadable(failure)
             } else {
                 LaneError::Diverged(failure)
             });
@@ -740,13 +860,22 @@ impl<'a> Lane<'a> {
         {
             self.rounds += 1;
             let names = self.deadlines.take_unsure();
-            let asking =
-                ask_deadlines(self.net.clone(), from.clone(), names, self.history.is_some());
+            let asking = ask_deadlines(
+                self.net.clone(),
+                from.clone(),
+                names,
+                self.stream.scope().rules().clone(),
+                self.history.is_some(),
+            );
             return End::Asking(Box::pin(asking));
         }
         self.counters.enter(Phase::Finishing);
         if self.stream.is_whole() {
             self.push();
+        }
+        // A stop in the middle of a large value: what was written of it goes.
+        if let Some(batch) = self.copy.abandon() {
+            self.target.push(batch);
         }
         End::Settling
     }
@@ -867,6 +996,36 @@ impl<'a> Lane<'a> {
         info!("the target is there again");
         Ok(self.target.relink(link)?)
     }
+}
+
+/// The record that is being copied cannot be put into the target.
+fn refused(copy: &Copy, source: CopyError) -> LaneError {
+    let (db, key) = copy.current();
+    LaneError::Copy { db, key: key.to_vec(), source }
+}
+
+/// How many of the keys that were there before are named in the report.
+const CONFLICTS_NAMED: usize = 100;
+
+/// What is left out.
+#[derive(Clone, Copy)]
+enum Left {
+    Key,
+    Command,
+}
+
+fn left_out(counters: &Counters, why: Why, left: Left) {
+    let number = match (left, why) {
+        (_, Why::Flush) => &counters.flushes,
+        // Keys are counted where they are met, whatever becomes of them.
+        (Left::Key, Why::Conflict) => return,
+        (Left::Key, Why::Db) => &counters.left_out_databases,
+        (Left::Key, Why::Key) => &counters.left_out_keys,
+        (Left::Key, Why::Type) => &counters.left_out_types,
+        (Left::Command, Why::Conflict) => &counters.conflict_commands,
+        (Left::Command, Why::Db | Why::Key | Why::Type) => &counters.left_out_commands,
+    };
+    Counters::add(number, 1);
 }
 
 /// How often a source is asked for deadlines that it goes on setting.

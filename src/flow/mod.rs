@@ -1,15 +1,19 @@
-//! A whole run: one lane a source, until all have ended.
+//! A whole run: one lane a source, until all have ended. Into a file they go one after the other.
 //!
-//! [`migrate`] does what a [`Plan`] says and gives a [`Report`]; [`record`] keeps what a master says, and
-//! [`replay`] lets it be followed again. Nothing below it retries; what a failure calls for stands in one table,
-//! [`remedy`].
+//! [`migrate`] does what a [`Plan`] says and gives a [`Report`]; [`record()`] keeps what a master says, and
+//! [`replay()`] lets it be followed again. Nothing below it retries; what a failure calls for stands in one table,
+//! [`remedy()`].
 
 mod ending;
+mod fingerprints;
+mod held;
+mod into_file;
 mod lane;
 mod record;
 mod remedy;
 mod replay;
 mod report;
+mod share;
 mod upstream;
 
 use std::sync::Arc;
@@ -26,7 +30,7 @@ pub use replay::{Recording, replay};
 pub use report::{Ended, Report, SourceReport};
 
 use crate::net::Net;
-use crate::plan::{Facts, Plan};
+use crate::plan::{Facts, Place, Plan};
 use crate::progress::Counters;
 
 /// A request to stop, which every lane looks at.
@@ -41,17 +45,28 @@ pub async fn migrate(
     counters: &[Arc<Counters>],
     stop: &Stop,
 ) -> Report {
+    if let Place::Rdb(path) = &plan.target {
+        let sources = into_file::run(net, plan, facts, path, counters, stop).await;
+        return Report { sources, seconds: net.clock().now().as_secs_f64() };
+    }
+    let held = match held::held(net, plan, facts).await {
+        Ok(held) => held,
+        Err(error) => return held::unread(plan, &error),
+    };
     let plan = Arc::new(plan.clone());
     let facts = Arc::new(facts.clone());
     let mut lanes = JoinSet::new();
     for (index, counters) in counters.iter().enumerate().take(plan.sources.len()) {
         let (plan, facts, stop) = (Arc::clone(&plan), Arc::clone(&facts), stop.clone());
-        let (counters, net) = (Arc::clone(counters), net.clone());
+        let (counters, net, held) = (Arc::clone(counters), net.clone(), held.clone());
         let name = plan.sources.get(index).map(|source| source.name.clone()).unwrap_or_default();
         let span = tracing::info_span!("source", %name);
         lanes.spawn(
-            async move { (index, lane::run(&plan, &facts, index, &counters, stop, &net).await) }
-                .instrument(span),
+            async move {
+                let held = held.as_ref();
+                (index, lane::run(&plan, &facts, held, index, &counters, stop, &net).await)
+            }
+            .instrument(span),
         );
     }
     let mut sources: Vec<SourceReport> =

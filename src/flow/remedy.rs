@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::change::StreamError;
+use crate::change::{CopyError, StreamError};
 use crate::repl::{Remark, ReplError};
 use crate::source::SourceError;
 use crate::target::TargetError;
@@ -55,8 +55,22 @@ pub fn remedy(error: &LaneError) -> Remedy {
                 "empty the target and start again: whether the last transaction was done cannot be told",
             ),
         },
+        LaneError::Copy {
+            source: CopyError::TooLarge { .. } | CopyError::Fields { .. }, ..
+        } => Remedy::Ask(
+            "raise --memory, so that an eighth of it, divided by the number of sources, holds this value; or leave the key out with --exclude",
+        ),
         LaneError::Copy { .. } => Remedy::Ask(
             "give a target whose version knows this type, or leave such keys out with --exclude or --type",
+        ),
+        LaneError::Unreadable(_) => Remedy::Ask(
+            "give a target whose version knows this type, or that has its module, or leave such keys out with --exclude or --type",
+        ),
+        LaneError::Stream { source: StreamError::Undecidable(_), .. } => Remedy::Ask(
+            "take both keys into the rules or leave both out, then empty the target and start again; nothing behind it was applied",
+        ),
+        LaneError::Stream { source: StreamError::Flush { .. }, .. } => Remedy::Ask(
+            "flush in the target by hand what it meant and start again; --on-flush ignore passes over FLUSHALL and FLUSHDB; nothing behind it was applied",
         ),
         LaneError::Stream { source: StreamError::Unsupported { .. }, .. } => {
             Remedy::Ask("give a target whose version knows this; nothing behind it was applied")

@@ -2,10 +2,16 @@
 //! impossible combination exists.
 
 mod facts;
+mod glob;
 mod place;
+pub mod rules;
 
 pub use facts::{Facts, Finding, Role, ServerFacts, judge};
+pub use glob::Glob;
 pub use place::{Address, Place, PlaceError, ServerPlace};
+pub use rules::{OnFlush, Rules, Verdict, Why};
+
+use crate::server::Server;
 
 /// What one run is to do.
 #[derive(Clone, Debug)]
@@ -18,6 +24,10 @@ pub struct Plan {
     pub until: Until,
     /// What becomes of a key that the target already holds; `None` while nobody has chosen.
     pub on_conflict: Option<OnConflict>,
+    /// What becomes of a source's `FLUSHALL`, `FLUSHDB` or `SWAPDB`; `None` while nobody has chosen.
+    pub on_flush: Option<OnFlush>,
+    /// The server that shall read the file which is the target; `None` for the newest of the sources.
+    pub written_for: Option<Server>,
     /// All data in flight and in buffers, for all sources together, in bytes.
     pub memory: u64,
 }
@@ -29,6 +39,8 @@ pub struct Source {
     pub name: String,
     /// Where it is.
     pub place: Place,
+    /// What of it is wanted, and where it goes.
+    pub rules: Rules,
 }
 
 /// When a run ends by itself.

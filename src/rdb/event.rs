@@ -8,9 +8,9 @@ use crate::rdb::opcode::ObjectType;
 
 /// One thing that the file says.
 ///
-/// After a [`Key`](Self::Key) comes its value: one [`Payload`](Self::Payload), or any number of
-/// [`Element`](Self::Element)s and [`Packed`](Self::Packed) blobs and then [`ValueEnd`](Self::ValueEnd), or, if it
-/// is skipped, the `ValueEnd` alone. Nothing else stands between a key and the end of its value.
+/// After a [`Key`](Self::Key) comes its value: one [`Payload`](Self::Payload), or [`Piece`](Self::Piece)s up to the last
+/// one, or any number of [`Element`](Self::Element)s and [`Packed`](Self::Packed) blobs and then
+/// [`ValueEnd`](Self::ValueEnd), or, if it is skipped, the `ValueEnd` alone. Nothing else stands between a key and the end of its value.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Event<'a> {
@@ -67,6 +67,14 @@ pub enum Event<'a> {
     Key(KeyHead<'a>),
     /// The value of the key before it, whole, as it stands in the file.
     Payload(Payload<'a>),
+    /// A piece of the value before it, as it stands in the file. The pieces come in order and without gaps; how large they
+    /// are depends on how the bytes came.
+    Piece {
+        /// The bytes, at least one.
+        bytes: &'a [u8],
+        /// Whether the value ends with them.
+        last: bool,
+    },
     /// A part of the value, as it is packed in the file but not compressed.
     Packed(Packed<'a>),
     /// A part of the value.

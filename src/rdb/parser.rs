@@ -6,7 +6,7 @@
 //!                    ▲ │  ▲ └─── other opcodes: an event
 //!            its end │ │  │
 //!                    │ │ key ──▶ Value ──▶ Gather (verbatim) ── too large ──▶ Walk
-//!                    │ │           ├─────▶ Skip
+//!                    │ │           ├─────▶ Skip, Pieces
 //!                    │ module aux  └─────▶ Walk (packed, elements)
 //!                    └─▶ Pass
 //! ```
@@ -73,6 +73,8 @@ pub enum Depth {
         /// The size in bytes above which the value comes as with [`Elements`](Self::Elements) instead.
         limit: usize,
     },
+    /// As it stands in the file, in [pieces](Event::Piece). Nothing is held, whatever the value's size.
+    Pieces,
     /// Packed blobs as they are, only decompressed; what is not packed, as elements.
     Packed,
     /// Element by element.
@@ -137,6 +139,10 @@ enum State {
     Gather { object: ObjectType, limit: usize, scanned: usize },
     /// A value is passed over.
     Skip,
+    /// A value is handed on as it comes.
+    Pieces,
+    /// What comes is wrong, and the piece before it was given.
+    Fault(RdbErrorKind),
     /// A value is walked through.
     Walk,
     /// Something that is no value is passed over.
@@ -159,6 +165,7 @@ enum Found {
     ModuleAux { module: u64, when: u64 },
     Key { key: Span, object: ObjectType },
     Payload { object: ObjectType, from: usize, to: usize },
+    Piece { from: usize, to: usize, last: bool },
     ValueEnd,
     End(Checksum),
 }
@@ -227,7 +234,7 @@ impl Parser {
     ///
     /// After [`Step::NeedMore`] the next input must begin with the rest that was not consumed, and be longer. After
     /// [`Step::End`] nothing more is consumed and the same comes again. Events do not depend on how the bytes were
-    /// cut, but for the sizes of the pieces of [`Element::Text`](crate::rdb::event::Element::Text) and
+    /// cut, but for the sizes of the pieces of [`Event::Piece`], [`Element::Text`](crate::rdb::event::Element::Text) and
     /// [`Element::Module`](crate::rdb::event::Element::Module).
     ///
     /// # Errors
@@ -276,9 +283,12 @@ impl Parser {
 
     fn error(&self, at: u64, kind: RdbErrorKind) -> RdbError {
         match self.state {
-            State::Value(_) | State::Gather { .. } | State::Skip | State::Walk => {
-                error_in(self.key.as_deref(), at, kind)
-            }
+            State::Value(_)
+            | State::Gather { .. }
+            | State::Skip
+            | State::Pieces
+            | State::Fault(_)
+            | State::Walk => error_in(self.key.as_deref(), at, kind),
             State::Magic | State::Frame | State::Pass | State::Ended(_) => {
                 RdbError { at, key: None, kind }
             }
@@ -306,7 +316,9 @@ impl Parser {
                     self.state = State::Frame;
                     return Ok(Some(Found::ValueEnd));
                 }
+                State::Pieces => return self.piece(input, at).map(Some),
                 State::Walk => return Ok(None),
+                State::Fault(kind) => return Err(Stop::Fault { at: *at, kind }),
                 State::Pass => {
                     self.pass(input, at)?;
                     self.state = State::Frame;
@@ -372,6 +384,10 @@ impl Parser {
                 self.scan.begin(layout(object));
                 State::Skip
             }
+            Depth::Pieces => {
+                self.scan.begin(layout(object));
+                State::Pieces
+            }
             Depth::Packed | Depth::Elements => {
                 self.walk.begin(object, self.depth == Depth::Packed, self.element_limit);
                 State::Walk
@@ -418,6 +434,29 @@ impl Parser {
         Err(Stop::NeedMore { need: at.saturating_add(least) })
     }
 
+    /// Hands on what the input has of a value.
+    #[inline(always)]
+    fn piece(&mut self, input: &[u8], at: &mut usize) -> Result<Found, Stop> {
+        let from = *at;
+        let (passed, last) = match self.scan.pass(input.get(from..).unwrap_or_default()) {
+            Ok((passed, Scanned::End)) => {
+                self.state = State::Frame;
+                (passed, true)
+            }
+            // A piece may be as short as the input; it is only never empty.
+            Ok((0, Scanned::Open { .. })) => return Err(Stop::NeedMore { need: 0 }),
+            Ok((passed, Scanned::Open { .. })) => (passed, false),
+            Err((0, kind)) => return Err(Stop::Fault { at: from, kind }),
+            // What came before the damage is given, as it would be had it come alone.
+            Err((passed, kind)) => {
+                self.state = State::Fault(kind);
+                (passed, false)
+            }
+        };
+        *at += passed;
+        Ok(Found::Piece { from, to: *at, last })
+    }
+
     /// Passes over what is being scanned.
     fn pass(&mut self, input: &[u8], at: &mut usize) -> Result<(), Stop> {
         let rest = input.get(*at..).unwrap_or_default();
@@ -456,6 +495,9 @@ impl Parser {
             }),
             Found::Payload { object, from, to } => {
                 Event::Payload(Payload { object, body: input.get(from..to).unwrap_or_default() })
+            }
+            Found::Piece { from, to, last } => {
+                Event::Piece { bytes: input.get(from..to).unwrap_or_default(), last }
             }
             Found::ValueEnd => Event::ValueEnd,
             Found::End(checksum) => return Step::End(checksum),

@@ -61,6 +61,28 @@ impl Server {
     }
 }
 
+impl Format {
+    /// The first release that wrote this version; one from which this crate knows nothing newer for what came after
+    /// [`NEWEST`](Self::NEWEST).
+    #[must_use]
+    pub const fn first_server(self) -> Server {
+        let (flavour, version) = match (self.family, self.version) {
+            (Family::Valkey, _) => (Flavour::Valkey, Version(9, 0, 0)),
+            (Family::Redis, ..=1) => (Flavour::Redis, Version(2, 2, 0)),
+            (Family::Redis, 2..=5) => (Flavour::Redis, Version(2, 4, 0)),
+            (Family::Redis, 6) => (Flavour::Redis, Version(2, 6, 0)),
+            (Family::Redis, 7) => (Flavour::Redis, Version(3, 2, 0)),
+            (Family::Redis, 8) => (Flavour::Redis, Version(4, 0, 0)),
+            (Family::Redis, 9) => (Flavour::Redis, Version(5, 0, 0)),
+            (Family::Redis, 10) => (Flavour::Redis, Version(7, 0, 0)),
+            (Family::Redis, 11) => (Flavour::Redis, Version(7, 2, 0)),
+            (Family::Redis, 12) => (Flavour::Redis, Version(7, 4, 0)),
+            (Family::Redis, _) => (Flavour::Redis, Version(8, 4, 0)),
+        };
+        Server { flavour, version }
+    }
+}
+
 /// The version of the format when `DUMP` and `RESTORE` came, in Redis 2.6.
 const FIRST_DUMP: u16 = 6;
 
@@ -108,6 +130,16 @@ pub struct Unsupported {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_first_server_of_a_version_writes_it() {
+        for version in [1, 2, 6, 7, 8, 9, 10, 11, 12] {
+            let format = Format { family: Family::Redis, version };
+            assert_eq!(format.first_server().rdb_format(), format);
+        }
+        let valkey = Format { family: Family::Valkey, version: 80 };
+        assert_eq!(valkey.first_server().rdb_format(), valkey);
+    }
 
     fn server(name: &str) -> Server {
         let (flavour, version) = name.split_once(' ').unwrap();

@@ -155,18 +155,29 @@ impl Writer {
 
     /// Takes away what was written so far: the next bytes of the file.
     pub fn take(&mut self) -> Vec<u8> {
+        self.swap(Vec::new())
+    }
+
+    /// The same, and goes on in the memory of `empty`, whose content is dropped.
+    pub fn swap(&mut self, mut empty: Vec<u8>) -> Vec<u8> {
         if let Some(crc) = &mut self.crc {
             crc.update(&self.out);
         }
-        std::mem::take(&mut self.out)
+        empty.clear();
+        std::mem::replace(&mut self.out, empty)
     }
 
     /// Ends the file and gives the last bytes of it.
     #[must_use]
     pub fn finish(mut self) -> Vec<u8> {
+        self.end()
+    }
+
+    /// Ends the file and gives the last bytes of it. Nothing may be written after it.
+    pub fn end(&mut self) -> Vec<u8> {
         self.out.put_u8(Opcode::End.byte());
         let mut last = self.take();
-        last.put_u64_le(self.crc.map_or(0, |crc| crc.sum()));
+        last.put_u64_le(self.crc.as_ref().map_or(0, Crc64::sum));
         last
     }
 

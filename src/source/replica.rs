@@ -58,6 +58,11 @@ impl Replica {
         self.kept.get_or_insert_default()
     }
 
+    /// See [`Session::set_element_limit`].
+    pub fn set_element_limit(&mut self, bytes: usize) {
+        self.session.set_element_limit(bytes);
+    }
+
     /// The next thing that the master has said; `None` when [`exchange`](Self::exchange) must bring more.
     ///
     /// # Errors

@@ -394,7 +394,7 @@ fn passes_or_aborted(error: &[u8]) -> bool {
 
 /// The failure of a command that belongs to no batch.
 fn failure_of(name: &str, reply: String) -> Failure {
-    Failure { db: Db::default(), name: name.into(), key: None, reply }
+    Failure { db: Db::default(), name: name.into(), key: None, value: None, reply }
 }
 
 fn command_line(outbox: &mut Outbox, args: &[&[u8]]) {

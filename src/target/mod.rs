@@ -11,8 +11,10 @@ mod judge;
 mod model;
 mod outbox;
 mod pipeline;
+mod rdb;
 mod standalone;
 
+pub use rdb::{FileError, RdbPlace, RdbTarget};
 pub use standalone::{Standalone, TargetError};
 
 use crate::change::{Batch, Carries, Failure};
@@ -48,6 +50,7 @@ impl Confirmed {
     /// Counts a batch of which so many bytes were pushed: what is left of it after repairs may be less.
     fn add(&mut self, batch: &Batch, pushed: usize) {
         self.carries.keys += batch.carries.keys;
+        self.carries.renamed += batch.carries.renamed;
         self.carries.commands += batch.carries.commands;
         self.position = self.position.max(batch.covers);
         self.bytes += pushed;

@@ -3,7 +3,8 @@
 //! A full copy writes each key once and in a form that may be written again, so nothing has to be held back: what was
 //! refused for a reason that passes (`-OOM`, `-LOADING`) is sent again once all else has been answered, and after a lost link so is
 //! all that was not answered. All commands of a batch on one key are sent again together: where several write a value, the first
-//! of them makes it anew.
+//! of them makes it anew. So are the commands of a piece of a value, which stand on each other; a piece is sent again whole, and with
+//! it those behind it that were sent, since all name the same temporary key.
 
 use std::collections::{HashSet, VecDeque};
 
@@ -111,14 +112,14 @@ impl Pipeline {
                 sent.batch.expects().get(sent.answered).copied().unwrap_or(Expect::Any)
             };
             let Some(verdict) = self.judge.take(expect, reply) else { continue };
-            self.answered(verdict, confirmed);
+            self.answered(expect, verdict, confirmed);
         }
         self.advance();
         Ok(used)
     }
 
     /// The next command of the oldest batch, or the `SELECT` before it, has been answered.
-    fn answered(&mut self, verdict: Verdict, confirmed: &mut Confirmed) {
+    fn answered(&mut self, expect: Expect, verdict: Verdict, confirmed: &mut Confirmed) {
         let Some(sent) = self.sent.front_mut() else { return };
         let before = std::mem::take(&mut sent.select);
         let index = sent.answered;
@@ -154,6 +155,7 @@ impl Pipeline {
                 self.refusal.get_or_insert(text);
             }
             // Behind a refused command of its own key a reply says nothing; both are sent again, in order.
+            Verdict::Diverged(text) if sent.stands.repeated && was_done(expect, &text) => {}
             Verdict::Diverged(_) if self.refusal.is_some() && !selects => sent.again.push(index),
             Verdict::Diverged(text) => {
                 let failure = failure(text);
@@ -212,7 +214,9 @@ impl Pipeline {
 
     /// Holds these commands of a batch, and those that must be sent again with them, in the batch's old place.
     fn hold_again(&mut self, batch: &Batch, indexes: &[usize], stands: Stands) {
-        let batch = batch.only(&batch.entangled(indexes, &mut self.refused));
+        let again = batch.entangled(indexes, &mut self.refused);
+        let whole = batch.piece.is_some() && !again.is_empty();
+        let batch = if whole { batch.clone() } else { batch.only(&again) };
         let at = self.held.iter().take_while(|held| held.stands.number < stands.number).count();
         self.held.insert(at, Held { batch, stands });
     }
@@ -243,6 +247,16 @@ impl Pipeline {
             let (answered, again, selects) = (0, Vec::new(), None);
             self.sent.push_back(Sent { batch, stands, select, answered, again, selects });
         }
+    }
+}
+
+/// Whether an error says that a lost link had already done what is now sent again: the temporary key has its name, or the
+/// transaction's entries are in the stream. Nothing else can have done it: both waited until all before them was confirmed.
+fn was_done(expect: Expect, error: &str) -> bool {
+    match expect {
+        Expect::Renamed => error.contains("no such key"),
+        Expect::Executed => error.contains("equal or smaller"),
+        _ => false,
     }
 }
 

@@ -13,12 +13,15 @@
 )]
 #![expect(clippy::disallowed_methods, reason = "real servers run on the real clock")]
 
+mod captures;
 mod client;
 mod command_table;
 mod command_twins;
+mod conflicts;
 mod data;
 mod dice;
 mod handshakes;
+mod into_file;
 mod judge;
 mod load;
 mod older;
@@ -28,7 +31,9 @@ mod played;
 mod rdb_load;
 mod recorded;
 mod replicas;
+mod rules;
 mod servers;
 mod sessions;
 mod sync;
 mod tool;
+mod values;

@@ -221,7 +221,7 @@ pub(crate) fn say(line: &str) {
 }
 
 /// Where `scripts/servers.sh` puts the servers.
-fn folder() -> PathBuf {
+pub(crate) fn folder() -> PathBuf {
     let set = |name| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let cache = || {
         Some(

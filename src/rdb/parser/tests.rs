@@ -60,6 +60,16 @@ fn say(said: &mut Vec<String>, event: &Event<'_>) {
             let first = !said.last().is_some_and(|last| last.starts_with(&label));
             (label, first, bytes)
         }
+        Event::Piece { bytes, last } => {
+            let begun = said.last().is_some_and(|said| said.starts_with("Pieces "));
+            let end = if *last { " end" } else { "" };
+            if !begun {
+                said.push("Pieces ".to_owned());
+            }
+            let all = said.last_mut().unwrap();
+            all.push_str(&bytes.escape_ascii().to_string());
+            return all.push_str(end);
+        }
         event => return said.push(format!("{event:?}")),
     };
     if first {
@@ -492,12 +502,38 @@ fn counts_are_claims() {
         };
         for count in [u64::MAX, u64::MAX - 1, 1 << 62] {
             let file = File::new(magic).key(*object, b"k").len(count).len(count).len(count).0;
-            for depth in [Depth::Skip, EVERYTHING, Depth::Elements, Depth::Packed] {
+            for depth in [Depth::Skip, Depth::Pieces, EVERYTHING, Depth::Elements, Depth::Packed] {
                 let end = feed(&file, file.len(), 1, &mut parser(depth)).1;
                 assert!(end.is_err(), "{object:?} {depth:?}");
             }
         }
     }
+}
+
+#[test]
+fn pieces_are_the_payload_and_damage_comes_behind_them() {
+    let bodies: [(ObjectType, &[u8]); 4] = [
+        (ObjectType::Set, b"\x02\x01a\x03bcd"),
+        (ObjectType::Set, b"\x00"),
+        (ObjectType::Hash, b"\x01\xc0\x07\xc3\x02\x04\x20a"),
+        (ObjectType::Module2, b"\x81\x44\x78\x24\xe2\x37\xcb\x94\x03\x02\x05\x05\x02xy\x00"),
+    ];
+    for (object, body) in bodies {
+        let file = File::new(REDIS).key(object, b"k").raw(body).key(ObjectType::String, b"l");
+        let file = file.text(b"v").end();
+        let (said, end) = said(&file, Depth::Pieces);
+        assert!(end.is_ok(), "{object:?}: {end:?}");
+        assert_eq!(said[2], format!("Pieces {} end", body.escape_ascii()));
+        assert_eq!(said[4], "Pieces \\x01v end");
+        // Nothing is held, whatever was set.
+        assert_eq!(feed(&file, 0, 3, &mut parser(Depth::Pieces)).0, said);
+    }
+    let damaged = File::new(REDIS).key(ObjectType::Set, b"k").len(3).text(b"ab").raw(&[0xc5]).0;
+    let (said, end) = said(&damaged, Depth::Pieces);
+    assert_eq!(said[2], "Pieces \\x03\\x02ab");
+    let error = end.unwrap_err();
+    assert_eq!((error.at, error.kind), (16, RdbErrorKind::StringEncoding(5)));
+    assert_eq!(error.key.as_deref(), Some(&b"k"[..]));
 }
 
 #[test]

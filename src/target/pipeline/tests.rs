@@ -1,7 +1,9 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::change::Draft;
 use crate::offset::Offset;
+use crate::resp::CommandReader;
 use crate::target::model::{Model, batch};
 
 /// Lets both talk, so many bytes at a time, until the pipeline has nothing more to say.
@@ -213,6 +215,158 @@ fn what_fails_on_a_second_link_is_told_as_such() {
     model.refusals.push_back((0, 1, "-BUSYKEY Target key name already exists."));
     let confirmed = talk(&mut pipeline, &mut model, 1);
     assert!(matches!(confirmed.surprises.as_slice(), [Surprise::FailedAgain(_)]), "{confirmed:?}");
+}
+
+/// What was written since the last time, a command a line.
+fn written(pipeline: &mut Pipeline) -> Vec<String> {
+    let mut bytes = Vec::new();
+    while !pipeline.outbox.is_empty() {
+        let front = pipeline.outbox.front().to_vec();
+        pipeline.outbox.written(front.len());
+        bytes.extend(front);
+    }
+    let (mut reader, mut rest, mut lines) = (CommandReader::default(), &bytes[..], Vec::new());
+    while !rest.is_empty() {
+        let used = reader.read(rest).unwrap().unwrap();
+        lines.push(
+            String::from_utf8(reader.args(&rest[..used]).collect::<Vec<_>>().join(&b' ')).unwrap(),
+        );
+        rest = &rest[used..];
+    }
+    lines
+}
+
+fn of(commands: &[(&str, Expect)]) -> Batch {
+    let mut draft = Draft::default();
+    for (command, expect) in commands {
+        draft.push(&command.split(' ').map(str::as_bytes).collect::<Vec<_>>(), *expect);
+    }
+    draft.carries.keys = 1;
+    draft.finish()
+}
+
+fn piece(commands: &[(&str, Expect)]) -> Batch {
+    let mut batch = of(commands);
+    batch.piece = Some("key".into());
+    batch
+}
+
+fn rename() -> Batch {
+    let commands = [("RENAME tmp key", Expect::Renamed), ("EXISTS key", Expect::Positive)];
+    barrier(piece(&commands))
+}
+
+fn barrier(mut batch: Batch) -> Batch {
+    batch.barrier = true;
+    batch
+}
+
+fn answer(pipeline: &mut Pipeline, replies: &str) -> Confirmed {
+    let mut confirmed = Confirmed::default();
+    assert_eq!(pipeline.take(replies.as_bytes(), &mut confirmed).unwrap(), replies.len());
+    confirmed
+}
+
+/// A link that has selected database 0.
+fn linked() -> Pipeline {
+    Pipeline { db: Some(Db::default()), ..Pipeline::default() }
+}
+
+#[test]
+fn a_piece_that_was_refused_is_sent_again_whole_and_with_those_behind_it() {
+    let pieces = [
+        piece(&[("DEL tmp", Expect::Integer), ("RPUSH tmp a", Expect::Positive)]),
+        piece(&[("LTRIM tmp 0 0", Expect::Status), ("RPUSH tmp b", Expect::Positive)]),
+        piece(&[("LTRIM tmp 0 1", Expect::Status), ("RPUSH tmp c", Expect::Positive)]),
+    ];
+    let size: usize = pieces.iter().map(Batch::size).sum();
+    let mut pipeline = linked();
+    pieces.into_iter().for_each(|piece| pipeline.push(piece));
+    pipeline.push(of(&[("SET other 1", Expect::Status)]));
+    pipeline.push(rename());
+    written(&mut pipeline);
+    let first = answer(&mut pipeline, &format!(":0\r\n:1\r\n+OK\r\n{OOM}\r\n+OK\r\n:2\r\n+OK\r\n"));
+    assert_eq!(first.carries.keys, 1, "nothing is confirmed before what precedes it");
+    pipeline.go_on();
+    let again = ["LTRIM tmp 0 0", "RPUSH tmp b", "LTRIM tmp 0 1", "RPUSH tmp c"];
+    assert_eq!(written(&mut pipeline), again);
+    // Refused once more, and then the link is lost: they keep their order.
+    answer(&mut pipeline, &format!("+OK\r\n{OOM}\r\n"));
+    pipeline.relink();
+    assert_eq!(written(&mut pipeline), again);
+    let second = answer(&mut pipeline, "+OK\r\n:2\r\n+OK\r\n:3\r\n");
+    assert_eq!(first.bytes + second.bytes, size + of(&[("SET other 1", Expect::Status)]).size());
+    assert_eq!(written(&mut pipeline), ["RENAME tmp key", "EXISTS key"]);
+    assert!(answer(&mut pipeline, "+OK\r\n:1\r\n").surprises.is_empty());
+    assert!(pipeline.is_idle());
+}
+
+#[test]
+fn nothing_is_sent_behind_a_barrier_and_a_barrier_behind_nothing() {
+    let mut pipeline = linked();
+    pipeline.push(piece(&[("SADD tmp a", Expect::Integer)]));
+    pipeline.push(rename());
+    pipeline.push(of(&[("SET x 1", Expect::Status)]));
+    assert_eq!(written(&mut pipeline), ["SADD tmp a"]);
+    answer(&mut pipeline, ":1\r\n");
+    assert_eq!(written(&mut pipeline), ["RENAME tmp key", "EXISTS key"]);
+    answer(&mut pipeline, "+OK\r\n");
+    assert_eq!(written(&mut pipeline), [""; 0]);
+    answer(&mut pipeline, ":1\r\n");
+    assert_eq!(written(&mut pipeline), ["SET x 1"]);
+}
+
+#[test]
+fn a_name_that_a_lost_link_gave_is_no_surprise() {
+    let gone = "-ERR no such key\r\n";
+    let mut pipeline = linked();
+    pipeline.push(rename());
+    pipeline.relink();
+    let confirmed = answer(&mut pipeline, &format!("{gone}:1\r\n"));
+    assert_eq!((confirmed.surprises.len(), confirmed.carries.keys), (0, 1));
+    // The key itself must be there.
+    pipeline.push(rename());
+    pipeline.relink();
+    let confirmed = answer(&mut pipeline, &format!("{gone}:0\r\n"));
+    assert!(matches!(
+        &confirmed.surprises[..],
+        [Surprise::FailedAgain(Failure { key: Some(key), .. })] if key == b"key"
+    ));
+    // And on a link that was never lost nobody else can have done it.
+    pipeline.push(rename());
+    let confirmed = answer(&mut pipeline, &format!("{gone}:1\r\n"));
+    assert!(matches!(&confirmed.surprises[..], [Surprise::Failed(_)]));
+}
+
+#[test]
+fn a_transaction_is_judged_by_its_elements() {
+    let entries = || {
+        let commands = [
+            ("MULTI", Expect::Status),
+            ("XADD tmp 1-1 a b", Expect::Status),
+            ("EXEC", Expect::Executed),
+        ];
+        barrier(piece(&commands))
+    };
+    let smaller =
+        "-ERR The ID specified in XADD is equal or smaller than the target stream top item\r\n";
+    let mut pipeline = linked();
+    pipeline.push(entries());
+    let confirmed = answer(&mut pipeline, &format!("+OK\r\n+QUEUED\r\n*1\r\n{smaller}"));
+    assert!(matches!(&confirmed.surprises[..], [Surprise::Failed(_)]));
+    pipeline.push(entries());
+    pipeline.relink();
+    let confirmed = answer(&mut pipeline, &format!("+OK\r\n+QUEUED\r\n*1\r\n{smaller}"));
+    assert_eq!((confirmed.surprises.len(), confirmed.carries.keys), (0, 1));
+    // Refused as a whole, it is sent again as a whole.
+    written(&mut pipeline);
+    pipeline.push(entries());
+    written(&mut pipeline);
+    let confirmed =
+        answer(&mut pipeline, &format!("+OK\r\n{OOM}\r\n-EXECABORT Transaction discarded\r\n"));
+    assert!(confirmed.is_empty());
+    pipeline.go_on();
+    assert_eq!(written(&mut pipeline), ["MULTI", "XADD tmp 1-1 a b", "EXEC"]);
 }
 
 proptest! {

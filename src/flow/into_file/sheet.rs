@@ -1,0 +1,315 @@
+//! What goes into the file, record by record.
+
+use std::collections::HashMap;
+
+use tracing::{debug, info, warn};
+
+use crate::change::{Ending, FileCopy};
+use crate::key::Db;
+use crate::net::Clock;
+use crate::plan::{OnConflict, Place, Plan};
+use crate::progress::Counters;
+use crate::rdb::event::{Event, KeyHead};
+use crate::rdb::format::{Family, Format};
+use crate::rdb::parser::Depth;
+use crate::rdb::writer::Writer;
+use crate::server::{Flavour, Server, Version};
+use crate::target::{RdbPlace, RdbTarget};
+
+use super::super::fingerprints::{Fingerprints, Full};
+use super::IntoFileError;
+
+/// The file, and what goes into it.
+pub(super) struct Sheet<'a> {
+    plan: &'a Plan,
+    clock: Clock,
+    /// Whom it is for; before it was begun `None` if only the copy will tell.
+    reader: Option<Server>,
+    /// What the payload that is being read says of where it is from.
+    origin: Origin,
+    place: Option<RdbPlace>,
+    pub(super) target: Option<RdbTarget>,
+    pub(super) copy: FileCopy,
+    /// The keys of all sources; `None` with one source.
+    seen: Option<Fingerprints>,
+    /// Libraries that are in the file, their code and from which source they are.
+    functions: HashMap<Vec<u8>, (Vec<u8>, usize), foldhash::fast::RandomState>,
+    /// The source that is being read.
+    source: usize,
+    /// The one database that is wanted of it.
+    only: Option<Db>,
+    db: Db,
+    pub(super) conflicts: u64,
+}
+
+/// What is to be done after a record's part was taken.
+pub(super) enum Next {
+    On,
+    Choose(Depth),
+    FetchBack(Vec<u8>),
+}
+
+impl<'a> Sheet<'a> {
+    pub(super) fn new(
+        plan: &'a Plan,
+        place: RdbPlace,
+        reader: Option<Server>,
+        clock: Clock,
+    ) -> Self {
+        let half = usize::try_from(plan.memory / 2).unwrap_or(usize::MAX);
+        Self {
+            plan,
+            clock,
+            reader,
+            origin: Origin::default(),
+            place: Some(place),
+            target: None,
+            copy: FileCopy::new(reader.unwrap_or(OLDEST)),
+            seen: (plan.sources.len() > 1).then(|| Fingerprints::new(half)),
+            functions: HashMap::default(),
+            source: 0,
+            only: None,
+            db: Db::default(),
+            conflicts: 0,
+        }
+    }
+
+    /// Turns to a source.
+    pub(super) fn open(&mut self, source: usize, place: &Place) {
+        self.source = source;
+        self.only = match place {
+            Place::Server(server) => server.db,
+            Place::Rdb(_) | Place::Capture(_) => None,
+        };
+        self.origin = Origin::default();
+        self.conflicts = 0;
+    }
+
+    /// Takes something of a payload.
+    #[inline]
+    pub(super) fn record(
+        &mut self,
+        event: &Event<'_>,
+        counters: &Counters,
+    ) -> Result<Next, IntoFileError> {
+        match *event {
+            Event::Key(head) => {
+                Counters::add(&counters.keys_read, 1);
+                if self.target.is_none() {
+                    self.begin()?;
+                }
+                let depth = if self.is_wanted(&head)? {
+                    match &mut self.target {
+                        Some(target) => self.copy.key(&head, target.writer())?,
+                        None => Depth::Skip,
+                    }
+                } else {
+                    self.copy.leave_out()
+                };
+                return Ok(Next::Choose(depth));
+            }
+            Event::Piece { bytes, last } => {
+                if let Some(target) = &mut self.target {
+                    target.writer().body(bytes);
+                }
+                if last {
+                    Counters::add(&counters.keys, 1);
+                }
+            }
+            Event::Element(ref element) => self.copy.element(element)?,
+            Event::ValueEnd => {
+                let Some(target) = &mut self.target else { return Ok(Next::On) };
+                match self.copy.end(target.writer())? {
+                    Ending::Left => {}
+                    Ending::Written => Counters::add(&counters.keys, 1),
+                    Ending::Aside(rest) => {
+                        Counters::add(&counters.keys, 1);
+                        return Ok(Next::FetchBack(rest));
+                    }
+                }
+            }
+            Event::Header(format) => self.origin.format = Some(format),
+            Event::Aux { name: b"lua", value } => {
+                if self.target.is_none() {
+                    self.begin()?;
+                }
+                let Some(target) = &mut self.target else { return Ok(Next::On) };
+                // From 7.0 on a server has the scripts that its clients have given it.
+                if target.writer().server().as_redis() < FUNCTIONS {
+                    target.writer().aux(b"lua", value);
+                } else {
+                    debug!("a script is left out: servers from 7.0 on load none");
+                }
+            }
+            Event::Aux { name, value } => self.origin.note(name, value),
+            Event::SelectDb(db) => self.db = db,
+            // Of several sources, or of a part of one, it would not be true.
+            Event::ResizeDb { keys, expires } => {
+                if self.target.is_none() {
+                    self.begin()?;
+                }
+                if self.seen.is_none()
+                    && self.only.is_none()
+                    && let Some(target) = &mut self.target
+                {
+                    target.writer().resize_db(self.db, keys, expires);
+                }
+            }
+            Event::Function { code } => self.function(code)?,
+            Event::ModuleAux { module, .. } => {
+                warn!(%module, "data of a module that belongs to no key is left out");
+            }
+            Event::KeyMeta => {
+                warn!("what modules keep about a key beside its value is left out");
+            }
+            // Slots are of the node that wrote the file; the other two are not asked for.
+            Event::SlotInfo { .. }
+            | Event::SlotImport { .. }
+            | Event::Payload(_)
+            | Event::Packed(_) => {}
+        }
+        Ok(Next::On)
+    }
+
+    /// Whether a key belongs into the file.
+    fn is_wanted(&mut self, head: &KeyHead<'_>) -> Result<bool, IntoFileError> {
+        if self.only.is_some_and(|only| only != head.db) {
+            return Ok(false);
+        }
+        let Some(seen) = &mut self.seen else { return Ok(true) };
+        let source = u16::try_from(self.source).unwrap_or(u16::MAX);
+        let first = seen.insert(head.db, head.key, source);
+        let first = first.map_err(|Full { keys }| IntoFileError::Memory { keys })?;
+        let Some(first) = first.map(usize::from) else { return Ok(true) };
+        self.conflicts += 1;
+        if may_collide(self.plan) {
+            return Ok(false);
+        }
+        let (db, key, first) = (head.db, head.key.to_vec(), self.name(first));
+        Err(IntoFileError::Collision { db, key, first })
+    }
+
+    fn function(&mut self, code: &[u8]) -> Result<(), IntoFileError> {
+        if self.target.is_none() {
+            self.begin()?;
+        }
+        let name = library(code);
+        if let Some((known, first)) = self.functions.get(name) {
+            if known == code {
+                return Ok(());
+            }
+            self.conflicts += 1;
+            if may_collide(self.plan) {
+                return Ok(());
+            }
+            let (name, first) = (name.to_vec(), self.name(*first));
+            return Err(IntoFileError::FunctionCollision { name, first });
+        }
+        if let Some(target) = &mut self.target {
+            let put = target.writer().function(code);
+            put.map_err(|source| IntoFileError::Function { name: name.to_vec(), source })?;
+        }
+        if self.seen.is_some() {
+            self.functions.insert(name.to_vec(), (code.to_vec(), self.source));
+        }
+        Ok(())
+    }
+
+    fn name(&self, source: usize) -> String {
+        self.plan.sources.get(source).map(|source| source.name.clone()).unwrap_or_default()
+    }
+
+    /// Begins the file. What is told before the first key is known by now.
+    fn begin(&mut self) -> Result<(), IntoFileError> {
+        let Some(place) = self.place.take() else { return Ok(()) };
+        let told = self.plan.written_for.is_some();
+        let mut reader = self.reader.unwrap_or_else(|| self.origin.server());
+        if !told && reader.version < OLDEST.version {
+            // Nobody writes files as 2.4 did any more, and every later server reads those of 2.6.
+            reader = OLDEST;
+        }
+        let mut writer = Writer::new(reader).map_err(IntoFileError::Reader)?;
+        let version = reader.version.to_string();
+        let name: &[u8] = match reader.flavour {
+            Flavour::Valkey => b"valkey-ver",
+            Flavour::Redis | Flavour::Redict => b"redis-ver",
+        };
+        writer.aux(name, version.as_bytes());
+        writer.aux(b"redis-bits", b"64");
+        writer.aux(b"ctime", (self.clock.unix_ms() / 1000).to_string().as_bytes());
+        if self.seen.is_none() && !self.origin.used_memory.is_empty() {
+            writer.aux(b"used-mem", &self.origin.used_memory);
+        }
+        self.reader = Some(reader);
+        self.copy = FileCopy::new(reader);
+        self.target = Some(place.begin(writer));
+        info!(reader = %reader, format = %reader.rdb_format(), "the file is begun");
+        Ok(())
+    }
+
+    /// The file with everything in it, which may be nothing.
+    pub(super) fn into_target(mut self) -> Result<Option<RdbTarget>, IntoFileError> {
+        self.begin()?;
+        Ok(self.target)
+    }
+}
+
+/// Whether a key that two sources have may be left out of one.
+fn may_collide(plan: &Plan) -> bool {
+    matches!(plan.on_conflict, Some(OnConflict::Keep | OnConflict::Replace))
+}
+
+/// What a payload says of the server that wrote it.
+#[derive(Debug, Default)]
+pub(super) struct Origin {
+    pub(super) format: Option<Format>,
+    server: Option<Server>,
+    used_memory: Vec<u8>,
+}
+
+impl Origin {
+    pub(super) fn note(&mut self, name: &[u8], value: &[u8]) {
+        let version = || std::str::from_utf8(value).ok().and_then(Version::parse);
+        match name {
+            b"valkey-ver" => {
+                self.server = version().map(|version| Server { flavour: Flavour::Valkey, version });
+            }
+            b"redis-ver" => {
+                self.server = version().map(|version| {
+                    // Redict wrote 7.3 there, a number that Redis has left out.
+                    let redict = matches!(version, Version(7, 3, _));
+                    let flavour = if redict { Flavour::Redict } else { Flavour::Redis };
+                    Server { flavour, version }
+                });
+            }
+            b"used-mem" => self.used_memory = value.to_vec(),
+            _ => {}
+        }
+    }
+
+    /// Who wrote it, as far as it tells.
+    pub(super) fn server(&self) -> Server {
+        let format = self.format.unwrap_or(Format { family: Family::Redis, version: 1 });
+        let first = format.first_server();
+        // A name that does not go with the format is a fork's own.
+        self.server.filter(|server| age(*server) >= age(first)).unwrap_or(first)
+    }
+}
+
+/// Which of two servers is newer: by what its files can hold, then by number.
+pub(super) fn age(server: Server) -> (u16, Version) {
+    (server.rdb_format().version, server.version)
+}
+
+/// The name of a library of functions, which its first line tells.
+fn library(code: &[u8]) -> &[u8] {
+    let line = code.split(|&byte| byte == b'\n').next().unwrap_or_default();
+    let mut words = line.split(u8::is_ascii_whitespace);
+    words.find_map(|word| word.strip_prefix(b"name=")).unwrap_or(line)
+}
+
+/// The oldest server whose files are written.
+const OLDEST: Server = Server { flavour: Flavour::Redis, version: Version(2, 6, 0) };
+
+/// Where functions came, and scripts went.
+const FUNCTIONS: Version = Version(7, 0, 0);
