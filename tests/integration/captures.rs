@@ -1,6 +1,8 @@
 //! `record`, and captures and `.rdb` files as sources: what is kept, what is played again, and what is refused.
 
 use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -194,6 +196,53 @@ fn a_killed_recorder_leaves_a_capture() {
     let (first, second) = (Dump::read(&mut writer), Dump::read(&mut target.client()));
     judge::assert_same(&first, &second, Forgiving::default(), "killed");
     assert_eq!(second.len(), 2);
+}
+
+/// A master that is not ready twice, and then gives an empty data set. It ends with the test.
+fn slow_to_be_ready() -> u16 {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    thread::spawn(move || {
+        let mut refusals =
+            ["-LOADING the dataset in memory\r\n", "-NOMASTERLINK not yet\r\n"].iter();
+        for link in listener.incoming() {
+            let mut link = link.unwrap();
+            let mut said = [0; 1000];
+            while let Ok(count @ 1..) = link.read(&mut said) {
+                let said = String::from_utf8_lossy(&said[..count]).to_ascii_uppercase();
+                let answer = if said.contains("$5\r\nPSYNC") {
+                    refusals.next().map_or_else(
+                        || {
+                            let head = format!("+FULLRESYNC {} 7\r\n$18\r\n", "a".repeat(40));
+                            [head.as_bytes(), b"REDIS0006\xff\0\0\0\0\0\0\0\0"].concat()
+                        },
+                        |refusal| refusal.as_bytes().to_vec(),
+                    )
+                } else if said.contains("INFO") {
+                    b"$13\r\nrole:master\r\n\r\n".to_vec()
+                } else if said.contains("$3\r\nACK") {
+                    continue;
+                } else {
+                    b"+OK\r\n".to_vec()
+                };
+                link.write_all(&answer).unwrap();
+            }
+        }
+    });
+    port
+}
+
+#[test]
+fn a_master_that_is_not_ready_is_waited_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let capture = folder.path().join("late.bin");
+    let from = format!("redis://127.0.0.1:{}", slow_to_be_ready());
+    let ended = run(&["record", "--for", "100ms", "--from", &from, "--out", text(&capture)]);
+    ended.assert_code(0);
+    assert!(ended.stderr.contains("LOADING") && ended.stderr.contains("NOMASTERLINK"));
+    let sidecar = sidecar(&capture);
+    assert_eq!((&sidecar["start_offset"], &sidecar["rdb_start"]), (&json!(7), &json!(61)));
+    assert_eq!(fs::metadata(&capture).unwrap().len(), 61 + 18);
 }
 
 #[test]
