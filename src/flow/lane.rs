@@ -35,7 +35,7 @@ use crate::plan::{
 use crate::progress::{Counters, Phase};
 use crate::rdb::event::{Event as RdbEvent, KeyHead};
 use crate::rdb::parser::Depth;
-use crate::repl::{Event, Resume};
+use crate::repl::{Event, Remark, Resume};
 use crate::server::{Flavour, Server, Version};
 use crate::source::SourceError;
 use crate::target::{Confirmed, Standalone, Surprise, TargetError};
@@ -471,7 +471,15 @@ impl<'a> Lane<'a> {
 
     async fn go_round(&mut self) -> Result<Ended, LaneError> {
         loop {
-            self.take_events()?;
+            match self.take_events() {
+                // It answers that it cannot serve us now, and may later.
+                Err(LaneError::Source(SourceError::Repl(refusal)))
+                    if refusal.remark() == Remark::Later =>
+                {
+                    self.source_lost(refusal.into())?;
+                }
+                taken => taken?,
+            }
             if let Some(ended) = self.advance_end() {
                 return Ok(ended);
             }

@@ -1,7 +1,10 @@
 //! `record`, and captures and `.rdb` files as sources: what is kept, what is played again, and what is refused.
 
 use std::fs;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -194,6 +197,65 @@ fn a_killed_recorder_leaves_a_capture() {
     let (first, second) = (Dump::read(&mut writer), Dump::read(&mut target.client()));
     judge::assert_same(&first, &second, Forgiving::default(), "killed");
     assert_eq!(second.len(), 2);
+}
+
+/// A master that is not ready twice, and then gives an empty data set. It ends with the test.
+fn slow_to_be_ready() -> u16 {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let refusals = ["-NOMASTERLINK not yet\r\n", "-LOADING the dataset in memory\r\n"];
+    let refusals = Arc::new(Mutex::new(Vec::from(refusals)));
+    thread::spawn(move || {
+        for link in listener.incoming() {
+            let (link, refusals) = (link.unwrap(), Arc::clone(&refusals));
+            thread::spawn(move || answer_slowly(link, &refusals));
+        }
+    });
+    port
+}
+
+fn answer_slowly(mut link: TcpStream, refusals: &Mutex<Vec<&str>>) {
+    let mut said = [0; 1000];
+    while let Ok(count @ 1..) = link.read(&mut said) {
+        let said = String::from_utf8_lossy(&said[..count]).to_ascii_uppercase();
+        let refusal = || refusals.lock().unwrap().pop();
+        let answer = if said.contains("$5\r\nPSYNC") {
+            refusal().map_or_else(
+                || {
+                    let head = format!("+FULLRESYNC {} 7\r\n$18\r\n", "a".repeat(40));
+                    [head.as_bytes(), b"REDIS0006\xff\0\0\0\0\0\0\0\0"].concat()
+                },
+                |refusal| refusal.as_bytes().to_vec(),
+            )
+        } else if said.contains("INFO") {
+            let info = "role:master\r\nmaster_repl_offset:7\r\n";
+            format!("${}\r\n{info}\r\n", info.len()).into_bytes()
+        } else if said.contains("$3\r\nACK") {
+            continue;
+        } else {
+            b"+OK\r\n".to_vec()
+        };
+        link.write_all(&answer).unwrap();
+    }
+}
+
+#[test]
+fn a_master_that_is_not_ready_is_waited_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let capture = folder.path().join("late.bin");
+    let from = format!("redis://127.0.0.1:{}", slow_to_be_ready());
+    let ended = run(&["record", "--for", "100ms", "--from", &from, "--out", text(&capture)]);
+    ended.assert_code(0);
+    assert!(ended.stderr.contains("LOADING") && ended.stderr.contains("NOMASTERLINK"));
+    let sidecar = sidecar(&capture);
+    assert_eq!((&sidecar["start_offset"], &sidecar["rdb_start"]), (&json!(7), &json!(61)));
+    assert_eq!(fs::metadata(&capture).unwrap().len(), 61 + 18);
+
+    let Some(target) = Server::start("redis-7.0.15") else { return };
+    let from = format!("redis://127.0.0.1:{}", slow_to_be_ready());
+    let ended = run(&["sync", "--once", "--from", &from, "--to", &target.url()]);
+    ended.assert_code(0);
+    assert!(ended.stderr.contains("LOADING") && ended.stderr.contains("NOMASTERLINK"));
 }
 
 #[test]
