@@ -219,6 +219,8 @@ mod tests {
             on_conflict,
             on_flush: None,
             written_for: None,
+            limit_rate: None,
+            limit_read: None,
             memory: 1 << 26,
         }
     }
