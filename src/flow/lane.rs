@@ -42,6 +42,7 @@ use crate::target::{Confirmed, Standalone, Surprise, TargetError};
 
 use super::Stop;
 use super::ending::{Closing, Page, Told, Walk, ask_deadlines};
+use super::left_out::{Left, left_out};
 use super::remedy::{Remedy, patience, pause, refusal_patience, remedy};
 use super::report::{Ended, SourceReport};
 use super::share::Share;
@@ -1040,27 +1041,6 @@ fn refused(copy: &Copy, source: CopyError) -> LaneError {
 
 /// How many of the keys that were there before are named in the report.
 const CONFLICTS_NAMED: usize = 100;
-
-/// What is left out.
-#[derive(Clone, Copy)]
-enum Left {
-    Key,
-    Command,
-}
-
-fn left_out(counters: &Counters, why: Why, left: Left) {
-    let number = match (left, why) {
-        (_, Why::Flush) => &counters.flushes,
-        // Keys are counted where they are met, whatever becomes of them.
-        (Left::Key, Why::Conflict) => return,
-        (Left::Key, Why::Db) => &counters.left_out_databases,
-        (Left::Key, Why::Key) => &counters.left_out_keys,
-        (Left::Key, Why::Type) => &counters.left_out_types,
-        (Left::Command, Why::Conflict) => &counters.conflict_commands,
-        (Left::Command, Why::Db | Why::Key | Why::Type) => &counters.left_out_commands,
-    };
-    Counters::add(number, 1);
-}
 
 /// How often a source is asked for deadlines that it goes on setting.
 const ROUNDS: u32 = 20;

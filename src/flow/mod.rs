@@ -9,6 +9,7 @@ mod fingerprints;
 mod held;
 mod into_file;
 mod lane;
+mod left_out;
 mod record;
 mod remedy;
 mod replay;

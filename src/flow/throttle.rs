@@ -48,6 +48,17 @@ impl Throttle {
         }
     }
 
+    /// So many keys, from so many bytes of a payload, went into a file. (There a value takes about as many bytes as it took in the payload.)
+    pub(super) fn was_filed(&self, now: Duration, keys: u64, bytes: u64) {
+        if let Some((rate, bucket)) = &self.write {
+            let amount = match rate {
+                Rate::Keys(_) => keys,
+                Rate::Bytes(_) => bytes,
+            };
+            take(bucket, now, amount);
+        }
+    }
+
     /// A batch that was in no draft will be written: a part of a value. Its key is counted where it ends.
     pub(super) fn was_sent(&self, now: impl FnOnce() -> Duration, batch: &Batch) {
         if let Some((Rate::Bytes(_), bucket)) = &self.write {
