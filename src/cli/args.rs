@@ -29,11 +29,11 @@ pub(crate) enum LogFormat {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Copy the whole data set of the sources, then follow their changes
-    Sync(Sync),
+    Sync(Box<Sync>),
     /// Keep what a source says, its data set and its stream, as a capture
     Record(Record),
     /// Play a capture into a target, or as a master that replicas can follow
-    Replay(Replay),
+    Replay(Box<Replay>),
     /// What is in an RDB file
     #[command(subcommand)]
     Rdb(Rdb),
@@ -107,6 +107,14 @@ pub(crate) struct Writing {
     /// All data in flight and in buffers, for all sources together (kB = 1000, KiB = 1024)
     #[arg(long, value_name = "SIZE", default_value = "256MiB", value_parser = super::intent::size)]
     pub(crate) memory: u64,
+
+    /// How fast the target is written to, by all sources together: keys and commands a second (50000) or bytes (20MB)
+    #[arg(long, value_name = "RATE", value_parser = super::rate::rate)]
+    pub(crate) limit_rate: Option<understudy::plan::Rate>,
+
+    /// How many bytes a second are read from all sources together (20MB). A master's output buffer grows meanwhile, and may cut the link
+    #[arg(long, value_name = "SIZE", value_parser = super::rate::bytes)]
+    pub(crate) limit_read: Option<u64>,
 
     #[command(flatten)]
     pub(crate) rules: super::rules::RuleArgs,

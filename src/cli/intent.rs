@@ -47,6 +47,8 @@ pub(crate) fn record(args: &args::Record) -> Result<(Plan, flow::Record), String
         on_conflict: None,
         on_flush: None,
         written_for: None,
+        limit_rate: None,
+        limit_read: None,
         memory: LEAST_MEMORY,
     };
     Ok((plan, record))
@@ -115,6 +117,8 @@ pub(crate) fn plan(args: &Sync) -> Result<Plan, String> {
             OnConflictArg::Keep => OnConflict::Keep,
         }),
         on_flush: args.writing.rules.on_flush(),
+        limit_rate: args.writing.limit_rate,
+        limit_read: args.writing.limit_read,
         memory: args.writing.memory,
     })
 }

@@ -42,9 +42,11 @@ use crate::target::{Confirmed, Standalone, Surprise, TargetError};
 
 use super::Stop;
 use super::ending::{Closing, Page, Told, Walk, ask_deadlines};
+use super::left_out::{Left, left_out};
 use super::remedy::{Remedy, patience, pause, refusal_patience, remedy};
 use super::report::{Ended, SourceReport};
 use super::share::Share;
+use super::throttle::Throttle;
 use super::upstream::Upstream;
 
 /// Why a lane broke off.
@@ -128,22 +130,20 @@ pub(super) const SILENCE: Duration = Duration::from_secs(1);
 /// Runs one lane to its end.
 pub(super) async fn run(
     plan: &Plan,
-    facts: &Facts,
-    held: Option<&Arc<Kept>>,
-    index: usize,
+    known: Known<'_>,
     counters: &Arc<Counters>,
     stop: Stop,
-    net: &Net,
 ) -> SourceReport {
-    let Some(source) = plan.sources.get(index) else { return SourceReport::new(String::new()) };
+    let Some(source) = plan.sources.get(known.index) else {
+        return SourceReport::new(String::new());
+    };
     let mut report = SourceReport::new(source.name.clone());
-    let clock = net.clock();
+    let clock = known.net.clock();
     let begun = clock.now();
     let mut wrote = false;
     let ended = match (&source.place, &plan.target) {
         (from, Place::Server(to)) => {
-            let known = Known { source, facts, held, index };
-            match Lane::open(plan, known, from, to, counters, stop, net).await {
+            match Lane::open(plan, known, source, from, to, counters, stop).await {
                 Ok(mut lane) => {
                     let ended = lane.play().await;
                     wrote = lane.wrote;
@@ -217,6 +217,9 @@ struct Lane<'a> {
     relinking: Option<Later<Result<Link, TargetError>>>,
     copy: Copy,
     stream: Stream,
+    throttle: Throttle,
+    /// There is something to be written, and a limit forbids it for now.
+    held_up: bool,
     /// The keys that the target held before, where they are replaced and their names fit into memory.
     replaced: Option<Arc<Kept>>,
     /// Whether every key that the target held before is noticed.
@@ -261,14 +264,15 @@ struct Lane<'a> {
     copied_at: Option<Duration>,
 }
 
-/// What a lane is told of both sides.
-struct Known<'k> {
-    source: &'k Source,
-    facts: &'k Facts,
+/// What all lanes are told.
+pub(super) struct Known<'k> {
+    pub(super) facts: &'k Facts,
     /// The keys that the target held before.
-    held: Option<&'k Arc<Kept>>,
+    pub(super) held: Option<&'k Arc<Kept>>,
     /// Which of the sources it is.
-    index: usize,
+    pub(super) index: usize,
+    pub(super) throttle: Throttle,
+    pub(super) net: &'k Net,
 }
 
 /// The target refuses to go on.
@@ -348,13 +352,13 @@ impl<'a> Lane<'a> {
     async fn open(
         plan: &'a Plan,
         known: Known<'_>,
+        source: &Source,
         from: &'a Place,
         to: &'a ServerPlace,
         counters: &'a Counters,
         stop: Stop,
-        net: &Net,
     ) -> Result<Self, LaneError> {
-        let Known { source, facts, held, index } = known;
+        let Known { facts, held, index, throttle, net } = known;
         counters.enter(Phase::Connecting);
         let target = Standalone::open(net, to).await?;
         let names = held.map_or(0, |held| Kept::BYTES_A_KEY * held.len() as u64);
@@ -391,6 +395,8 @@ impl<'a> Lane<'a> {
             relinking: None,
             copy: Copy::new(server, existing, share.copy, token),
             stream: Stream::new(server, scope, share.scripts),
+            throttle,
+            held_up: false,
             replaced,
             counts_conflicts,
             conflict_names: Vec::new(),
@@ -483,10 +489,15 @@ impl<'a> Lane<'a> {
             if let Some(ended) = self.advance_end() {
                 return Ok(ended);
             }
-            let read = self.starved && self.may_take() && self.has_room();
+            let limited = self.limited_until();
+            if limited.is_some() {
+                // A source that is not listened to is not silent.
+                self.last_data = self.clock.now();
+            }
+            let read = self.starved && self.may_take() && self.has_room() && limited.is_none();
             let linked = self.relinking.is_none();
             let refused = linked && self.is_refused()?;
-            let alarm = self.alarm().map(|at| self.clock.at(at));
+            let alarm = self.alarm().into_iter().chain(limited).min().map(|at| self.clock.at(at));
             tokio::select! {
                 confirmed = self.target.exchange(), if linked && !refused && !self.target.is_idle() => {
                     match confirmed {
@@ -495,7 +506,10 @@ impl<'a> Lane<'a> {
                     }
                 }
                 read = self.source.exchange(read) => match read {
-                    Ok(bytes) => Counters::add(&self.counters.bytes, bytes),
+                    Ok(bytes) => {
+                        Counters::add(&self.counters.bytes, bytes);
+                        self.throttle.was_read(|| self.clock.now(), bytes);
+                    }
                     Err(error) => self.source_lost(error)?,
                 },
                 link = later(&mut self.relinking) => {
@@ -567,11 +581,17 @@ impl<'a> Lane<'a> {
 
     /// Takes what the source has said while there is room for what becomes of it.
     fn take_events(&mut self) -> Result<(), LaneError> {
+        self.held_up = false;
         if !self.may_take() {
             return Ok(());
         }
         self.starved = false;
         while self.has_room() && !self.has_reached() {
+            if !self.may_write() {
+                self.held_up = true;
+                break;
+            }
+            let mark = self.throttle.mark(&self.draft);
             let then = self.source.recorded_ms();
             let Some(event) = self.source.poll_event()? else {
                 self.starved = true;
@@ -692,6 +712,7 @@ impl<'a> Lane<'a> {
                     self.taken = end;
                 }
             }
+            self.throttle.was_written(|| self.clock.now(), mark, &self.draft);
             if self.draft.size() >= CHUNK && self.stream.is_whole() {
                 self.push();
             }
@@ -717,8 +738,22 @@ impl<'a> Lane<'a> {
     fn push_pieces(&mut self) {
         while let Some(batch) = self.copy.poll_batch() {
             self.wrote = true;
+            self.throttle.was_sent(|| self.clock.now(), &batch);
             self.target.push(batch);
         }
+    }
+
+    /// Until when a limit holds the lane up, if one does.
+    fn limited_until(&self) -> Option<Duration> {
+        let now = self.clock.now();
+        let read = self.throttle.read_wait(|| now);
+        // What is to be written may be so by now: then it is time at once.
+        let write = self.held_up.then(|| self.throttle.write_wait(|| now));
+        write.or_else(|| (!read.is_zero()).then_some(read)).map(|wait| now + wait)
+    }
+
+    fn may_write(&self) -> bool {
+        self.throttle.write_wait(|| self.clock.now()).is_zero()
     }
 
     fn has_room(&self) -> bool {
@@ -1014,27 +1049,6 @@ fn refused(copy: &Copy, source: CopyError) -> LaneError {
 
 /// How many of the keys that were there before are named in the report.
 const CONFLICTS_NAMED: usize = 100;
-
-/// What is left out.
-#[derive(Clone, Copy)]
-enum Left {
-    Key,
-    Command,
-}
-
-fn left_out(counters: &Counters, why: Why, left: Left) {
-    let number = match (left, why) {
-        (_, Why::Flush) => &counters.flushes,
-        // Keys are counted where they are met, whatever becomes of them.
-        (Left::Key, Why::Conflict) => return,
-        (Left::Key, Why::Db) => &counters.left_out_databases,
-        (Left::Key, Why::Key) => &counters.left_out_keys,
-        (Left::Key, Why::Type) => &counters.left_out_types,
-        (Left::Command, Why::Conflict) => &counters.conflict_commands,
-        (Left::Command, Why::Db | Why::Key | Why::Type) => &counters.left_out_commands,
-    };
-    Counters::add(number, 1);
-}
 
 /// How often a source is asked for deadlines that it goes on setting.
 const ROUNDS: u32 = 20;

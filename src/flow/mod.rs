@@ -9,11 +9,13 @@ mod fingerprints;
 mod held;
 mod into_file;
 mod lane;
+mod left_out;
 mod record;
 mod remedy;
 mod replay;
 mod report;
 mod share;
+mod throttle;
 mod upstream;
 
 use std::sync::Arc;
@@ -55,16 +57,19 @@ pub async fn migrate(
     };
     let plan = Arc::new(plan.clone());
     let facts = Arc::new(facts.clone());
+    let throttle = throttle::Throttle::new(&plan);
     let mut lanes = JoinSet::new();
     for (index, counters) in counters.iter().enumerate().take(plan.sources.len()) {
         let (plan, facts, stop) = (Arc::clone(&plan), Arc::clone(&facts), stop.clone());
-        let (counters, net, held) = (Arc::clone(counters), net.clone(), held.clone());
+        let (counters, net) = (Arc::clone(counters), net.clone());
+        let (held, throttle) = (held.clone(), throttle.clone());
         let name = plan.sources.get(index).map(|source| source.name.clone()).unwrap_or_default();
         let span = tracing::info_span!("source", %name);
         lanes.spawn(
             async move {
-                let held = held.as_ref();
-                (index, lane::run(&plan, &facts, held, index, &counters, stop, &net).await)
+                let known =
+                    lane::Known { facts: &facts, held: held.as_ref(), index, throttle, net: &net };
+                (index, lane::run(&plan, known, &counters, stop).await)
             }
             .instrument(span),
         );

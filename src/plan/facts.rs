@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 use crate::key::Db;
 use crate::server::{Flavour, Server};
 
-use super::{OnConflict, OnFlush, Plan};
+use super::rules::Types;
+use super::{OnConflict, OnFlush, Place, Plan, Source};
 
 /// What was found out about the places of a plan.
 #[derive(Clone, Debug, Default)]
@@ -90,6 +91,16 @@ pub fn judge(facts: &Facts, plan: &Plan) -> Vec<Finding> {
                 "wait until master_link_status in its INFO replication is up, or read from its master",
             );
         }
+    }
+    let names_modules = |source: &Source| source.rules.types().is_some_and(Types::names_modules);
+    if matches!(plan.target, Place::Rdb(_)) && plan.sources.iter().any(names_modules) {
+        findings.push(Finding {
+            place: plan.target.to_string(),
+            evidence: "a file cannot be written with some modules' values only".to_owned(),
+            mend:
+                "choose module, which is all of them, or leave them out by their names (--exclude)"
+                    .to_owned(),
+        });
     }
     if let Some(target) = &facts.target {
         judge_target(target, plan, &mut findings);
@@ -204,7 +215,7 @@ fn size(bytes: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::{Place, Rules, Source, Until};
+    use crate::plan::{Rules, Until};
 
     fn plan(on_conflict: Option<OnConflict>) -> Plan {
         let place = |text| Place::parse(text).unwrap();
@@ -219,6 +230,8 @@ mod tests {
             on_conflict,
             on_flush: None,
             written_for: None,
+            limit_rate: None,
+            limit_read: None,
             memory: 1 << 26,
         }
     }

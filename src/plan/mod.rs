@@ -4,11 +4,13 @@
 mod facts;
 mod glob;
 mod place;
+mod rate;
 pub mod rules;
 
 pub use facts::{Facts, Finding, Role, ServerFacts, judge};
 pub use glob::Glob;
 pub use place::{Address, Place, PlaceError, ServerPlace};
+pub use rate::{Bucket, Rate};
 pub use rules::{OnFlush, Rules, Verdict, Why};
 
 use crate::server::Server;
@@ -28,6 +30,10 @@ pub struct Plan {
     pub on_flush: Option<OnFlush>,
     /// The server that shall read the file which is the target; `None` for the newest of the sources.
     pub written_for: Option<Server>,
+    /// How fast the target is written to, by all sources together; `None`: as fast as it can.
+    pub limit_rate: Option<Rate>,
+    /// How many bytes are read in a second, from all sources together; `None`: as fast as they send.
+    pub limit_read: Option<u64>,
     /// All data in flight and in buffers, for all sources together, in bytes.
     pub memory: u64,
 }

@@ -23,6 +23,7 @@ mod dice;
 mod handshakes;
 mod into_file;
 mod judge;
+mod limits;
 mod load;
 mod older;
 mod packed;

@@ -222,6 +222,67 @@ fn keys_are_chosen_by_type() {
     }
 }
 
+/// The rules hold for a file as for a server, and so do the limits.
+#[test]
+fn files_hold_what_the_rules_want() {
+    for name in SERVERS {
+        let Some((source, target)) = two(name) else { return };
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("wanted.rdb").display().to_string();
+        let before = [
+            cmd!("MSET", "in:1", 1, "in:2", 2, "out:1", 3),
+            cmd!("RPUSH", "in:list", "a"),
+            cmd!("SELECT", 1),
+            cmd!("SETEX", "in:dies", 5000, "v"),
+            cmd!("SELECT", 2),
+            cmd!("SET", "in:elsewhere", 1),
+        ];
+        all(&mut source.client(), &before);
+        let flags = [
+            "--only-db",
+            "0,1",
+            "--db-map",
+            "0:1,1:0",
+            "--include",
+            "in:*",
+            "--type",
+            "string",
+            "--limit-rate",
+            "2",
+        ];
+        let args = ["sync", "--from", &source.url(), "--to", &file, "--once"];
+        let ended = Understudy::start(&[&args[..], &flags].concat()).wait(PATIENCE);
+        ended.assert_code(0);
+        assert_eq!(ended.reported("sources.0.keys"), 3);
+        assert_eq!(ended.reported("sources.0.filtered.databases"), 1);
+        assert_eq!(ended.reported("sources.0.filtered.keys"), 1);
+        assert_eq!(ended.reported("sources.0.filtered.types"), 1);
+        let ended = Understudy::start(&["sync", "--from", &file, "--to", &target.url(), "--once"])
+            .wait(PATIENCE);
+        ended.assert_code(0);
+        let left_out = [
+            cmd!("DEL", "out:1", "in:list"),
+            cmd!("SWAPDB", 0, 1),
+            cmd!("SELECT", 2),
+            cmd!("FLUSHDB"),
+        ];
+        same_without(&source, &target, &left_out, name);
+
+        let file = folder.path().join("modules.rdb").display().to_string();
+        let args = [
+            "sync",
+            "--from",
+            &source.url(),
+            "--to",
+            &file,
+            "--once",
+            "--type",
+            "module:ReJSON-RL",
+        ];
+        Understudy::start(&args).wait(PATIENCE).assert_code(2);
+    }
+}
+
 /// What takes its content from outside the rules ends the run with the command and both keys.
 #[test]
 fn what_cannot_be_decided_ends_the_run() {
