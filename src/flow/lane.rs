@@ -43,7 +43,7 @@ use crate::target::{Confirmed, Standalone, Surprise, TargetError};
 use super::Stop;
 use super::ending::{Closing, Page, Told, Walk, ask_deadlines};
 use super::left_out::{Left, left_out};
-use super::remedy::{Remedy, patience, pause, refusal_patience, remedy};
+use super::remedy::{QUESTION_TRIES, Remedy, patience, pause, refusal_patience, remedy};
 use super::report::{Ended, SourceReport};
 use super::share::Share;
 use super::throttle::Throttle;
@@ -232,6 +232,8 @@ struct Lane<'a> {
     history: Option<Resume>,
     /// Where the stream has been taken to.
     taken: Offset,
+    /// Up to where the target has confirmed it.
+    confirmed: Offset,
     /// The source has nothing more to tell until more has been read.
     starved: bool,
     /// The master is being asked for its offset.
@@ -404,6 +406,7 @@ impl<'a> Lane<'a> {
             stage: Stage::Connecting,
             history: None,
             taken: Offset::default(),
+            confirmed: Offset::default(),
             starved: true,
             asking: None,
             goal: Goal::None,
@@ -623,6 +626,8 @@ impl<'a> Lane<'a> {
                     self.source_lost = None;
                     self.source_tries = 0;
                     self.history = Some(at);
+                    self.last_data = self.clock.now();
+                    self.source.confirm(self.confirmed);
                     info!(offset = %at.offset, "partial synchronization");
                 }
                 Event::PayloadBegins { length, .. } => {
@@ -770,8 +775,11 @@ impl<'a> Lane<'a> {
 
     /// The target has told something.
     fn confirmed(&mut self, confirmed: Confirmed) -> Result<(), LaneError> {
-        self.target_tries = 0;
-        self.refusal = None;
+        // A refusal tells nothing else, and is no reason to be patient again.
+        if !confirmed.is_empty() {
+            self.target_tries = 0;
+            self.refusal = None;
+        }
         Counters::add(&self.counters.without_effect, confirmed.without_effect);
         Counters::add(&self.counters.keys, confirmed.carries.keys);
         Counters::add(&self.counters.commands, confirmed.carries.commands);
@@ -810,6 +818,7 @@ impl<'a> Lane<'a> {
         }
         if let Some(position) = confirmed.position {
             Counters::set(&self.counters.confirmed_offset, position.get());
+            self.confirmed = position;
             self.source.confirm(position);
         }
         Ok(())
@@ -888,7 +897,11 @@ impl<'a> Lane<'a> {
         match self.goal {
             Goal::None => false,
             Goal::Offset(goal) => self.taken >= goal,
-            Goal::Silence => self.clock.now().saturating_sub(self.last_data) >= SILENCE,
+            // One that is not there is silent too.
+            Goal::Silence => {
+                self.source_lost.is_none()
+                    && self.clock.now().saturating_sub(self.last_data) >= SILENCE
+            }
         }
     }
 
@@ -981,7 +994,9 @@ impl<'a> Lane<'a> {
             _ => None,
         };
         let again = self.refusal.map(|refusal| refusal.again_at);
-        [end, again].into_iter().flatten().min()
+        // What has come already was looked at in this round; whatever else it waits for wakes the loop by itself.
+        let now = self.clock.now();
+        [end, again].into_iter().flatten().filter(|at| *at > now).min()
     }
 
     /// The source has been lost, or has refused us.
@@ -1075,8 +1090,19 @@ pub(super) async fn ask_offset(net: Net, place: ServerPlace, has_offsets: bool) 
     if !has_offsets {
         return None;
     }
-    let mut control = Control::open(&net, &place).await.ok()?;
-    let info = control.info("replication").await.ok()?;
+    let mut tries = 0;
+    let info = loop {
+        let asked = async { Control::open(&net, &place).await?.info("replication").await };
+        match asked.await {
+            Ok(info) => break info,
+            Err(error) if tries < QUESTION_TRIES => {
+                debug!(error = chain(&error), "the master does not tell its offset");
+                sleep(pause(tries)).await;
+                tries += 1;
+            }
+            Err(_) => return None,
+        }
+    };
     info_field(&info, "master_repl_offset")?.parse().ok().map(Offset::new)
 }
 
