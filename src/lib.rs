@@ -29,6 +29,8 @@
 pub mod change;
 pub mod command;
 pub mod flow;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 pub mod key;
 pub mod net;
 pub mod offset;

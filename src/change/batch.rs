@@ -1,11 +1,17 @@
 //! Commands on their way to a target.
 
+use std::collections::HashSet;
+
 use bytes::Bytes;
 
 use crate::command::judge::Expect;
 use crate::command::lookup;
 use crate::key::Db;
 use crate::offset::Offset;
+use crate::rdb::event::{Element, Event};
+use crate::rdb::format::Family;
+use crate::rdb::opcode::{ObjectType, ValueType};
+use crate::rdb::parser::{Parser, Step};
 use crate::resp;
 use crate::resp::CommandReader;
 
@@ -19,12 +25,17 @@ pub struct Batch {
     expects: Vec<Expect>,
     opens_in: Db,
     ends_in: Db,
+    /// What the commands take up, with the room that was reserved for them and not used.
+    held: usize,
     /// What it carries, for those who count.
     pub carries: Carries,
     /// The source's offset that is reached once this batch and all before it are confirmed.
     pub covers: Option<Offset>,
-    /// It is sent only after everything before it has been confirmed.
+    /// It is sent only after everything before it has been confirmed, and nothing behind it until it is confirmed.
     pub barrier: bool,
+    /// It is a piece of the value of this key. Its commands stand together: if one of them must be sent again all are, in
+    /// their order, and so are the pieces behind it.
+    pub piece: Option<Bytes>,
 }
 
 /// What a batch carries.
@@ -34,6 +45,8 @@ pub struct Carries {
     pub keys: u64,
     /// Data commands of the stream.
     pub commands: u64,
+    /// Values that were written in pieces and have got their names with it.
+    pub renamed: u64,
 }
 
 /// A command whose reply was not as expected.
@@ -45,6 +58,8 @@ pub struct Failure {
     pub name: Vec<u8>,
     /// Its first key, if it names one.
     pub key: Option<Vec<u8>>,
+    /// What kind of value a `RESTORE` carried: `hash`, or `module:` and the name of a module's type.
+    pub value: Option<String>,
     /// What the target said.
     pub reply: String,
 }
@@ -74,10 +89,10 @@ impl Batch {
         &self.expects
     }
 
-    /// How many bytes it holds in memory.
+    /// How many bytes it holds: its commands, and a byte for what each is to be answered.
     #[must_use]
     pub fn size(&self) -> usize {
-        self.bytes.len() + self.expects.capacity()
+        self.held
     }
 
     /// Whether there is nothing to send.
@@ -105,7 +120,64 @@ impl Batch {
         }
         let mut batch = draft.finish();
         (batch.carries, batch.covers, batch.barrier) = (self.carries, self.covers, self.barrier);
+        batch.piece.clone_from(&self.piece);
         batch
+    }
+
+    /// The numbers of the commands that name one of `keys`, of the commands with the given numbers, and of all that share a key with one
+    /// of these, in their order. `keys` gains the keys of all of them.
+    ///
+    /// That is what must be sent again together, where a command alone would run on what a later one has made.
+    #[must_use]
+    pub fn entangled(&self, indexes: &[usize], keys: &mut HashSet<(Db, Vec<u8>)>) -> Vec<usize> {
+        let mut named: Vec<Vec<(Db, Vec<u8>)>> = Vec::with_capacity(self.expects.len());
+        let mut at = Walk::new(self);
+        while at.next().is_some() {
+            let args: Vec<&[u8]> = at.reader.args(at.raw).collect();
+            let mut own = Vec::new();
+            if let Some(command) = args.first().and_then(|name| lookup(name)) {
+                // A command whose keys cannot be told stands for itself.
+                let _ = command.for_each_key(&args, |used| {
+                    if let Some(key) = args.get(used.position) {
+                        own.push((used.db.unwrap_or(at.db), key.to_vec()));
+                    }
+                });
+            }
+            named.push(own);
+        }
+        let mut wanted: Vec<bool> = vec![false; named.len()];
+        for &index in indexes {
+            if let Some(wanted) = wanted.get_mut(index) {
+                *wanted = true;
+            }
+        }
+        loop {
+            let known = keys.len();
+            for (own, wanted) in named.iter().zip(&mut wanted) {
+                if *wanted || own.iter().any(|key| keys.contains(key)) {
+                    *wanted = true;
+                    keys.extend(own.iter().cloned());
+                }
+            }
+            if keys.len() == known {
+                break;
+            }
+        }
+        let numbered = wanted.iter().enumerate();
+        numbered.filter(|(_, wanted)| **wanted).map(|(index, _)| index).collect()
+    }
+
+    /// The numbers of those of its commands that select a database.
+    #[must_use]
+    pub fn selects(&self) -> Vec<usize> {
+        let mut found = Vec::new();
+        let mut at = Walk::new(self);
+        while at.next().is_some() {
+            if at.is_select() {
+                found.push(at.taken - 1);
+            }
+        }
+        found
     }
 
     /// What is known of the command number `index`, to which the target said `reply`.
@@ -114,22 +186,42 @@ impl Batch {
         let mut at = Walk::new(self);
         while at.taken <= index && at.next().is_some() {}
         let args: Vec<&[u8]> = at.reader.args(at.raw).collect();
-        let mut key = None;
-        if let Some(command) = args.first().and_then(|name| lookup(name)) {
+        let mut key = self.piece.as_ref().map(|key| key.to_vec());
+        if key.is_none()
+            && let Some(command) = args.first().and_then(|name| lookup(name))
+        {
             // Keys that cannot be told are no reason not to tell the rest.
             let _ = command.for_each_key(&args, |used| {
                 key = key.take().or_else(|| args.get(used.position).map(|key| key.to_vec()));
             });
         }
         let name = args.first().map(|name| name.to_ascii_uppercase()).unwrap_or_default();
-        Failure { db: at.db, name, key, reply }
+        let payload = args.get(3).filter(|_| name == b"RESTORE");
+        let value = payload.and_then(|payload| kind_of(payload));
+        Failure { db: at.db, name, key, value, reply }
     }
 
     /// The failure of the `SELECT` that stands before its first command.
     #[must_use]
     pub fn failed_select(&self, reply: String) -> Failure {
-        Failure { db: self.opens_in, name: b"SELECT".to_vec(), key: None, reply }
+        Failure { db: self.opens_in, name: b"SELECT".to_vec(), key: None, value: None, reply }
     }
+}
+
+/// What kind of value a payload of `RESTORE` holds, as `TYPE` calls it; of a module's its name too.
+fn kind_of(payload: &[u8]) -> Option<String> {
+    let (&byte, body) = payload.split_first()?;
+    // Where the families give a byte two meanings, both are hashes.
+    let object = ObjectType::decode(byte, Family::Redis)
+        .or_else(|| ObjectType::decode(byte, Family::Valkey))?;
+    let kind = object.value_type();
+    if kind == ValueType::Module
+        && let Ok((Step::Event(Event::Element(Element::Module { module, .. })), _)) =
+            Parser::for_value(object).step(body)
+    {
+        return Some(format!("module:{module}"));
+    }
+    Some(kind.name().to_owned())
 }
 
 /// Goes through a batch from its first command. That is for the rare reply that is not as expected, so that nothing
@@ -182,6 +274,8 @@ pub struct Draft {
     pub covers: Option<Offset>,
     /// See [`Batch::barrier`].
     pub barrier: bool,
+    /// See [`Batch::piece`].
+    pub piece: Option<Bytes>,
 }
 
 impl Draft {
@@ -194,9 +288,21 @@ impl Draft {
     /// Gives what was written as a batch and begins the next one in the same database.
     pub fn finish(&mut self) -> Batch {
         let next = Self::new(self.ends_in);
-        let Self { bytes, expects, opens_in, ends_in, carries, covers, barrier } =
+        let Self { mut bytes, mut expects, opens_in, ends_in, carries, covers, barrier, piece } =
             std::mem::replace(self, next);
-        Batch { bytes: bytes.into(), expects, opens_in, ends_in, carries, covers, barrier }
+        // A batch waits for its replies: what was reserved too much must not wait with it.
+        if bytes.capacity() > bytes.len() + bytes.len() / 4 {
+            bytes.shrink_to_fit();
+        }
+        expects.shrink_to_fit();
+        let held = bytes.capacity() + expects.capacity();
+        let bytes = bytes.into();
+        Batch { bytes, expects, opens_in, ends_in, held, carries, covers, barrier, piece }
+    }
+
+    /// Makes room for so many bytes of commands.
+    pub fn reserve(&mut self, bytes: usize) {
+        self.bytes.reserve(bytes);
     }
 
     /// Selects a database for the commands that follow, unless it is selected already.
@@ -260,5 +366,88 @@ impl Draft {
     #[must_use]
     pub fn size(&self) -> usize {
         self.bytes.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn draft() -> Draft {
+        let mut draft = Draft::new(Db::new(2));
+        draft.push(&[b"DEL", b"a"], Expect::Any);
+        draft.push(&[b"SET", b"b", b"1"], Expect::Status);
+        draft.push(&[b"RPUSH", b"a", b"x"], Expect::Positive);
+        draft.select(Db::new(3));
+        draft.push(&[b"SET", b"a", b"1"], Expect::Status);
+        draft.select(Db::new(2));
+        draft.push(&[b"RENAME", b"a", b"c"], Expect::Status);
+        draft.push(&[b"PEXPIREAT", b"c", b"5"], Expect::Positive);
+        draft
+    }
+
+    #[test]
+    fn what_shares_a_key_is_found_before_and_behind() {
+        let batch = draft().finish();
+        let mut keys = HashSet::new();
+        // the RPUSH, and by way of the RENAME the PEXPIREAT too
+        assert_eq!(batch.entangled(&[2], &mut keys), [0, 2, 6, 7]);
+        assert_eq!(keys.len(), 2);
+        assert!(keys.contains(&(Db::new(2), b"c".to_vec())));
+        // found by a key alone
+        let mut keys = HashSet::from([(Db::new(3), b"a".to_vec())]);
+        assert_eq!(batch.entangled(&[], &mut keys), [4]);
+        assert_eq!(batch.entangled(&[1], &mut HashSet::new()), [1]);
+        assert_eq!(batch.entangled(&[], &mut HashSet::new()), [0_usize; 0]);
+    }
+
+    #[test]
+    fn some_commands_alone_run_where_they_ran() {
+        let batch = draft().finish();
+        assert_eq!(batch.selects(), [3, 5]);
+        let some = batch.only(&[1, 4, 7]);
+        assert_eq!((some.opens_in(), some.ends_in()), (Db::new(2), Db::new(2)));
+        let mut expected = Draft::new(Db::new(2));
+        expected.push(&[b"SET", b"b", b"1"], Expect::Status);
+        expected.select(Db::new(3));
+        expected.push(&[b"SET", b"a", b"1"], Expect::Status);
+        expected.select(Db::new(2));
+        expected.push(&[b"PEXPIREAT", b"c", b"5"], Expect::Positive);
+        assert_eq!(some.bytes(), expected.finish().bytes());
+        assert!(batch.only(&[3]).is_empty());
+    }
+
+    #[test]
+    fn a_failed_restore_tells_what_it_carried() {
+        let failure = |payload: &[u8]| {
+            let mut draft = Draft::new(Db::new(2));
+            draft.push(&[b"restore", b"k", b"0", payload], Expect::Status);
+            draft.finish().failure(0, "ERR Bad data format".to_owned())
+        };
+        // The ID that `vectorset` encodes to, in nine bytes.
+        let vectors = failure(b"\x07\x81\xbd\xe7\x2d\xa2\xbb\x1e\xb4\x00\x00");
+        assert_eq!((vectors.db, vectors.key.as_deref()), (Db::new(2), Some(&b"k"[..])));
+        assert_eq!(vectors.value.as_deref(), Some("module:vectorset"));
+        assert_eq!(failure(b"\x04\x00").value.as_deref(), Some("hash"));
+        assert_eq!(failure(b"").value, None);
+        assert_eq!(failure(b"\xfa").value, None);
+    }
+
+    #[test]
+    fn the_pieces_of_a_key_fail_in_its_name() {
+        let mut draft = Draft::default();
+        draft.push(&[b"SADD", b"understudy:tmp", b"a"], Expect::Integer);
+        draft.piece = Some(Bytes::from_static(b"the key"));
+        let failure = draft.finish().failure(0, "WRONGTYPE".to_owned());
+        assert_eq!(failure.key.as_deref(), Some(&b"the key"[..]));
+    }
+
+    #[test]
+    fn a_batch_counts_all_that_it_holds() {
+        let mut draft = Draft::default();
+        draft.reserve(1 << 20);
+        draft.push(&[b"SET", b"a", b"b"], Expect::Status);
+        let batch = draft.finish();
+        assert!(batch.size() >= batch.bytes().len() && batch.size() < 1000, "{}", batch.size());
     }
 }

@@ -2,16 +2,18 @@
 
 use crate::command::judge::Expect;
 use crate::key::Db;
-use crate::rdb::event::{KeyHead, Payload};
+use crate::rdb::event::{Element, KeyHead, Payload};
 use crate::rdb::opcode::ObjectType;
 use crate::rdb::parser::Depth;
 use crate::rdb::string::{StringHeader, split_header};
 use crate::rdb::support::{Feature, Unsupported};
 use crate::rdb::transcode::{Fit, TranscodeError, fit, transcode_with};
+use crate::rdb::value::EncodeError;
 use crate::resp;
 use crate::server::{Server, Version};
 
-use super::{Deadlines, Draft};
+use super::pieces::{Head, Pieces};
+use super::{Batch, Deadlines, Draft};
 
 /// What becomes of a key that is there already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,16 +24,75 @@ pub enum Existing {
     Refuse,
 }
 
+/// How much memory a copy may use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// The largest value, in bytes of its payload, that goes as one command; a larger one goes in pieces. Also what may be held of a
+    /// larger one that no pieces can make: a stream's consumer groups.
+    pub whole: usize,
+    /// How many bytes of commands one piece should have.
+    pub piece: usize,
+}
+
+/// Why a record cannot be put into the target.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CopyError {
+    /// There is no form of it that the target takes, or it is damaged.
+    #[error(transparent)]
+    Value(#[from] TranscodeError),
+    /// It can be written at once only, and is too large for that.
+    #[error(
+        "{what}, {size} bytes, must go in one command, and at most {limit} bytes may be held for that; --memory sets it"
+    )]
+    TooLarge {
+        /// What is too large: `module:` and a type's name, or a part of a value.
+        what: String,
+        /// How many bytes it has.
+        size: u64,
+        /// How many may be held.
+        limit: u64,
+    },
+    /// An entry of a stream has so many fields that the target cannot move it, as it must where there are consumer groups.
+    #[error(
+        "an entry of this stream has {fields} fields; beside consumer groups an entry of a stream too large for one command may have {most}; --memory sets how large that is"
+    )]
+    Fields {
+        /// How many can be moved.
+        most: usize,
+        /// How many there are.
+        fields: usize,
+    },
+}
+
+impl From<Unsupported> for CopyError {
+    fn from(error: Unsupported) -> Self {
+        Self::Value(error.into())
+    }
+}
+
+impl From<EncodeError> for CopyError {
+    fn from(error: EncodeError) -> Self {
+        Self::Value(error.into())
+    }
+}
+
 /// Turns records into commands.
+///
+/// After [`key`](Self::key) comes either its [`payload`](Self::payload), whose commands are appended to a draft, or
+/// [elements](Self::element) and the [end of the value](Self::value_end); these become batches of their own, which
+/// [`poll_batch`](Self::poll_batch) gives.
 #[derive(Debug)]
 pub struct Copy {
     target: Server,
     abilities: Abilities,
     existing: Existing,
-    restore_limit: usize,
+    limits: Limits,
+    pieces: Pieces,
     /// The record whose value is awaited.
     db: Db,
     key: Vec<u8>,
+    object: ObjectType,
     expire_at_ms: Option<i64>,
     idle: Option<u64>,
     freq: Option<u8>,
@@ -60,16 +121,18 @@ impl Abilities {
 }
 
 impl Copy {
-    /// Commands for this target. A value whose payload is larger than `restore_limit` bytes is not sent as one command.
+    /// Commands for this target. `token` stands in the names of temporary keys: no other run's may be the same.
     #[must_use]
-    pub fn new(target: Server, existing: Existing, restore_limit: usize) -> Self {
+    pub fn new(target: Server, existing: Existing, limits: Limits, token: String) -> Self {
         Self {
             target,
             abilities: Abilities::of(target),
             existing,
-            restore_limit,
+            limits,
+            pieces: Pieces::new(target, existing, limits.piece, limits.whole, token),
             db: Db::default(),
             key: Vec::new(),
+            object: ObjectType::String,
             expire_at_ms: None,
             idle: None,
             freq: None,
@@ -81,10 +144,11 @@ impl Copy {
         self.db = head.db;
         self.key.clear();
         self.key.extend_from_slice(head.key);
+        self.object = head.object;
         self.expire_at_ms = head.expire_at_ms.map(|at| deadlines.hold(head.db, head.key, at));
         self.idle = head.idle_seconds;
         self.freq = head.freq;
-        Depth::Verbatim { limit: self.restore_limit }
+        Depth::Verbatim { limit: self.limits.whole }
     }
 
     /// The record that is being taken: its database and its key.
@@ -102,7 +166,7 @@ impl Copy {
         payload: &Payload<'_>,
         deadlines: &mut Deadlines,
         draft: &mut Draft,
-    ) -> Result<(), TranscodeError> {
+    ) -> Result<(), CopyError> {
         draft.select(self.db);
         draft.carries.keys += 1;
         if payload.object == ObjectType::String
@@ -141,6 +205,47 @@ impl Copy {
         };
         self.restore(&fit, draft);
         Ok(())
+    }
+
+    /// Takes the next element of the record's value, which is too large for one command.
+    ///
+    /// # Errors
+    /// If the target cannot hold such a value. What was sent of it stays under a temporary name until it is
+    /// [abandoned](Self::abandon).
+    pub fn element(
+        &mut self,
+        element: &Element<'_>,
+        deadlines: &mut Deadlines,
+    ) -> Result<(), CopyError> {
+        if !self.pieces.is_open() {
+            let Self { db, ref key, object, expire_at_ms: deadline, .. } = *self;
+            self.pieces.begin(&Head { db, key, object, deadline })?;
+        }
+        self.pieces.element(element, deadlines)
+    }
+
+    /// The record's value has come whole, in elements.
+    ///
+    /// # Errors
+    /// As [`element`](Self::element).
+    pub fn value_end(&mut self) -> Result<(), CopyError> {
+        self.pieces.end()
+    }
+
+    /// The next batch of a value that goes in pieces. They must be sent in this order, and none be left out.
+    pub fn poll_batch(&mut self) -> Option<Batch> {
+        self.pieces.poll_batch()
+    }
+
+    /// So many values that went in pieces have got their names: see [`Carries::renamed`](super::Carries::renamed).
+    pub fn renamed(&mut self, values: u64) {
+        self.pieces.renamed(values);
+    }
+
+    /// Gives up the value that is under way. What is given removes every temporary key that may be in the target; nothing if
+    /// there is none.
+    pub fn abandon(&mut self) -> Option<Batch> {
+        self.pieces.abandon()
     }
 
     fn set(&self, value: &[u8], draft: &mut Draft) {

@@ -76,6 +76,12 @@ impl Deadlines {
         }
     }
 
+    /// Deadlines before this are held back.
+    #[must_use]
+    pub fn horizon(&self) -> i64 {
+        self.horizon
+    }
+
     /// The greatest value, exclusive, that a deadline of a key can have because it is held back.
     #[must_use]
     pub fn end(&self) -> i64 {

@@ -6,10 +6,12 @@ mod copy;
 mod deadlines;
 mod file;
 mod finish;
+mod pieces;
+mod scripts;
 mod stream;
 
 pub use batch::{Batch, Carries, Draft, Failure};
-pub use copy::{Copy, Existing};
+pub use copy::{Copy, CopyError, Existing, Limits};
 pub use deadlines::{Deadlines, Names, SHIFT};
 pub use file::{Ending, FileCopy, FileCopyError};
 pub use finish::{Finish, PAGE};

@@ -1,6 +1,7 @@
 //! What was typed. This does nothing but parse.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use understudy::server::Server;
@@ -29,6 +30,8 @@ pub(crate) enum LogFormat {
 pub(crate) enum Command {
     /// Copy the whole data set of the sources, then follow their changes
     Sync(Sync),
+    /// Keep what a source says, its data set and its stream, as a capture
+    Record(Record),
     /// Play a capture into a target, or as a master that replicas can follow
     Replay(Replay),
     /// What is in an RDB file
@@ -107,6 +110,34 @@ pub(crate) struct Rules {
     /// Write the final report to FILE, as JSON
     #[arg(long, value_name = "FILE")]
     pub(crate) report: Option<PathBuf>,
+}
+
+/// What `record` was told.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Record {
+    /// The source. The password may stand in UNDERSTUDY_FROM_PASSWORD instead
+    #[arg(long, value_name = "URL")]
+    pub(crate) from: String,
+
+    /// The capture: NAME.bin, beside which NAME.json is written
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: PathBuf,
+
+    /// When to end: once the source has been drained, or when told to stop
+    #[arg(long, value_enum, default_value_t = UntilArg::Forever)]
+    pub(crate) until: UntilArg,
+
+    /// The same as --until caught-up
+    #[arg(long, conflicts_with = "until")]
+    pub(crate) once: bool,
+
+    /// End after so long at the latest, counted from when the source begins to send (90s, 1h30m)
+    #[arg(long, value_name = "DURATION", value_parser = super::intent::duration)]
+    pub(crate) r#for: Option<Duration>,
+
+    /// Write over files of these names
+    #[arg(long)]
+    pub(crate) force: bool,
 }
 
 /// What `replay` was told.

@@ -1,15 +1,62 @@
 //! From what was typed to what is meant.
 
 use std::env;
+use std::time::Duration;
 
+use understudy::flow;
 use understudy::plan::{OnConflict, Place, PlaceError, Plan, Source, Until};
 use understudy::repl::Credentials;
 use understudy::server::Server;
 
-use super::args::{OnConflictArg, Sync, UntilArg};
+use super::args::{self, OnConflictArg, Sync, UntilArg};
 
 /// The least that a source can be read with.
 const LEAST_MEMORY: u64 = 1 << 20;
+
+/// What a `record` stands for, as a plan whose target is the capture, and as what is to be done.
+pub(crate) fn record(args: &args::Record) -> Result<(Plan, flow::Record), String> {
+    let from = place("--from", &args.from, password("UNDERSTUDY_FROM_PASSWORD").as_deref())?;
+    let Place::Server(server) = &from else {
+        return Err(format!("--from {from}: a file says nothing new; give a server"));
+    };
+    let out = args.out.display();
+    let Some(Place::Capture(file)) = args.out.to_str().and_then(|out| Place::parse(out).ok())
+    else {
+        return Err(format!("--out {out}: the name of a capture ends in .bin"));
+    };
+    for path in [file.clone(), file.with_extension("json")] {
+        if path.exists() && !args.force {
+            return Err(format!("{} is there already: --force writes over it", path.display()));
+        }
+    }
+    let until = until(args.once, args.until);
+    let record = flow::Record {
+        from: server.clone(),
+        server: None,
+        file: file.clone(),
+        force: args.force,
+        until,
+        lasting: args.r#for,
+    };
+    let source = Source { name: from.to_string(), place: from };
+    let target = Place::Capture(file);
+    let plan = Plan {
+        sources: vec![source],
+        target,
+        until,
+        written_for: None,
+        on_conflict: None,
+        memory: LEAST_MEMORY,
+    };
+    Ok((plan, record))
+}
+
+fn until(once: bool, until: UntilArg) -> Until {
+    match (once, until) {
+        (true, _) | (_, UntilArg::CaughtUp) => Until::CaughtUp,
+        (false, UntilArg::Forever) => Until::Forever,
+    }
+}
 
 /// The plan that a `sync` stands for.
 pub(crate) fn plan(args: &Sync) -> Result<Plan, String> {
@@ -114,6 +161,36 @@ pub(crate) fn listen(text: &str) -> Result<(String, u16), String> {
     Ok((host.to_owned(), port))
 }
 
+/// Reads a duration: numbers with units, such as `1h30m` or `500ms`, the larger units first or not.
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+    let wanted = || "a duration is numbers with units: 90s, 1h30m, 500ms, 2d".to_owned();
+    let mut rest = text.trim();
+    let mut sum = Duration::ZERO;
+    if rest.is_empty() {
+        return Err(wanted());
+    }
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit()).ok_or_else(wanted)?;
+        let (number, after) = rest.split_at(digits);
+        let letters = after.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(after.len());
+        let (unit, after) = after.split_at(letters);
+        let number: u64 = number.parse().map_err(|_| wanted())?;
+        let millis: u64 = match unit {
+            "ms" => 1,
+            "s" => 1000,
+            "m" => 60_000,
+            "h" => 3_600_000,
+            "d" => 86_400_000,
+            _ => return Err(wanted()),
+        };
+        let part = number.checked_mul(millis).map(Duration::from_millis);
+        let longer = part.and_then(|part| sum.checked_add(part));
+        sum = longer.ok_or_else(|| "this is longer than there can be".to_owned())?;
+        rest = after;
+    }
+    Ok(sum)
+}
+
 /// Reads a size: a number and a unit, where kB is 1000 bytes and KiB is 1024.
 pub(crate) fn size(text: &str) -> Result<u64, String> {
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
@@ -147,6 +224,16 @@ mod tests {
         assert_eq!(listen("[::1]:6379"), Ok(("::1".to_owned(), 6379)));
         for bad in ["6379", ":6379", "::1", "::1:6379", "host:", "host:65536", "[::1]"] {
             assert!(listen(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn durations() {
+        assert_eq!(duration("90s"), Ok(Duration::from_secs(90)));
+        assert_eq!(duration("1h30m"), Ok(Duration::from_secs(5400)));
+        assert_eq!(duration("2d1ms"), Ok(Duration::from_millis(172_800_001)));
+        for bad in ["", "5", "m", "5 s", "5y", "1.5h", "-1s", "99999999999999999999s"] {
+            assert!(duration(bad).is_err(), "{bad}");
         }
     }
 

@@ -6,6 +6,7 @@ mod intent;
 mod logging;
 mod outcome;
 mod rdb;
+mod record;
 mod replay;
 mod report;
 mod signals;
@@ -23,6 +24,7 @@ pub(crate) fn run(args: Args) -> Outcome {
         // Reads a file and needs no runtime.
         Command::Rdb(args) => rdb::run(&args),
         Command::Sync(args) => block_on(sync::run(&args)),
+        Command::Record(args) => block_on(record::run(&args)),
         Command::Replay(args) => block_on(replay::run(args)),
     }
 }

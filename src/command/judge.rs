@@ -99,6 +99,10 @@ pub enum Expect {
     Script,
     /// No reply can show that source and target agree: the command lets the server choose (`XADD *`).
     Never,
+    /// `RENAME` or `RENAMENX` of a key that is there onto one that is not: a status, or 1. A second one finds no such key.
+    Renamed,
+    /// The array of an `EXEC`, in which no reply is an error.
+    Executed,
 }
 
 /// What the reply to a command means.
@@ -140,6 +144,8 @@ pub const fn judge(expect: Expect, outcome: Outcome) -> Judgement {
         },
         Expect::Something => !matches!(outcome, Outcome::Nil | Outcome::Array { filled: 0, .. }),
         Expect::Nil => matches!(outcome, Outcome::Nil),
+        Expect::Renamed => matches!(outcome, Outcome::Status | Outcome::Integer(1)),
+        Expect::Executed => matches!(outcome, Outcome::Array { .. }),
         Expect::SomePositive => matches!(outcome, Outcome::Array { greatest: Some(1..), .. }),
         Expect::Lasting => matches!(outcome, Outcome::Array { greatest: Some(-1..), .. }),
     };

@@ -18,6 +18,7 @@ use crate::command::class::Class;
 use crate::command::deadline::Form;
 use crate::command::judge::{Expect, Replies};
 use crate::command::keys::KeySpec;
+use crate::command::older::News;
 
 /// A command that servers have: what it is for, where its keys are, what its reply should be.
 #[derive(Clone, Copy)]
@@ -28,6 +29,7 @@ pub struct Command {
     pub(crate) undeclared: bool,
     pub(crate) replies: Replies,
     pub(crate) deadline: Option<Form>,
+    pub(crate) news: News,
 }
 
 impl Command {
@@ -60,7 +62,7 @@ impl Command {
 
     const fn new(name: &'static str, class: Class, keys: KeySpec, expect: Expect) -> Self {
         let replies = Replies::Always(expect);
-        Self { name, class, keys, undeclared: false, replies, deadline: None }
+        Self { name, class, keys, undeclared: false, replies, deadline: None, news: News::None }
     }
 
     /// Changes keys, and its reply is told by `expect` whatever its arguments.
@@ -86,6 +88,11 @@ impl Command {
     /// It can carry a deadline.
     const fn dated(self, form: Form) -> Self {
         Self { deadline: Some(form), ..self }
+    }
+
+    /// It, or a form of it, is not known to every target.
+    const fn newer(self, news: News) -> Self {
+        Self { news, ..self }
     }
 
     /// It may touch keys that it does not name.

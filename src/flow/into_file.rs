@@ -195,8 +195,10 @@ impl Run<'_> {
         };
         counters.enter(Phase::Connecting);
         sheet.open(self.at, &from.place);
+        // One source is read at a time, and an element is held twice while its buffer grows.
+        let element = usize::try_from(self.plan.memory / 4).unwrap_or(usize::MAX);
         let mut lane = Reading {
-            source: Upstream::new(from.place.clone(), self.net.clone()),
+            source: Upstream::new(from.place.clone(), self.net.clone(), element),
             counters,
             place: &from.place,
             method: report.method,

@@ -12,6 +12,8 @@
 
 use std::collections::VecDeque;
 use std::future::{Future, pending};
+use std::io;
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +21,9 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{debug, info, warn};
 
-use crate::change::{Copy, Deadlines, Draft, Existing, Failure, Finish, Stream, StreamError};
+use crate::change::{
+    Copy, CopyError, Deadlines, Draft, Existing, Failure, Finish, Stream, StreamError,
+};
 use crate::command::judge::Expect;
 use crate::key::{Db, Escaped};
 use crate::net::{Clock, Control, ControlError, Link, Net, info_field};
@@ -27,7 +31,6 @@ use crate::offset::Offset;
 use crate::plan::{Facts, Place, Plan, ServerPlace, Until};
 use crate::progress::{Counters, Phase};
 use crate::rdb::event::Event as RdbEvent;
-use crate::rdb::transcode::TranscodeError;
 use crate::repl::{Event, Resume};
 use crate::server::{Flavour, Server, Version};
 use crate::source::SourceError;
@@ -37,6 +40,7 @@ use super::Stop;
 use super::ending::{Closing, Page, Told, Walk, ask_deadlines};
 use super::remedy::{Remedy, patience, pause, refusal_patience, remedy};
 use super::report::{Ended, SourceReport};
+use super::share::Share;
 use super::upstream::Upstream;
 
 /// Why a lane broke off.
@@ -58,7 +62,7 @@ pub enum LaneError {
         key: Vec<u8>,
         /// Why.
         #[source]
-        source: TranscodeError,
+        source: CopyError,
     },
     /// The source has functions and the target cannot have any.
     #[error("the source has libraries of functions, and {0} cannot hold any")]
@@ -78,6 +82,9 @@ pub enum LaneError {
     /// A key of the copy is in the target already.
     #[error("db {}: key {} is in the target already", .0.db, key_of(.0))]
     Conflict(Failure),
+    /// The target does not read a value of this kind.
+    #[error("db {}: key {} is a {} that the target does not take: {}", .0.db, key_of(.0), .0.value.as_deref().unwrap_or("value"), .0.reply)]
+    Unreadable(Failure),
     /// A question to the target was not answered.
     #[error("target")]
     Control(#[from] ControlError),
@@ -87,6 +94,15 @@ pub enum LaneError {
     /// The link was lost while the data set was being sent.
     #[error("the copy was cut off: {0}")]
     CopyCut(String),
+    /// What was received cannot be written.
+    #[error("cannot write {}", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
     /// After a reconnection the master began anew: it no longer has what came after our place.
     #[error("the master no longer has what came after the place where the link was lost")]
     Overrun,
@@ -103,7 +119,7 @@ const CHUNK: usize = 128 * 1024;
 const STOP_PATIENCE: Duration = Duration::from_secs(8);
 
 /// A stream without offsets is drained when it has been silent, but for pings, for so long.
-const SILENCE: Duration = Duration::from_secs(1);
+pub(super) const SILENCE: Duration = Duration::from_secs(1);
 
 /// Runs one lane to its end.
 pub(super) async fn run(
@@ -121,7 +137,7 @@ pub(super) async fn run(
     let mut wrote = false;
     let ended = match (&source.place, &plan.target) {
         (from, Place::Server(to)) => {
-            match Lane::open(plan, facts, from, to, counters, stop, net).await {
+            match Lane::open(plan, facts, index, (from, to), counters, stop, net).await {
                 Ok(mut lane) => {
                     let ended = lane.play().await;
                     wrote = lane.wrote;
@@ -177,7 +193,7 @@ pub fn chain(error: &dyn std::error::Error) -> String {
     line
 }
 
-type Later<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+pub(super) type Later<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 struct Lane<'a> {
     plan: &'a Plan,
@@ -308,15 +324,17 @@ impl<'a> Lane<'a> {
     async fn open(
         plan: &'a Plan,
         facts: &Facts,
-        from: &'a Place,
-        to: &'a ServerPlace,
+        index: usize,
+        (from, to): (&'a Place, &'a ServerPlace),
         counters: &'a Counters,
         stop: Stop,
         net: &Net,
     ) -> Result<Self, LaneError> {
         counters.enter(Phase::Connecting);
         let target = Standalone::open(net, to).await?;
-        let share = usize::try_from(plan.memory).unwrap_or(usize::MAX) / plan.sources.len().max(1);
+        let share = Share::of(plan.memory, plan.sources.len());
+        // No two runs, nor two lanes of one, write the same temporary key.
+        let token = format!("{:x}-{:x}-{index}", net.clock().unix_ms(), std::process::id());
         let server = facts.target.as_ref().and_then(|target| target.server).unwrap_or(OLDEST);
         // With one source nothing else writes these keys; with several a key that is there is another's.
         let existing = if plan.sources.len() == 1 { Existing::Replace } else { Existing::Refuse };
@@ -328,11 +346,11 @@ impl<'a> Lane<'a> {
             clock: net.clock(),
             net: net.clone(),
             stop,
-            source: Upstream::new(from.clone(), net.clone()),
+            source: Upstream::new(from.clone(), net.clone(), share.element),
             target,
             relinking: None,
-            copy: Copy::new(server, existing, share / 8),
-            stream: Stream::new(server),
+            copy: Copy::new(server, existing, share.copy, token),
+            stream: Stream::new(server, share.scripts),
             draft: Draft::default(),
             stage: Stage::Connecting,
             history: None,
@@ -340,7 +358,7 @@ impl<'a> Lane<'a> {
             starved: true,
             asking: None,
             goal: Goal::None,
-            deadlines: Deadlines::new(horizon(plan, facts, net.clock()), share / 4),
+            deadlines: Deadlines::new(horizon(plan, facts, net.clock()), share.names),
             server,
             end: End::No,
             rounds: 0,
@@ -352,7 +370,7 @@ impl<'a> Lane<'a> {
             target_tries: 0,
             refusal: None,
             source_lost: None,
-            room: share / 2,
+            room: share.room,
             method: "psync",
             wrote: false,
             copied_at: None,
@@ -368,10 +386,25 @@ impl<'a> Lane<'a> {
         };
         // What is in the target stays valid, its deadlines too, as far as they can be set within the time of a stop.
         self.held_back = self.deadlines.held().len().map(|keys| keys as u64);
-        if let Ok(target) = Standalone::open(&self.net, self.to).await {
+        // In the middle of a copy that the source ended, the target still has pieces to take: what removes them goes behind
+        // them.
+        let source_ended = match &failure {
+            LaneError::Source(_) | LaneError::CopyCut(_) | LaneError::Copy { .. } => {
+                self.stage == Stage::Copying
+            }
+            _ => false,
+        };
+        let mut ready = source_ended && self.relinking.is_none();
+        if !ready && let Ok(target) = Standalone::open(&self.net, self.to).await {
             self.target = target;
             self.relinking = None;
+            ready = true;
+        }
+        if ready {
             self.draft = Draft::default();
+            if let Some(batch) = self.copy.abandon() {
+                self.target.push(batch);
+            }
             self.stopping = Some(self.clock.now());
             self.end = End::Settling;
             self.source.let_go();
@@ -522,6 +555,7 @@ impl<'a> Lane<'a> {
                         }
                     }
                     RdbEvent::Aux { name: b"lua", value } => {
+                        self.stream.learn(value);
                         self.draft.push(&[b"SCRIPT", b"LOAD", value], Expect::Any);
                     }
                     RdbEvent::Function { .. } if self.server.as_redis() < Version(7, 0, 0) => {
@@ -537,10 +571,16 @@ impl<'a> Lane<'a> {
                     }
                     RdbEvent::Payload(payload) => {
                         let put = self.copy.payload(&payload, &mut self.deadlines, &mut self.draft);
-                        put.map_err(|source| {
-                            let (db, key) = self.copy.current();
-                            LaneError::Copy { db, key: key.to_vec(), source }
-                        })?;
+                        put.map_err(|source| refused(&self.copy, source))?;
+                    }
+                    RdbEvent::Element(element) => {
+                        let put = self.copy.element(&element, &mut self.deadlines);
+                        put.map_err(|source| refused(&self.copy, source))?;
+                        self.push_pieces();
+                    }
+                    RdbEvent::ValueEnd => {
+                        self.copy.value_end().map_err(|source| refused(&self.copy, source))?;
+                        self.push_pieces();
                     }
                     _ => {}
                 },
@@ -585,6 +625,14 @@ impl<'a> Lane<'a> {
         self.target.push(batch);
     }
 
+    /// Sends what has become of a value that goes in pieces.
+    fn push_pieces(&mut self) {
+        while let Some(batch) = self.copy.poll_batch() {
+            self.wrote = true;
+            self.target.push(batch);
+        }
+    }
+
     fn has_room(&self) -> bool {
         self.target.in_flight() < self.room
     }
@@ -604,12 +652,16 @@ impl<'a> Lane<'a> {
         Counters::add(&self.counters.without_effect, confirmed.without_effect);
         Counters::add(&self.counters.keys, confirmed.carries.keys);
         Counters::add(&self.counters.commands, confirmed.carries.commands);
+        self.copy.renamed(confirmed.carries.renamed);
         if let Some(surprise) = confirmed.surprises.into_iter().next() {
             let (Surprise::Failed(failure) | Surprise::FailedAgain(failure)) = surprise;
             let taken = failure.reply.starts_with("BUSYKEY")
-                || failure.name == b"SET" && failure.reply == "(nil)";
+                || failure.name == b"SET" && failure.reply == "(nil)"
+                || failure.name == b"RENAMENX" && failure.reply == "(integer) 0";
             return Err(if self.stage <= Stage::Settling && taken {
                 LaneError::Conflict(failure)
+            } else if failure.value.is_some() && failure.reply.contains("Bad data format") {
+                LaneError::Unreadable(failure)
             } else {
                 LaneError::Diverged(failure)
             });
@@ -736,6 +788,10 @@ impl<'a> Lane<'a> {
         if self.stream.is_whole() {
             self.push();
         }
+        // A stop in the middle of a large value: what was written of it goes.
+        if let Some(batch) = self.copy.abandon() {
+            self.target.push(batch);
+        }
         End::Settling
     }
 
@@ -857,6 +913,12 @@ impl<'a> Lane<'a> {
     }
 }
 
+/// The record that is being copied cannot be put into the target.
+fn refused(copy: &Copy, source: CopyError) -> LaneError {
+    let (db, key) = copy.current();
+    LaneError::Copy { db, key: key.to_vec(), source }
+}
+
 /// How often a source is asked for deadlines that it goes on setting.
 const ROUNDS: u32 = 20;
 
@@ -878,7 +940,7 @@ fn horizon(plan: &Plan, facts: &Facts, clock: Clock) -> i64 {
 const OLDEST: Server = Server { flavour: Flavour::Redis, version: Version(2, 8, 0) };
 
 /// Asks a master where its stream stands now; `None` if it has no offsets or does not tell.
-async fn ask_offset(net: Net, place: ServerPlace, has_offsets: bool) -> Option<Offset> {
+pub(super) async fn ask_offset(net: Net, place: ServerPlace, has_offsets: bool) -> Option<Offset> {
     if !has_offsets {
         return None;
     }
@@ -888,14 +950,14 @@ async fn ask_offset(net: Net, place: ServerPlace, has_offsets: bool) -> Option<O
 }
 
 /// Waits for something that is under way, or for ever.
-async fn later<T>(slot: &mut Option<Later<T>>) -> T {
+pub(super) async fn later<T>(slot: &mut Option<Later<T>>) -> T {
     match slot {
         Some(future) => future.await,
         None => pending().await,
     }
 }
 
-async fn sleep_until_some(at: Option<Instant>) {
+pub(super) async fn sleep_until_some(at: Option<Instant>) {
     match at {
         Some(at) => sleep_until(at).await,
         None => pending().await,

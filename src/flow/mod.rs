@@ -1,15 +1,18 @@
 //! A whole run: one lane a source, until all have ended. Into a file they go one after the other.
 //!
-//! [`migrate`] does what a [`Plan`] says and gives a [`Report`]; [`replay`] lets a capture be followed like a master. Nothing below it retries; what a failure calls for stands in one table,
+//! [`migrate`] does what a [`Plan`] says and gives a [`Report`]; [`record`] keeps what a master says, and
+//! [`replay`] lets it be followed again. Nothing below it retries; what a failure calls for stands in one table,
 //! [`remedy`].
 
 mod ending;
 mod fingerprints;
 mod into_file;
 mod lane;
+mod record;
 mod remedy;
 mod replay;
 mod report;
+mod share;
 mod upstream;
 
 use std::sync::Arc;
@@ -20,6 +23,7 @@ use tracing::Instrument;
 
 use lane::stop_requested;
 pub use lane::{LaneError, chain};
+pub use record::{Record, Recorded, record};
 pub use remedy::{Remedy, remedy};
 pub use replay::{Recording, replay};
 pub use report::{Ended, Report, SourceReport};

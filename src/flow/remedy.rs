@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::change::{CopyError, StreamError};
 use crate::repl::{Remark, ReplError};
 use crate::source::SourceError;
 use crate::target::TargetError;
@@ -39,9 +40,10 @@ pub fn remedy(error: &LaneError) -> Remedy {
             | SourceError::Damaged { .. } => Remedy::Ask(error.advice()),
         },
         LaneError::Target(error) => match error {
-            TargetError::Link(_) | TargetError::Lost(_) | TargetError::Closed => {
-                Remedy::ReconnectTarget
-            }
+            TargetError::Link(_)
+            | TargetError::Lost(_)
+            | TargetError::Closed
+            | TargetError::NotReady(_) => Remedy::ReconnectTarget,
             TargetError::Password(_) => Remedy::Ask(
                 "give it in UNDERSTUDY_TO_PASSWORD, or in the URL: redis://[user]:password@host:port",
             ),
@@ -53,9 +55,20 @@ pub fn remedy(error: &LaneError) -> Remedy {
                 "empty the target and start again: whether the last transaction was done cannot be told",
             ),
         },
+        LaneError::Copy {
+            source: CopyError::TooLarge { .. } | CopyError::Fields { .. }, ..
+        } => Remedy::Ask(
+            "raise --memory, so that an eighth of it, divided by the number of sources, holds this value; or leave the key out with --exclude",
+        ),
         LaneError::Copy { .. } => Remedy::Ask(
             "give a target whose version knows this type, or leave such keys out with --exclude or --type",
         ),
+        LaneError::Unreadable(_) => Remedy::Ask(
+            "give a target whose version knows this type, or that has its module, or leave such keys out with --exclude or --type",
+        ),
+        LaneError::Stream { source: StreamError::Unsupported { .. }, .. } => {
+            Remedy::Ask("give a target whose version knows this; nothing behind it was applied")
+        }
         LaneError::Stream { .. } => Remedy::Ask(
             "this command is not understood by this version; nothing behind it was applied",
         ),
@@ -70,6 +83,9 @@ pub fn remedy(error: &LaneError) -> Remedy {
         ),
         LaneError::Functions(_) => Remedy::Ask(
             "give a target of 7.0 or later, or delete the libraries on the source (FUNCTION DELETE)",
+        ),
+        LaneError::Write { .. } => Remedy::Ask(
+            "see that there is room and that the folder may be written; what was written before is a capture and can be played",
         ),
         LaneError::Control(_) => Remedy::ReconnectTarget,
         LaneError::Refused { .. } => Remedy::Ask("mend what the target says and start again"),

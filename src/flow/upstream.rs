@@ -17,6 +17,8 @@ use crate::source::{Source, SourceError};
 pub(super) struct Upstream {
     place: Place,
     net: Net,
+    /// The largest element of a payload that is held.
+    element_limit: usize,
     link: Link,
 }
 
@@ -26,15 +28,15 @@ enum Link {
 }
 
 impl Upstream {
-    /// Begins to connect.
-    pub(super) fn new(place: Place, net: Net) -> Self {
-        let link = connecting(&place, &net, None, Duration::ZERO);
-        Self { place, net, link }
+    /// Begins to connect. No element of the payload may have more than `element_limit` bytes.
+    pub(super) fn new(place: Place, net: Net, element_limit: usize) -> Self {
+        let link = connecting(&place, &net, element_limit, None, Duration::ZERO);
+        Self { place, net, element_limit, link }
     }
 
     /// Gives up the connection and makes a new one after a pause.
     pub(super) fn reconnect(&mut self, resume: Option<Resume>, pause: Duration) {
-        self.link = connecting(&self.place, &self.net, resume, pause);
+        self.link = connecting(&self.place, &self.net, self.element_limit, resume, pause);
     }
 
     /// Gives up the connection for good.
@@ -106,10 +108,18 @@ impl Upstream {
     }
 }
 
-fn connecting(place: &Place, net: &Net, resume: Option<Resume>, pause: Duration) -> Link {
+fn connecting(
+    place: &Place,
+    net: &Net,
+    element_limit: usize,
+    resume: Option<Resume>,
+    pause: Duration,
+) -> Link {
     let (place, net) = (place.clone(), net.clone());
     Link::Down(Box::pin(async move {
         sleep(pause).await;
-        Source::open(&net, &place, resume).await
+        let mut source = Source::open(&net, &place, resume).await?;
+        source.set_element_limit(element_limit);
+        Ok(source)
     }))
 }

@@ -139,7 +139,7 @@ impl RdbError {
                 "load the functions into a release of Redis 7.0 or later, and save from there"
             }
             RdbErrorKind::TooLarge { .. } => {
-                "raise --memory to at least twice this size, or delete the key at the source"
+                "raise --memory to at least four times this size for each source, or delete the key at the source"
             }
             RdbErrorKind::Truncated => {
                 "the file or transfer was cut short: copy the file again, or repeat the sync"

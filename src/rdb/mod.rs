@@ -2,7 +2,7 @@
 //!
 //! [`parser`] is a push parser: bytes go in, events come out, and it owns none of them. [`reader`] puts a
 //! buffer and the checksum around it. What both stand on are the leaves of the format, each with its reading
-//! and its writing in one file: [`format`], [`opcode`], [`length`], [`string`], [`lzf`], [`crc`], and the
+//! and its writing in one file: [`mod@format`], [`opcode`], [`length`], [`string`], [`lzf`], [`crc`], and the
 //! collections that are kept as one string, [`packed`].
 //!
 //! The other way round, [`value`] makes values of elements, [`writer`] files and [`dump`] the payloads of `RESTORE`, for

@@ -123,8 +123,8 @@ pub struct Parser {
     deadline: Option<i64>,
     idle: Option<u64>,
     freq: Option<u8>,
-    /// The key whose value is being read, for errors.
-    key: Vec<u8>,
+    /// The key whose value is being read, for errors; `None` if no key was read.
+    key: Option<Vec<u8>>,
     scan: Scan,
     walk: Walk,
     /// Strings of the event that do not stand in the input as they are.
@@ -198,7 +198,7 @@ impl Parser {
             deadline: None,
             idle: None,
             freq: None,
-            key: Vec::new(),
+            key: None,
             scan: Scan::default(),
             walk: Walk::new(),
             scratch: Vec::new(),
@@ -293,7 +293,7 @@ impl Parser {
             | State::Skip
             | State::Pieces
             | State::Fault(_)
-            | State::Walk => error_in(&self.key, at, kind),
+            | State::Walk => error_in(self.key.as_deref(), at, kind),
             State::Magic | State::Frame | State::Pass | State::Ended(_) => {
                 RdbError { at, key: None, kind }
             }
@@ -360,7 +360,7 @@ impl Parser {
         self.position += at as u64;
         match self.walk.lend(given, input, &self.scratch) {
             Ok(event) => Ok((Step::Event(event), at)),
-            Err((fault, kind)) => Err(error_in(&self.key, begin + fault as u64, kind)),
+            Err((fault, kind)) => Err(error_in(self.key.as_deref(), begin + fault as u64, kind)),
         }
     }
 
@@ -393,9 +393,10 @@ impl Parser {
     #[inline(always)]
     fn key(&mut self, cursor: &mut Cursor<'_>, object: ObjectType) -> Result<Found, Stop> {
         let key = cursor.string(&mut self.scratch, self.element_limit)?;
-        self.key.clear();
         let bytes = key.of(cursor.input(), &self.scratch);
-        self.key.extend_from_slice(bytes.get(..KEY_SHOWN).unwrap_or(bytes));
+        let shown = self.key.get_or_insert_default();
+        shown.clear();
+        shown.extend_from_slice(bytes.get(..KEY_SHOWN).unwrap_or(bytes));
         self.state = State::Value(object);
         self.depth = self.default_depth;
         Ok(Found::Key { key, object })
@@ -630,8 +631,8 @@ impl Default for Parser {
     }
 }
 
-fn error_in(key: &[u8], at: u64, kind: RdbErrorKind) -> RdbError {
-    RdbError { at, key: Some(Bytes::copy_from_slice(key)), kind }
+fn error_in(key: Option<&[u8]>, at: u64, kind: RdbErrorKind) -> RdbError {
+    RdbError { at, key: key.map(Bytes::copy_from_slice), kind }
 }
 
 /// The opcode of an unsigned integer in a module's data.

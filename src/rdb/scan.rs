@@ -1,6 +1,6 @@
 //! Finds where a value ends without looking at what is in it.
 //!
-//! A scan takes the value's bytes in any pieces and remembers where in the [`layout`] it is:
+//! A scan takes the value's bytes in any pieces and remembers where in the [`layout`](crate::rdb::layout) it is:
 //! so many bytes of a leaf still to pass, the leaves of this round, the rounds still to come, the parts after
 //! them. It never goes back, and its memory does not grow with the value.
 

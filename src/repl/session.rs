@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use crate::offset::{Offset, ReplId};
 use crate::rdb::event::Event as RdbEvent;
-use crate::rdb::parser::{Checksum, Depth};
+use crate::rdb::parser::{Checksum, DEFAULT_ELEMENT_LIMIT, Depth};
 use crate::rdb::reader::{Next, Reader};
 use crate::resp::{CommandReader, command};
 
@@ -136,6 +136,8 @@ pub struct Session {
     getack: Option<Offset>,
     /// How many bytes `buffer` offers to read into at once.
     read_size: usize,
+    /// The largest element of the payload that is held.
+    element_limit: usize,
 }
 
 #[derive(Debug)]
@@ -192,6 +194,7 @@ impl Session {
             ack_due: None,
             getack: None,
             read_size: 256 * 1024,
+            element_limit: DEFAULT_ELEMENT_LIMIT,
         }
     }
 
@@ -200,6 +203,12 @@ impl Session {
     pub fn read_size(mut self, bytes: usize) -> Self {
         self.read_size = bytes.max(4096);
         self
+    }
+
+    /// The largest key, element or packed blob of the payload that may be held, in bytes; a larger one is an error that says
+    /// so. Default: [`DEFAULT_ELEMENT_LIMIT`].
+    pub fn set_element_limit(&mut self, bytes: usize) {
+        self.element_limit = bytes;
     }
 
     /// Room for the next bytes from the master, never empty. What was read is told to [`filled`](Self::filled).
@@ -416,6 +425,7 @@ impl Session {
     /// Hands what has been read so far to a reader of the payload.
     fn begin_transfer(&mut self, frame: Frame) -> Event<'static> {
         let mut reader = Box::new(Reader::new());
+        reader.set_element_limit(self.element_limit);
         reader.extend(self.input.unread());
         self.input = Intake::default();
         self.state = State::Transfer { frame, reader };

@@ -52,6 +52,11 @@ impl Capture {
         Ok(Self { path: path.to_owned(), file, size, sidecar, session, ended: false })
     }
 
+    /// See [`Session::set_element_limit`].
+    pub fn set_element_limit(&mut self, bytes: usize) {
+        self.session.set_element_limit(bytes);
+    }
+
     /// What was noted when it was recorded.
     #[must_use]
     pub fn sidecar(&self) -> &Sidecar {

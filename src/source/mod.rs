@@ -54,6 +54,15 @@ impl Source {
         })
     }
 
+    /// The largest key, element or packed blob of a data set that may be held, in bytes. To be set before anything is read.
+    pub fn set_element_limit(&mut self, bytes: usize) {
+        match self {
+            Self::Replica(replica) => replica.set_element_limit(bytes),
+            Self::Capture(capture) => capture.set_element_limit(bytes),
+            Self::Rdb(rdb) => rdb.set_element_limit(bytes),
+        }
+    }
+
     /// The next thing that the source says; `None` when [`exchange`](Self::exchange) must bring more.
     ///
     /// # Errors

@@ -44,6 +44,11 @@ impl RdbFile {
         Ok(Self { path, file, size, reader, stage: Stage::FullSync })
     }
 
+    /// See [`Session::set_element_limit`](crate::repl::Session::set_element_limit).
+    pub fn set_element_limit(&mut self, bytes: usize) {
+        self.reader.set_element_limit(bytes);
+    }
+
     /// The next thing that the file says, as a master would; `None` when [`exchange`](Self::exchange) must bring more, and
     /// when all has been told.
     ///

@@ -24,6 +24,8 @@ pub struct Replica {
     clock: Clock,
     /// When the master was heard last, or when we last did not listen.
     heard: Duration,
+    /// What was read and not taken by the one who wants it byte for byte.
+    kept: Option<Vec<u8>>,
 }
 
 /// How long a master may be silent: the default of `repl-timeout`, which both sides of a replication keep to.
@@ -42,7 +44,23 @@ impl Replica {
         let link = net.connect(place).await?;
         let session = Session::new(Request { credentials: place.credentials.clone(), resume });
         let clock = net.clock();
-        Ok(Self { link, session, clock, heard: clock.now() })
+        Ok(Self { link, session, clock, heard: clock.now(), kept: None })
+    }
+
+    /// Keeps what is read from here on, byte for byte, until [`kept`](Self::kept) takes it.
+    pub fn keep(&mut self) {
+        self.kept.get_or_insert_default();
+    }
+
+    /// What was read since it was taken last, if it is kept: at most what one [`exchange`](Self::exchange) brings, for who takes it
+    /// after each.
+    pub fn kept(&mut self) -> &mut Vec<u8> {
+        self.kept.get_or_insert_default()
+    }
+
+    /// See [`Session::set_element_limit`].
+    pub fn set_element_limit(&mut self, bytes: usize) {
+        self.session.set_element_limit(bytes);
     }
 
     /// The next thing that the master has said; `None` when [`exchange`](Self::exchange) must bring more.
@@ -73,6 +91,12 @@ impl Replica {
     #[must_use]
     pub fn offset(&self) -> Offset {
         self.session.offset()
+    }
+
+    /// The session that is held with the master.
+    #[must_use]
+    pub fn session(&self) -> &Session {
+        &self.session
     }
 
     /// Sends what is due and reads until something has come. With `read` false it only sends, and never returns unless
@@ -123,6 +147,9 @@ impl Replica {
                 let count = buffer.filled().len();
                 if count == 0 {
                     return Poll::Ready(Err(SourceError::Closed));
+                }
+                if let Some(kept) = &mut self.kept {
+                    kept.extend_from_slice(buffer.filled());
                 }
                 self.session.filled(count);
                 self.heard = self.clock.now();

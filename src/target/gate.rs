@@ -12,8 +12,9 @@
 
 use std::collections::VecDeque;
 
-use crate::change::Batch;
+use crate::change::{Batch, Failure};
 use crate::command::judge::Expect;
+use crate::key::Db;
 use crate::resp::{Reply, ReplyReader, RespError, command};
 
 use super::judge::{Judge, Verdict};
@@ -56,8 +57,10 @@ struct Open {
     batches: Vec<Batch>,
     /// Replies to come: to `MULTI`, and `QUEUED` for each `SELECT` and command.
     left: usize,
-    /// The first reply that was not `QUEUED`, and the number of its command.
-    refused: Option<(usize, String)>,
+    /// The first reply that was not as it should be, and the number of its command; `None` for `MULTI`.
+    refused: Option<(Option<usize>, String)>,
+    /// The first command that was answered as if there were no transaction, by its number, and how.
+    ran: Option<(usize, String)>,
     /// How many commands were sent, the `SELECT`s before the batches included.
     commands: usize,
     /// The transaction before it, whose `EXEC` was refused while this one was being queued: it goes first.
@@ -68,6 +71,8 @@ struct Open {
 #[derive(Debug)]
 struct Closing {
     batches: VecDeque<Batch>,
+    /// Where the `EXEC` ends among the bytes to be written.
+    exec_end: u64,
     /// Elements of the reply to come; `None` before its header.
     left: Option<usize>,
     /// How many commands of the first batch have been judged; `None` before the `SELECT` that stands before it.
@@ -104,7 +109,7 @@ impl Gate {
         // What holds no command needs no transaction, once everything before it is confirmed.
         while self.closing.is_none() && self.held.front().is_some_and(Batch::is_empty) {
             if let Some(batch) = self.held.pop_front() {
-                confirmed.add(&batch);
+                confirmed.add(&batch, batch.size());
             }
         }
         let mut batches = Vec::new();
@@ -142,6 +147,7 @@ impl Gate {
             batches,
             left: 1 + sent,
             refused: None,
+            ran: None,
             commands: sent,
             behind: Vec::new(),
         });
@@ -188,12 +194,13 @@ impl Gate {
         self.refusal = None;
     }
 
-    /// Whether an `EXEC` is unanswered, so that no one could tell what it did if the link were lost now.
+    /// Whether an `EXEC` was written and is not wholly answered, so that no one could tell what it did if the link were lost now.
     pub(super) fn is_undecided(&self) -> bool {
-        self.closing.is_some()
+        self.closing.as_ref().is_some_and(|closing| self.outbox.has_written(closing.exec_end))
     }
 
-    /// A new link takes the place of a lost one: what was only queued is sent again.
+    /// A new link takes the place of a lost one: what was only queued is sent again, and so is a transaction whose `EXEC` never left
+    /// us whole. Not to be called while [undecided](Self::is_undecided).
     pub(super) fn relink(&mut self) {
         self.outbox.clear();
         self.replies = ReplyReader::default();
@@ -201,6 +208,9 @@ impl Gate {
         self.discarding = false;
         self.refusal = None;
         self.put_back();
+        for batch in self.closing.take().into_iter().flat_map(|closing| closing.batches).rev() {
+            self.held.push_front(batch);
+        }
     }
 
     /// Counts the `+QUEUED` at the front of `input`, which nearly all replies are.
@@ -228,8 +238,14 @@ impl Gate {
         open.left = open.left.saturating_sub(1);
         let expected =
             if index.is_none() { Reply::Simple(b"OK") } else { Reply::Simple(b"QUEUED") };
-        if reply != expected && open.refused.is_none() {
-            open.refused = Some((index.unwrap_or(0), super::judge::text(reply)));
+        if reply != expected {
+            let text = super::judge::text(reply);
+            if let Some(index) = index
+                && !matches!(reply, Reply::Error(_))
+            {
+                open.ran.get_or_insert_with(|| (index, text.clone()));
+            }
+            open.refused.get_or_insert((index, text));
         }
         if open.left > 0 {
             return;
@@ -238,20 +254,26 @@ impl Gate {
         match &open.refused {
             None => {
                 command_line(&mut self.outbox, &[b"EXEC"]);
-                self.closing =
-                    Some(Closing { batches: open.batches.into(), left: None, judged: None });
+                self.closing = Some(Closing {
+                    batches: open.batches.into(),
+                    exec_end: self.outbox.end(),
+                    left: None,
+                    judged: None,
+                });
                 self.advance(confirmed);
             }
             Some((index, text)) => {
                 command_line(&mut self.outbox, &[b"DISCARD"]);
                 self.discarding = true;
-                if !super::judge::passes(text.as_bytes()) {
-                    confirmed.surprises.push(Surprise::Failed(failure_at(
-                        &open.batches,
-                        *index,
-                        text.clone(),
-                    )));
-                }
+                let failure = match (&open.ran, index) {
+                    (Some((index, text)), _) => {
+                        Some(failure_at(&open.batches, *index, text.clone()))
+                    }
+                    _ if passes_or_aborted(text.as_bytes()) => None,
+                    (None, Some(index)) => Some(failure_at(&open.batches, *index, text.clone())),
+                    (None, None) => Some(failure_of("MULTI", text.clone())),
+                };
+                confirmed.surprises.extend(failure.map(Surprise::Failed));
                 self.refusal = Some(text.clone());
                 self.open = Some(open);
                 self.put_back();
@@ -267,19 +289,15 @@ impl Gate {
             match reply {
                 Reply::Array(len) if len == expected => closing.left = Some(len),
                 // Nothing of it was done: the target could not run it now.
-                Reply::Error(text)
-                    if super::judge::passes(text) || text.starts_with(b"EXECABORT") =>
-                {
+                Reply::Error(text) if passes_or_aborted(text) => {
                     let text = super::judge::text(reply);
                     self.give_up_closing(text);
                 }
                 other => {
-                    let first = closing
-                        .batches
-                        .front()
-                        .map(|batch| batch.failure(0, super::judge::text(other)));
-                    confirmed.surprises.extend(first.map(Surprise::Failed));
-                    self.give_up_closing(super::judge::text(other));
+                    let text = super::judge::text(other);
+                    let failure = failure_of("EXEC", text.clone());
+                    confirmed.surprises.push(Surprise::Failed(failure));
+                    self.give_up_closing(text);
                 }
             }
             return;
@@ -295,7 +313,10 @@ impl Gate {
             Verdict::AsExpected => {}
             Verdict::NoEffect => confirmed.without_effect += 1,
             Verdict::Passing(text) | Verdict::Diverged(text) => {
-                let failure = batch.failure(closing.judged.unwrap_or(0), text);
+                let failure = match closing.judged {
+                    None => batch.failed_select(text),
+                    Some(index) => batch.failure(index, text),
+                };
                 confirmed.surprises.push(Surprise::Failed(failure));
             }
         }
@@ -306,7 +327,7 @@ impl Gate {
         }
         closing.judged = None;
         if let Some(batch) = closing.batches.pop_front() {
-            confirmed.add(&batch);
+            confirmed.add(&batch, batch.size());
         }
         if closing.batches.is_empty() {
             self.closing = None;
@@ -320,10 +341,15 @@ impl Gate {
         match &mut self.open {
             // Its commands are being queued: their replies are counted before it is discarded.
             Some(open) => {
-                open.refused.get_or_insert_with(|| (0, text.clone()));
+                open.refused.get_or_insert_with(|| (None, text.clone()));
                 open.behind = closing.batches.into();
             }
             None => {
+                // A busy server up to 6.0 refuses EXEC and leaves the transaction open. Where none is, this answers an error.
+                if !text.starts_with("EXECABORT") {
+                    command_line(&mut self.outbox, &[b"DISCARD"]);
+                    self.discarding = true;
+                }
                 for batch in closing.batches.into_iter().rev() {
                     self.held.push_front(batch);
                 }
@@ -349,7 +375,7 @@ impl Share {
 }
 
 /// What is known of command number `index` of a transaction, the `SELECT` before each batch counted.
-fn failure_at(batches: &[Batch], index: usize, text: String) -> crate::change::Failure {
+fn failure_at(batches: &[Batch], index: usize, text: String) -> Failure {
     let mut left = index;
     for batch in batches {
         let Some(in_batch) = left.checked_sub(1) else { return batch.failed_select(text) };
@@ -361,8 +387,21 @@ fn failure_at(batches: &[Batch], index: usize, text: String) -> crate::change::F
     Batch::default().failed_select(text)
 }
 
+/// Whether an error says that nothing was done, and may be later.
+fn passes_or_aborted(error: &[u8]) -> bool {
+    super::judge::passes(error) || error.starts_with(b"EXECABORT")
+}
+
+/// The failure of a command that belongs to no batch.
+fn failure_of(name: &str, reply: String) -> Failure {
+    Failure { db: Db::default(), name: name.into(), key: None, value: None, reply }
+}
+
 fn command_line(outbox: &mut Outbox, args: &[&[u8]]) {
     let mut line = Vec::with_capacity(32);
     command(&mut line, args);
     outbox.put(&line);
 }
+
+#[cfg(test)]
+mod tests;

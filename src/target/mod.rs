@@ -7,6 +7,8 @@
 
 mod gate;
 mod judge;
+#[cfg(test)]
+mod model;
 mod outbox;
 mod pipeline;
 mod rdb;
@@ -27,7 +29,7 @@ pub struct Confirmed {
     pub position: Option<Offset>,
     /// The copy is whole: each of its records has been confirmed.
     pub copied: bool,
-    /// How many bytes of batches these were.
+    /// How many bytes of batches these were when they were pushed.
     pub bytes: usize,
     /// Commands that removed what was not there.
     pub without_effect: u64,
@@ -45,11 +47,13 @@ pub enum Surprise {
 }
 
 impl Confirmed {
-    fn add(&mut self, batch: &Batch) {
+    /// Counts a batch of which so many bytes were pushed: what is left of it after repairs may be less.
+    fn add(&mut self, batch: &Batch, pushed: usize) {
         self.carries.keys += batch.carries.keys;
+        self.carries.renamed += batch.carries.renamed;
         self.carries.commands += batch.carries.commands;
         self.position = self.position.max(batch.covers);
-        self.bytes += batch.size();
+        self.bytes += pushed;
     }
 
     /// Whether there is nothing to tell.

@@ -2,11 +2,13 @@
 //!
 //! A full copy writes each key once and in a form that may be written again, so nothing has to be held back: what was
 //! refused for a reason that passes (`-OOM`, `-LOADING`) is sent again once all else has been answered, and after a lost link so is
-//! all that was not answered.
+//! all that was not answered. All commands of a batch on one key are sent again together: where several write a value, the first
+//! of them makes it anew. So are the commands of a piece of a value, which stand on each other; a piece is sent again whole, and with
+//! it those behind it that were sent, since all name the same temporary key.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 
-use crate::change::Batch;
+use crate::change::{Batch, Failure};
 use crate::command::judge::Expect;
 use crate::key::Db;
 use crate::resp::{ReplyReader, RespError, command};
@@ -21,21 +23,34 @@ pub(super) struct Pipeline {
     pub(super) outbox: Outbox,
     replies: ReplyReader,
     judge: Judge,
-    /// Sent and not wholly answered, oldest first.
+    /// Sent and not wholly answered, in the order in which they were sent.
     sent: VecDeque<Sent>,
-    /// Not sent yet: a barrier stands among them, or a refusal must be mended first.
+    /// Not sent, in the order in which they were pushed: a barrier stands among them, or a refusal must be mended first.
     held: VecDeque<Held>,
+    /// How many batches were pushed.
+    pushed: u64,
     /// The database that this link has selected; `None` if that is not known.
     db: Option<Db>,
     /// Why nothing more is sent until all is answered.
     refusal: Option<String>,
+    /// Keys of the commands that were refused, until they are sent again.
+    refused: HashSet<(Db, Vec<u8>)>,
+    /// A `SELECT` that was refused: what runs behind it runs in another database than it should.
+    astray: Option<Failure>,
 }
 
 #[derive(Debug)]
 struct Held {
     batch: Batch,
-    /// It holds only what was refused before, and goes before what was not sent yet.
-    repair: bool,
+    stands: Stands,
+}
+
+/// Where a batch stands among all others, whatever is left of it to be sent.
+#[derive(Clone, Copy, Debug)]
+struct Stands {
+    number: u64,
+    /// Its bytes when it was pushed.
+    bytes: usize,
     /// It was sent on an earlier link too, which may have done some of it.
     repeated: bool,
 }
@@ -43,20 +58,23 @@ struct Held {
 #[derive(Debug)]
 struct Sent {
     batch: Batch,
+    stands: Stands,
     /// A `SELECT` was sent before it and is unanswered.
     select: bool,
     /// How many of its commands have been answered.
     answered: usize,
     /// Commands that were refused and must be sent again.
     again: Vec<usize>,
-    /// It was sent on an earlier link too, which may have done some of it.
-    repeated: bool,
+    /// Which of its commands select a database; found out when one is refused.
+    selects: Option<Vec<usize>>,
 }
 
 impl Pipeline {
     /// Takes a batch. It is confirmed once each of its replies is as expected.
     pub(super) fn push(&mut self, batch: Batch) {
-        self.held.push_back(Held { batch, repair: false, repeated: false });
+        let stands = Stands { number: self.pushed, bytes: batch.size(), repeated: false };
+        self.pushed += 1;
+        self.held.push_back(Held { batch, stands });
         self.advance();
     }
 
@@ -74,7 +92,7 @@ impl Pipeline {
         let mut used = 0;
         while let Some(sent) = self.sent.front_mut() {
             // Nearly every reply of a copy is this one.
-            if !sent.select {
+            if !sent.select && self.astray.is_none() {
                 let expects = sent.batch.expects().get(sent.answered..).unwrap_or_default();
                 let rest = input.get(used..).unwrap_or_default();
                 let plain = plain_oks(rest, expects);
@@ -94,37 +112,60 @@ impl Pipeline {
                 sent.batch.expects().get(sent.answered).copied().unwrap_or(Expect::Any)
             };
             let Some(verdict) = self.judge.take(expect, reply) else { continue };
-            if sent.select {
-                sent.select = false;
-                if let Verdict::Passing(text) | Verdict::Diverged(text) = verdict {
-                    let failure = sent.batch.failed_select(text);
-                    confirmed.surprises.push(Surprise::Failed(failure));
-                }
-                continue;
-            }
-            let index = sent.answered;
-            sent.answered += 1;
-            match verdict {
-                Verdict::AsExpected => {}
-                Verdict::NoEffect => confirmed.without_effect += 1,
-                Verdict::Passing(text) => {
-                    sent.again.push(index);
-                    self.refusal.get_or_insert(text);
-                }
-                // Behind a refused command of its own key a reply says nothing; both are sent again, in order.
-                Verdict::Diverged(_) if self.refusal.is_some() => sent.again.push(index),
-                Verdict::Diverged(text) => {
-                    let failure = sent.batch.failure(index, text);
-                    confirmed.surprises.push(if sent.repeated {
-                        Surprise::FailedAgain(failure)
-                    } else {
-                        Surprise::Failed(failure)
-                    });
-                }
-            }
+            self.answered(expect, verdict, confirmed);
         }
         self.advance();
         Ok(used)
+    }
+
+    /// The next command of the oldest batch, or the `SELECT` before it, has been answered.
+    fn answered(&mut self, expect: Expect, verdict: Verdict, confirmed: &mut Confirmed) {
+        let Some(sent) = self.sent.front_mut() else { return };
+        let before = std::mem::take(&mut sent.select);
+        let index = sent.answered;
+        if !before {
+            sent.answered += 1;
+        }
+        let may_select = self.astray.is_some() || matches!(verdict, Verdict::Passing(_));
+        let selects = before
+            || may_select
+                && sent.selects.get_or_insert_with(|| sent.batch.selects()).contains(&index);
+        if selects && may_select {
+            self.astray = None;
+        } else if !matches!(verdict, Verdict::Passing(_))
+            && let Some(failure) = self.astray.take()
+        {
+            confirmed.surprises.push(Surprise::Failed(failure));
+        }
+        let failure = |text| match before {
+            true => sent.batch.failed_select(text),
+            false => sent.batch.failure(index, text),
+        };
+        match verdict {
+            Verdict::AsExpected => {}
+            Verdict::NoEffect => confirmed.without_effect += 1,
+            Verdict::Passing(text) => {
+                if selects {
+                    self.astray = Some(failure(text.clone()));
+                    self.db = None;
+                }
+                if !before {
+                    sent.again.push(index);
+                }
+                self.refusal.get_or_insert(text);
+            }
+            // Behind a refused command of its own key a reply says nothing; both are sent again, in order.
+            Verdict::Diverged(text) if sent.stands.repeated && was_done(expect, &text) => {}
+            Verdict::Diverged(_) if self.refusal.is_some() && !selects => sent.again.push(index),
+            Verdict::Diverged(text) => {
+                let failure = failure(text);
+                confirmed.surprises.push(if sent.stands.repeated {
+                    Surprise::FailedAgain(failure)
+                } else {
+                    Surprise::Failed(failure)
+                });
+            }
+        }
     }
 
     /// Why the target refused commands for now, once all others have been answered.
@@ -136,6 +177,7 @@ impl Pipeline {
     /// Sends again what was refused.
     pub(super) fn go_on(&mut self) {
         self.refusal = None;
+        self.refused.clear();
         self.advance();
     }
 
@@ -146,29 +188,37 @@ impl Pipeline {
         self.judge = Judge::default();
         self.db = Some(Db::default());
         self.refusal = None;
-        for mut sent in std::mem::take(&mut self.sent).into_iter().rev() {
+        self.astray = None;
+        for mut sent in std::mem::take(&mut self.sent) {
             let mut left = std::mem::take(&mut sent.again);
             left.extend(sent.answered..sent.batch.expects().len());
-            self.held.push_front(Held {
-                batch: sent.batch.only(&left),
-                repair: true,
-                repeated: true,
-            });
+            sent.stands.repeated = true;
+            self.hold_again(&sent.batch, &left, sent.stands);
         }
+        self.refused.clear();
         self.advance();
     }
 
     /// The oldest batch has been answered.
     fn close_front(&mut self, confirmed: &mut Confirmed) {
         let Some(sent) = self.sent.pop_front() else { return };
-        if sent.again.is_empty() {
-            confirmed.add(&sent.batch);
-            return;
+        let is_behind =
+            self.held.front().is_some_and(|held| held.stands.number < sent.stands.number);
+        if sent.again.is_empty() && !is_behind {
+            confirmed.add(&sent.batch, sent.stands.bytes);
+        } else {
+            // It is confirmed when what was refused is, and all before it: its keys, and its offset.
+            self.hold_again(&sent.batch, &sent.again, sent.stands);
         }
-        // What is confirmed when the refused ones are: this batch's keys, and its offset.
-        let at = self.held.iter().take_while(|held| held.repair).count();
-        let batch = sent.batch.only(&sent.again);
-        self.held.insert(at, Held { batch, repair: true, repeated: sent.repeated });
+    }
+
+    /// Holds these commands of a batch, and those that must be sent again with them, in the batch's old place.
+    fn hold_again(&mut self, batch: &Batch, indexes: &[usize], stands: Stands) {
+        let again = batch.entangled(indexes, &mut self.refused);
+        let whole = batch.piece.is_some() && !again.is_empty();
+        let batch = if whole { batch.clone() } else { batch.only(&again) };
+        let at = self.held.iter().take_while(|held| held.stands.number < stands.number).count();
+        self.held.insert(at, Held { batch, stands });
     }
 
     /// Sends what may be sent.
@@ -179,7 +229,7 @@ impl Pipeline {
             if (next.batch.barrier || behind_barrier) && !self.sent.is_empty() {
                 return;
             }
-            let Some(Held { batch, repeated, .. }) = self.held.pop_front() else { return };
+            let Some(Held { batch, stands }) = self.held.pop_front() else { return };
             let select = Some(batch.opens_in()) != self.db && !batch.is_empty();
             if select {
                 let mut line = Vec::new();
@@ -194,8 +244,19 @@ impl Pipeline {
                 self.db = Some(batch.ends_in());
             }
             self.outbox.put_shared(batch.bytes());
-            self.sent.push_back(Sent { batch, select, answered: 0, again: Vec::new(), repeated });
+            let (answered, again, selects) = (0, Vec::new(), None);
+            self.sent.push_back(Sent { batch, stands, select, answered, again, selects });
         }
+    }
+}
+
+/// Whether an error says that a lost link had already done what is now sent again: the temporary key has its name, or the
+/// transaction's entries are in the stream. Nothing else can have done it: both waited until all before them was confirmed.
+fn was_done(expect: Expect, error: &str) -> bool {
+    match expect {
+        Expect::Renamed => error.contains("no such key"),
+        Expect::Executed => error.contains("equal or smaller"),
+        _ => false,
     }
 }
 
@@ -210,3 +271,6 @@ fn plain_oks(input: &[u8], expects: &[Expect]) -> usize {
         .take_while(|(reply, expect)| *reply == OK && matches!(expect, Expect::Status))
         .count()
 }
+
+#[cfg(test)]
+mod tests;

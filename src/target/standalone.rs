@@ -38,6 +38,9 @@ pub enum TargetError {
     /// It has no transactions, which the live stream cannot do without.
     #[error("the target has no transactions: MULTI answers {0:?}")]
     NoTransactions(String),
+    /// It is there and serves nobody for now.
+    #[error("the target is not ready: {0}")]
+    NotReady(String),
     /// What it says is not RESP.
     #[error("the target's answer cannot be read")]
     Resp(#[from] RespError),
@@ -217,26 +220,30 @@ impl Standalone {
             Exchange::Copy { pipeline, .. } => &mut pipeline.outbox,
             Exchange::Stream(gate) => &mut gate.outbox,
         };
-        while !outbox.is_empty() {
+        let mut lost = None;
+        while !outbox.is_empty() && lost.is_none() {
             match Pin::new(&mut self.link).poll_write(cx, outbox.front()) {
-                Poll::Ready(Ok(0)) => return Poll::Ready(Err(TargetError::Closed)),
+                Poll::Ready(Ok(0)) => lost = Some(TargetError::Closed),
                 Poll::Ready(Ok(written)) => outbox.written(written),
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(TargetError::Lost(error))),
+                Poll::Ready(Err(error)) => lost = Some(TargetError::Lost(error)),
                 Poll::Pending => break,
             }
         }
-        if outbox.is_empty() {
+        if outbox.is_empty() && lost.is_none() {
             // TLS gathers what it is given; without this its last record would stay behind.
             if let Poll::Ready(Err(error)) = Pin::new(&mut self.link).poll_flush(cx) {
-                return Poll::Ready(Err(TargetError::Lost(error)));
+                lost = Some(TargetError::Lost(error));
             }
         }
+        // Also from a link that takes no more: what it still holds may be the answer to an EXEC.
         let read = pin!(self.link.read_buf(&mut self.input));
-        read.poll(cx).map(|read| match read {
-            Ok(0) => Err(TargetError::Closed),
-            Ok(_) => Ok(()),
-            Err(error) => Err(TargetError::Lost(error)),
-        })
+        match (read.poll(cx), lost) {
+            (Poll::Ready(Ok(1..)), _) => Poll::Ready(Ok(())),
+            (_, Some(lost)) => Poll::Ready(Err(lost)),
+            (Poll::Ready(Ok(0)), None) => Poll::Ready(Err(TargetError::Closed)),
+            (Poll::Ready(Err(error)), None) => Poll::Ready(Err(TargetError::Lost(error))),
+            (Poll::Pending, None) => Poll::Pending,
+        }
     }
 }
 
@@ -261,6 +268,9 @@ async fn enter(net: &Net, place: &ServerPlace) -> Result<Link, TargetError> {
     let answer = ask(&mut link, &[b"MULTI"]).await?;
     if answer.starts_with("NOAUTH") || answer.contains("operation not permitted") {
         return Err(TargetError::Password(answer));
+    }
+    if judge::passes(answer.as_bytes()) {
+        return Err(TargetError::NotReady(answer));
     }
     // Without MULTI the commands behind it would run one by one, and unguarded.
     if answer != "OK" {

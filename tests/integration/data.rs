@@ -13,6 +13,7 @@ pub(crate) struct Holds {
     pub(crate) functions: bool,
     pub(crate) field_deadlines: bool,
     pub(crate) vectors: bool,
+    pub(crate) swapdb: bool,
 }
 
 impl Holds {
@@ -22,6 +23,7 @@ impl Holds {
             functions: client.knows("FUNCTION"),
             field_deadlines: client.knows("HPEXPIREAT"),
             vectors: client.knows("VADD"),
+            swapdb: client.knows("SWAPDB"),
         }
     }
 
@@ -32,6 +34,7 @@ impl Holds {
             functions: self.functions && other.functions,
             field_deadlines: self.field_deadlines && other.field_deadlines,
             vectors: self.vectors && other.vectors,
+            swapdb: self.swapdb && other.swapdb,
         }
     }
 }

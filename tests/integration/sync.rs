@@ -175,13 +175,13 @@ matrix! {
     redis_3_2 "redis-3.2.6" => itself "redis-3.2.6", redis_7_0 "redis-7.0.15", redis_8_0 "redis-8.0.6", valkey_9_1 "valkey-9.1.2";
     redis_5_0 "redis-5.0.6" => itself "redis-5.0.6", redis_7_0 "redis-7.0.15", redis_8_0 "redis-8.0.6", valkey_9_1 "valkey-9.1.2";
     redis_6_0 "redis-6.0.16" => itself "redis-6.0.16", redis_7_0 "redis-7.0.15", redis_8_0 "redis-8.0.6", valkey_9_1 "valkey-9.1.2";
-    redis_6_2 "redis-6.2.14" => itself "redis-6.2.14", redis_7_0 "redis-7.0.15", redis_8_0 "redis-8.0.6", valkey_9_1 "valkey-9.1.2";
-    redis_7_0 "redis-7.0.15" => itself "redis-7.0.15", redis_8_0 "redis-8.0.6", valkey_9_1 "valkey-9.1.2";
+    redis_6_2 "redis-6.2.14" => itself "redis-6.2.14", redis_2_8 "redis-2.8.17", redis_7_0 "redis-7.0.15", redis_8_0 "redis-8.0.6", valkey_9_1 "valkey-9.1.2";
+    redis_7_0 "redis-7.0.15" => itself "redis-7.0.15", redis_3_2 "redis-3.2.6", redis_8_0 "redis-8.0.6", valkey_9_1 "valkey-9.1.2";
     redis_8_0_2 "redis-8.0.2" => itself "redis-8.0.2", redis_7_0 "redis-7.0.15", redis_8_0 "redis-8.0.6", valkey_9_1 "valkey-9.1.2";
-    redis_8_0 "redis-8.0.6" => itself "redis-8.0.6", redis_7_0 "redis-7.0.15", valkey_9_1 "valkey-9.1.2";
+    redis_8_0 "redis-8.0.6" => itself "redis-8.0.6", redis_6_2 "redis-6.2.14", redis_7_0 "redis-7.0.15", valkey_9_1 "valkey-9.1.2";
     valkey_8_0 "valkey-8.0.1" => itself "valkey-8.0.1", redis_7_0 "redis-7.0.15", redis_8_0 "redis-8.0.6", valkey_9_1 "valkey-9.1.2";
     valkey_8_1 "valkey-8.1.1" => itself "valkey-8.1.1", redis_7_0 "redis-7.0.15", redis_8_0 "redis-8.0.6", valkey_9_1 "valkey-9.1.2";
-    valkey_9_1 "valkey-9.1.2" => itself "valkey-9.1.2", redis_7_0 "redis-7.0.15", redis_8_0 "redis-8.0.6";
+    valkey_9_1 "valkey-9.1.2" => itself "valkey-9.1.2", redis_5_0 "redis-5.0.6", redis_7_0 "redis-7.0.15", redis_8_0 "redis-8.0.6";
     redict_7_3 "redict-7.3.6" => itself "redict-7.3.6", redis_7_0 "redis-7.0.15", redis_8_0 "redis-8.0.6", valkey_9_1 "valkey-9.1.2";
 }
 

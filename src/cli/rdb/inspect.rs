@@ -366,3 +366,98 @@ fn first_line(code: &[u8]) -> Vec<u8> {
 fn latin1(bytes: &[u8]) -> String {
     bytes.iter().map(|&byte| char::from(byte)).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::io::Cursor;
+    use std::path::Path;
+
+    use serde_json::Value as Json;
+
+    use super::*;
+
+    fn fixture(name: &str) -> Vec<u8> {
+        fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/rdb").join(name)).unwrap()
+    }
+
+    fn inspected(bytes: &[u8], decode: bool) -> Json {
+        let found = inspect(Cursor::new(bytes), 1 << 30, decode).unwrap();
+        let mut out = Vec::new();
+        found.write_json(&mut out).unwrap();
+        serde_json::from_slice(&out).unwrap()
+    }
+
+    #[test]
+    fn a_file_is_counted_by_database_type_and_encoding() {
+        let bytes = fixture("redis-8.0.6/types.rdb");
+        let expected: Json = serde_json::from_slice(&fixture("redis-8.0.6/types.json")).unwrap();
+        let expected = expected.as_array().unwrap();
+        let plain = inspected(&bytes, false);
+        assert_eq!(plain["format"], "REDIS0012");
+        assert_eq!(plain["checksum"], "right");
+        assert_eq!(plain["bytes"], bytes.len());
+        assert_eq!(plain["following_bytes"], 0);
+        assert_eq!(plain["keys"], expected.len());
+        assert_eq!(plain["aux"][0][0], "redis-ver");
+        let types = plain["dbs"][0]["types"].as_array().unwrap();
+        for name in ["string", "list", "set", "zset", "hash", "stream"] {
+            let keys: u64 = types
+                .iter()
+                .filter(|entry| entry["type"] == name)
+                .map(|entry| entry["keys"].as_u64().unwrap())
+                .sum();
+            let of_type = expected.iter().filter(|key| key["type"] == name).count();
+            assert_eq!(keys, of_type as u64, "{name}");
+        }
+        let largest: Vec<_> = plain["largest"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|large| large["bytes"].as_u64())
+            .collect();
+        assert_eq!(largest.len(), LARGEST);
+        assert!(largest.is_sorted_by(|a, b| a >= b));
+
+        let decoded = inspected(&bytes, true);
+        let members = expected.iter().filter(|key| key["type"] == "zset");
+        let members: usize = members.map(|key| key["value"].as_array().unwrap().len()).sum();
+        let types = decoded["dbs"][0]["types"].as_array().unwrap();
+        let counted: u64 = types
+            .iter()
+            .filter(|entry| entry["type"] == "zset")
+            .map(|entry| entry["elements"].as_u64().unwrap())
+            .sum();
+        assert_eq!(counted, members as u64);
+        assert_eq!(decoded["dbs"][0]["keys"], plain["dbs"][0]["keys"]);
+    }
+
+    #[test]
+    fn databases_deadlines_slots_and_missing_sums_are_seen() {
+        let many = inspected(&fixture("redis-2.6.17/multidb.rdb"), false);
+        assert_eq!(many["dbs"].as_array().unwrap().len(), 16);
+        let expires = inspected(&fixture("redis-2.4.18/expires.rdb"), false);
+        assert!(expires["expires"].as_u64().unwrap() > 0);
+        assert_eq!(expires["checksum"], "none");
+        assert_eq!(inspected(&fixture("redis-6.2.14/nochecksum.rdb"), false)["checksum"], "none");
+        for server in ["redis-7.4.1", "valkey-9.1.2"] {
+            let cluster = inspected(&fixture(&format!("{server}/cluster.rdb")), false);
+            assert!(cluster["slots"].as_u64().unwrap() > 0, "{server}");
+        }
+    }
+
+    #[test]
+    fn what_follows_the_end_is_counted_and_a_wrong_sum_is_an_error() {
+        let mut bytes = fixture("redis-7.0.15/empty.rdb");
+        bytes.extend_from_slice(b"PING\r\n");
+        assert_eq!(inspected(&bytes, false)["following_bytes"], 6);
+        let mut text = Vec::new();
+        let found = inspect(Cursor::new(&bytes), 1 << 20, false).unwrap();
+        found.write(&mut text).unwrap();
+        assert!(String::from_utf8(text).unwrap().contains("and 6 that do not belong to it"));
+        bytes[12] ^= 1;
+        let stopped = inspect(Cursor::new(bytes), 1 << 20, false).unwrap_err();
+        let Stopped::Rdb(error) = stopped else { panic!("{stopped:?}") };
+        assert!(error.to_string().starts_with("the checksum is 0x"), "{error}");
+    }
+}

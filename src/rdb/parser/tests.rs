@@ -610,6 +610,18 @@ fn an_error_names_its_byte_and_its_key() {
 }
 
 #[test]
+fn a_single_value_is_read_without_a_key() {
+    let body = File(Vec::new()).len(2).text(b"one").text(b"two").0;
+    let mut value = Parser::for_value(ObjectType::Set);
+    let (step, used) = value.step(&body).unwrap();
+    assert_eq!((step, used), (Step::Event(Event::Element(Element::Member(b"one"))), 5));
+    let cut = Parser::for_value(ObjectType::Set).truncated();
+    assert_eq!((cut.at, cut.key), (0, None));
+    let error = Parser::for_value(ObjectType::Zset).step(b"\x01\x01m\xfd").unwrap_err();
+    assert_eq!((error.at, error.key, error.kind), (3, None, RdbErrorKind::Score));
+}
+
+#[test]
 fn damage_in_a_blob_is_found_at_its_byte() {
     let mut blob = listpack::Builder::new();
     blob.push(b"field").unwrap();

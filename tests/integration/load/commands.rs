@@ -321,7 +321,7 @@ impl Load {
             4 if self.version.at_least(6, 2) => cmd!("COPY", key, other, "REPLACE"),
             5 if self.version.at_least(6, 2) => cmd!("COPY", key, other, "DB", db),
             6 if self.version.at_least(4, 0) => cmd!("UNLINK", key, other),
-            7 if self.version.at_least(4, 0) && self.dice.below(4) == 0 => {
+            7 if self.holds.swapdb && self.dice.below(4) == 0 => {
                 cmd!("SWAPDB", SWAPPED[0], SWAPPED[1])
             }
             _ => cmd!("DEL", key),

@@ -1,0 +1,64 @@
+//! `record`: a source's stream, kept as a capture.
+
+use understudy::flow::{Recorded, chain, record};
+use understudy::net::Net;
+use understudy::plan::judge;
+use understudy::preflight::look;
+
+use super::args::Record;
+use super::intent;
+use super::outcome::{Outcome, refused, say};
+use super::signals::Signals;
+
+/// Runs `record` to its end.
+pub(crate) async fn run(args: &Record) -> Outcome {
+    let (plan, mut what) = match intent::record(args) {
+        Ok(meant) => meant,
+        Err(text) => return refused(&text, ""),
+    };
+    let signals = Signals::heed();
+    let net = Net::system();
+    let mut facts = match look(&net, &plan).await {
+        Ok(facts) => facts,
+        Err(error) => return refused(&chain(&error), error.advice()),
+    };
+    if let Some(Some(source)) = facts.sources.first_mut() {
+        what.server = source.server;
+        // A node of a cluster is recorded as what it is: one server.
+        source.cluster = false;
+    }
+    let findings = judge(&facts, &plan);
+    for finding in &findings {
+        say(&format!("{}: {}", finding.place, finding.evidence), &finding.mend);
+    }
+    if !findings.is_empty() {
+        return Outcome::Refused;
+    }
+    let recorded = record(&net, &what, signals.stop()).await;
+    if let Some((failure, advice)) = &recorded.failure {
+        let name = plan.sources.first().map_or("", |source| &source.name);
+        say(&format!("{name}: {failure}"), advice);
+    }
+    print(&recorded, &plan.target.to_string());
+    recorded.ended.into()
+}
+
+/// What was recorded, on stdout.
+#[expect(clippy::print_stdout, reason = "this is the command's result")]
+fn print(recorded: &Recorded, file: &str) {
+    let Recorded { layout, bytes, .. } = recorded;
+    let Some(begin) = layout.rdb_start else { return };
+    let payload = layout.rdb_end.unwrap_or(*bytes).saturating_sub(begin);
+    print!("{file}: {bytes} bytes, {payload} of them RDB");
+    match layout.stream_start {
+        None => println!(", which is not whole"),
+        Some(start) => {
+            let stream = bytes.saturating_sub(start);
+            print!(" and {stream} stream ({} commands)", layout.command_count);
+            match layout.offset_at(*bytes) {
+                Some(end) => println!(", up to offset {end}"),
+                None => println!(),
+            }
+        }
+    }
+}

@@ -1,0 +1,409 @@
+//! What must hold for any bytes at all, as functions that panic where it does not.
+//!
+//! The targets of `fuzz/` call them with what a fuzzer makes up, and ordinary tests with files of real servers, damaged
+//! at random. Each states that two ways agree; that nothing panics by itself goes without saying.
+
+use crate::rdb::error::RdbErrorKind;
+use crate::rdb::event::Element;
+use crate::rdb::event::Event;
+use crate::rdb::event::Packed;
+use crate::rdb::length::put_length;
+use crate::rdb::lzf;
+use crate::rdb::lzf::Inflate;
+use crate::rdb::opcode::ObjectType;
+use crate::rdb::parser::Depth;
+use crate::rdb::parser::Parser;
+use crate::rdb::parser::Step;
+use crate::rdb::string::put_string;
+
+/// The largest element: small enough that made-up claims cost nothing, large enough that real elements pass.
+const ELEMENT_LIMIT: usize = 1 << 20;
+
+/// What is said at every depth that a number can stand for.
+fn depth(number: u8) -> Depth {
+    match number % 6 {
+        0 => Depth::Skip,
+        5 => Depth::Pieces,
+        1 => Depth::Verbatim { limit: usize::MAX },
+        2 => Depth::Verbatim { limit: usize::from(number) },
+        3 => Depth::Packed,
+        _ => Depth::Elements,
+    }
+}
+
+/// One thing that was said: what it is, and the bytes in it.
+type Line = (String, Vec<u8>);
+
+/// All that was said, and why it ended.
+type Said = (Vec<Line>, Result<String, (u64, RdbErrorKind)>);
+
+/// Adds an event. The pieces of a string or module are one thing.
+fn say(said: &mut Vec<Line>, event: &Event<'_>) {
+    let (label, bytes) = match event {
+        Event::Element(Element::Text { offset, bytes, .. }) if *offset > 0 => {
+            (String::new(), *bytes)
+        }
+        Event::Element(Element::Text { len, bytes, .. }) => (format!("text of {len}"), *bytes),
+        Event::Element(Element::Module { module, bytes }) => {
+            let label = format!("module {module}");
+            let goes_on = said.last().is_some_and(|(last, _)| *last == label);
+            (if goes_on { String::new() } else { label }, *bytes)
+        }
+        Event::Piece { bytes, .. } => {
+            let goes_on = said.last().is_some_and(|(last, _)| last == PIECES);
+            (if goes_on { String::new() } else { PIECES.to_owned() }, *bytes)
+        }
+        event => (format!("{event:?}"), &b""[..]),
+    };
+    if label.is_empty()
+        && let Some((_, text)) = said.last_mut()
+    {
+        text.extend_from_slice(bytes);
+    } else {
+        said.push((label, bytes.to_vec()));
+    }
+}
+
+/// What a value is called that comes as it stands.
+const PIECES: &str = "pieces";
+
+/// Feeds pieces of these sizes, over and over, and shows every event with how many bytes were consumed before it.
+fn feed(
+    mut parser: Parser,
+    input: &[u8],
+    cuts: &[u16],
+    mut see: impl FnMut(u64, &Event<'_>) -> bool,
+) -> Result<String, (u64, RdbErrorKind)> {
+    parser.set_element_limit(ELEMENT_LIMIT);
+    let (mut rest, mut unread) = (input, &b""[..]);
+    let mut sizes = cuts.iter().cycle();
+    loop {
+        let before = parser.position();
+        match parser.step(unread) {
+            Ok((Step::Event(event), used)) => {
+                let go_on = see(before, &event);
+                unread = unread.get(used..).unwrap_or_default();
+                if !go_on {
+                    return Ok("enough was seen".to_owned());
+                }
+            }
+            Ok((Step::NeedMore, used)) => {
+                if rest.is_empty() {
+                    let error = parser.truncated();
+                    return Err((error.at, error.kind));
+                }
+                let size = sizes.next().map_or(rest.len(), |&size| usize::from(size).max(1));
+                let (_, behind) = rest.split_at(size.min(rest.len()));
+                let begin = input.len() - rest.len() - (unread.len() - used);
+                rest = behind;
+                unread = input.get(begin..input.len() - rest.len()).unwrap_or_default();
+            }
+            Ok((Step::End(checksum), _)) => return Ok(format!("{checksum:?}")),
+            Err(error) => return Err((error.at, error.kind)),
+        }
+    }
+}
+
+fn said(parser: Parser, input: &[u8], cuts: &[u16]) -> Said {
+    let mut lines = Vec::new();
+    let end = feed(parser, input, cuts, |_, event| {
+        say(&mut lines, event);
+        true
+    });
+    (lines, end)
+}
+
+/// Events, errors and where they are do not depend on how the bytes were cut.
+///
+/// # Panics
+/// If they do.
+pub fn same_events_at_any_cut(input: &[u8], cuts: &[u16], depth_number: u8) {
+    let parser = || {
+        let mut parser = Parser::new();
+        parser.set_default_depth(depth(depth_number));
+        parser
+    };
+    assert_eq!(said(parser(), input, cuts), said(parser(), input, &[]));
+}
+
+/// A value: what it is made of, or why it has no end.
+#[derive(Debug, PartialEq)]
+struct Value {
+    object: ObjectType,
+    elements: Vec<Line>,
+    end: Result<(), RdbErrorKind>,
+}
+
+/// The elements of each value of a file, whichever way they come.
+fn values(input: &[u8], depth: Depth) -> Vec<Value> {
+    let mut parser = Parser::new();
+    parser.set_default_depth(depth);
+    let mut values: Vec<Value> = Vec::new();
+    let mut pieces = Vec::new();
+    let end = feed(parser, input, &[], |_, event| {
+        match (event, values.last_mut()) {
+            (Event::Key(head), _) => {
+                // Until its end is seen it has none.
+                let end = Err(RdbErrorKind::Truncated);
+                values.push(Value { object: head.object, elements: Vec::new(), end });
+            }
+            (Event::Payload(payload), Some(value)) => {
+                let (elements, end) = elements(payload.object, payload.body);
+                value.elements = elements;
+                value.end = end;
+            }
+            (Event::Piece { bytes, last }, Some(value)) => {
+                pieces.extend_from_slice(bytes);
+                if *last {
+                    let (elements, end) = elements(value.object, &std::mem::take(&mut pieces));
+                    value.elements = elements;
+                    value.end = end;
+                }
+            }
+            (Event::Packed(packed), Some(value)) => {
+                let (elements, end) = unpacked(*packed);
+                value.elements.extend(elements);
+                if let Err(kind) = end {
+                    value.end = Err(kind);
+                    return false;
+                }
+            }
+            (Event::Element(_), Some(value)) => say(&mut value.elements, event),
+            (Event::ValueEnd, Some(value)) => value.end = Ok(()),
+            _ => {}
+        }
+        values.last().is_none_or(|value| {
+            value.end.is_ok() || matches!(value.end, Err(RdbErrorKind::Truncated))
+        })
+    });
+    if let (Err((_, kind)), Some(value)) = (end, values.last_mut())
+        && value.end == Err(RdbErrorKind::Truncated)
+    {
+        value.end = Err(kind);
+    }
+    values
+}
+
+/// What a value's body is made of.
+fn elements(object: ObjectType, body: &[u8]) -> (Vec<Line>, Result<(), RdbErrorKind>) {
+    let mut lines = Vec::new();
+    let mut end = Ok(());
+    let mut used = None;
+    let fed = feed(Parser::for_value(object), body, &[], |before, event| {
+        if matches!(event, Event::ValueEnd) {
+            used = Some(before);
+            return false;
+        }
+        say(&mut lines, event);
+        true
+    });
+    if let Err((_, kind)) = fed {
+        end = Err(kind);
+    }
+    assert!(used.is_none_or(|used| used <= body.len() as u64));
+    (lines, end)
+}
+
+/// What a packed blob is made of, as the whole value of a key that holds nothing else.
+fn unpacked(packed: Packed<'_>) -> (Vec<Line>, Result<(), RdbErrorKind>) {
+    let mut body = Vec::new();
+    let object = match packed {
+        Packed::Whole { object, blob } => {
+            if object == ObjectType::HashListpackEx {
+                body.extend_from_slice(&[0; 8]);
+            }
+            put_string(&mut body, blob);
+            object
+        }
+        Packed::Ziplist(blob) => {
+            put_length(&mut body, 1);
+            put_string(&mut body, blob);
+            ObjectType::ListQuicklist
+        }
+        Packed::Listpack(blob) => {
+            put_length(&mut body, 1);
+            put_length(&mut body, 2);
+            put_string(&mut body, blob);
+            ObjectType::ListQuicklist2
+        }
+        Packed::StreamNode { master, listpack } => {
+            put_length(&mut body, 1);
+            put_string(&mut body, &master.encode());
+            put_string(&mut body, listpack);
+            // length, last ID, no groups
+            body.extend_from_slice(&[0; 4]);
+            ObjectType::StreamListpacks
+        }
+    };
+    let (mut lines, end) = elements(object, &body);
+    if object == ObjectType::StreamListpacks && end.is_ok() {
+        lines.pop();
+    }
+    (lines, end)
+}
+
+/// A value has the same elements whether it comes element by element, whole and is taken apart then, or packed and is
+/// unpacked then; and if it has no end, the elements before the damage are the same.
+///
+/// # Panics
+/// If it has not.
+pub fn every_depth_has_the_same_elements(input: &[u8]) {
+    let expected = values(input, Depth::Elements);
+    let whole = Depth::Verbatim { limit: usize::MAX };
+    for depth in [whole, Depth::Verbatim { limit: 64 }, Depth::Pieces, Depth::Packed] {
+        let found = values(input, depth);
+        for (place, value) in expected.iter().enumerate() {
+            let other = found.get(place);
+            if value.end.is_ok() {
+                assert_eq!(other, Some(value), "value {place} in {depth:?}");
+                continue;
+            }
+            // Which damage is met first depends on the way, but not that there is some.
+            assert!(
+                other.is_some_and(|other| other.end.is_err()),
+                "value {place} in {depth:?} is {other:?}"
+            );
+            let elements = other.map(|other| other.elements.as_slice()).unwrap_or_default();
+            for (one, two) in value.elements.iter().zip(elements) {
+                // Of the last string a part may have come.
+                assert_eq!(one.0, two.0, "value {place} in {depth:?}");
+            }
+        }
+    }
+}
+
+/// Compressed data makes the same string, or none, at once and in pieces.
+///
+/// # Panics
+/// If it does not.
+pub fn lzf_is_the_same_in_pieces(data: &[u8], len: u16, size: u8) {
+    let mut whole = Vec::new();
+    let end = lzf::decompress(data, usize::from(len), &mut whole);
+    let mut inflate = Inflate::new(data.len() as u64, u64::from(len));
+    let (mut from, mut to, mut pieces) = (0, 0, Vec::new());
+    let end_of_pieces = loop {
+        if inflate.is_done() {
+            break Ok(());
+        }
+        match inflate.step(data.get(from..to).unwrap_or_default()) {
+            Ok((used, made)) => {
+                from += used;
+                pieces.extend_from_slice(inflate.made().get(made..).unwrap_or_default());
+                if used == 0 {
+                    assert!(to < data.len(), "all was given and more is wanted");
+                    to = data.len().min(to + usize::from(size).max(1));
+                }
+            }
+            Err(kind) => break Err(kind),
+        }
+    };
+    assert_eq!(end_of_pieces.is_ok(), end.is_ok(), "{end_of_pieces:?} and {end:?}");
+    if end.is_ok() {
+        assert_eq!(pieces, whole);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// The named inputs of a fuzz target: what it begins with, and what it once found.
+    fn seeds(target: &str) -> Vec<Vec<u8>> {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/seeds").join(target);
+        let entries = fs::read_dir(folder).unwrap();
+        let seeds: Vec<_> = entries.map(|entry| fs::read(entry.unwrap().path()).unwrap()).collect();
+        assert!(!seeds.is_empty());
+        seeds
+    }
+
+    #[test]
+    fn the_laws_hold_for_every_seed() {
+        for seed in seeds("rdb_any_cut") {
+            let [depth, size, file @ ..] = &seed[..] else { panic!("{seed:?}") };
+            same_events_at_any_cut(file, &[u16::from(*size)], *depth);
+        }
+        for seed in seeds("rdb_depths") {
+            every_depth_has_the_same_elements(&seed);
+        }
+        for seed in seeds("lzf_pieces") {
+            let [high, low, size, data @ ..] = &seed[..] else { panic!("{seed:?}") };
+            lzf_is_the_same_in_pieces(data, u16::from_be_bytes([*high, *low]), *size);
+        }
+    }
+
+    fn files() -> Vec<Vec<u8>> {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/rdb");
+        let mut files = Vec::new();
+        for server in fs::read_dir(folder).unwrap() {
+            let server = server.unwrap().path();
+            if server.is_dir() {
+                for file in fs::read_dir(server).unwrap() {
+                    let path = file.unwrap().path();
+                    if path.extension().is_some_and(|ending| ending == "rdb") {
+                        files.push(fs::read(path).unwrap());
+                    }
+                }
+            }
+        }
+        assert!(files.len() > 30);
+        files
+    }
+
+    /// A piece of a real file with a few bytes changed.
+    fn damaged() -> impl Strategy<Value = Vec<u8>> {
+        let files = files();
+        (
+            0..files.len(),
+            any::<prop::sample::Index>(),
+            prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4),
+        )
+            .prop_map(move |(file, end, changes)| {
+                let mut bytes = files[file].clone();
+                for (place, byte) in changes {
+                    let place = place.index(bytes.len());
+                    bytes[place] = byte;
+                }
+                bytes.truncate(4000 + end.index(bytes.len()));
+                bytes
+            })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(200))]
+
+        #[test]
+        fn damaged_files_say_the_same_at_any_cut(
+            bytes in damaged(), cuts in prop::collection::vec(1_u16..3000, 1..20), depth: u8
+        ) {
+            same_events_at_any_cut(&bytes, &cuts, depth);
+        }
+
+        #[test]
+        fn damaged_files_have_the_same_elements_by_every_way(bytes in damaged()) {
+            every_depth_has_the_same_elements(&bytes);
+        }
+
+        #[test]
+        fn made_up_files_say_the_same_at_any_cut(
+            bytes in prop::collection::vec(any::<u8>(), 0..200),
+            cuts in prop::collection::vec(1_u16..20, 1..20),
+            depth: u8
+        ) {
+            let file = [&b"REDIS0012"[..], &bytes].concat();
+            same_events_at_any_cut(&file, &cuts, depth);
+            every_depth_has_the_same_elements(&file);
+        }
+
+        #[test]
+        fn made_up_data_is_inflated_the_same_in_pieces(
+            data in prop::collection::vec(any::<u8>(), 0..80), len: u16, size: u8
+        ) {
+            lzf_is_the_same_in_pieces(&data, len % 600, size);
+        }
+    }
+}

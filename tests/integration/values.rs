@@ -1,0 +1,411 @@
+//! Values that are too large for one command, into targets of every age, over links that break and targets that are full.
+
+use std::fs;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use crate::client::{Client, Command, cmd};
+use crate::data::{self, Holds};
+use crate::dice::Dice;
+use crate::judge::{self, Dump, Forgiving};
+use crate::servers::{Server, say};
+use crate::tool::Understudy;
+
+/// With so little memory a value of more than 128 KiB goes in pieces.
+const LITTLE: &str = "1MiB";
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What is told of a run with little memory.
+fn sync(source: &Server, target: &Server) -> Understudy {
+    let (from, to) = (source.url(), target.url());
+    Understudy::start(&["sync", "--from", &from, "--to", &to, "--once", "--memory", LITTLE])
+}
+
+/// One command for every 500 of these.
+fn add(name: &str, key: &str, each: usize, args: impl Iterator<Item = Vec<u8>>) -> Vec<Command> {
+    let args: Vec<_> = args.collect();
+    let parts = args.chunks(500 * each);
+    parts.map(|part| [cmd!(name, key), part.to_vec()].concat()).collect()
+}
+
+/// One value of each type, each of `bytes` bytes or more, in the encodings that large values have.
+fn fill(client: &mut Client, holds: Holds, bytes: usize) {
+    const SCORES: [&str; 8] = [
+        "0",
+        "-0",
+        "0.1",
+        "1e-300",
+        "-1.7976931348623157e308",
+        "inf",
+        "-inf",
+        "0.30000000000000004",
+    ];
+    let count = bytes / 8;
+    let text = |n: usize| format!("element {n}").into_bytes();
+    let mut dice = Dice::new(5);
+    let now = data::now_ms(client);
+    let mut commands = vec![
+        cmd!("SET", "string", dice.bytes(bytes)),
+        cmd!("CONFIG", "SET", "rdbcompression", "no"),
+        cmd!("SELECT", 5),
+        cmd!("SET", "string:elsewhere", dice.bytes(bytes)),
+        cmd!("PEXPIREAT", "string:elsewhere", now + 3_600_123),
+        cmd!("SELECT", 0),
+        cmd!("SADD", "small", "a"),
+    ];
+    commands.extend(add("RPUSH", "list", 1, (0..count).map(text)));
+    commands.extend(add(
+        "RPUSH",
+        "list:large elements",
+        1,
+        (0..1 + bytes / 40_000).map(|_| dice.bytes(40_000)),
+    ));
+    commands.extend(add("SADD", "set", 1, (0..count).map(text)));
+    commands.extend(add(
+        "SADD",
+        "set:numbers",
+        1,
+        (0..count * 2).map(|n| (n * 7).to_string().into_bytes()),
+    ));
+    let scored = (0..count).flat_map(|n| [SCORES[n % SCORES.len()].as_bytes().to_vec(), text(n)]);
+    commands.extend(add("ZADD", "zset", 2, scored));
+    commands.extend(add("HMSET", "hash", 2, (0..count).flat_map(|n| [text(n), text(n / 2)])));
+    for key in ["list", "set", "zset", "hash"] {
+        commands.push(cmd!("PEXPIREAT", key, now + 86_400_000 + i64::try_from(key.len()).unwrap()));
+    }
+    if holds.field_deadlines {
+        commands.extend(add(
+            "HSET",
+            "hash:deadlines",
+            2,
+            (0..count).flat_map(|n| [text(n), text(n / 2)]),
+        ));
+        let dated: Vec<usize> = (0..count).step_by(3).collect();
+        for (at, fields) in dated.chunks(20).enumerate() {
+            let at = now + 3_600_000 + i64::try_from(at).unwrap();
+            let mut command = cmd!("HPEXPIREAT", "hash:deadlines", at, "FIELDS", fields.len());
+            command.extend(fields.iter().map(|n| text(*n)));
+            commands.push(command);
+        }
+    }
+    data::all(client, &commands);
+    if holds.streams {
+        streams(client, count);
+    }
+}
+
+fn streams(client: &mut Client, count: usize) {
+    let mut commands = Vec::new();
+    for key in ["stream", "stream:groups"] {
+        for n in 1..=count {
+            commands.push(cmd!(
+                "XADD",
+                key,
+                format!("{}-{n}", 1000 + n / 10),
+                "n",
+                n,
+                "text",
+                "some words"
+            ));
+        }
+        commands.push(cmd!("XDEL", key, format!("{}-{count}", 1000 + count / 10), "1001-15"));
+    }
+    let key = "stream:groups";
+    let read = |name: &str, count: usize| {
+        cmd!("XREADGROUP", "GROUP", "readers", name, "COUNT", count, "STREAMS", key, ">")
+    };
+    commands.extend([
+        cmd!("XGROUP", "CREATE", key, "readers", "0"),
+        cmd!("XGROUP", "CREATE", key, "behind", "1005-50"),
+        read("alice", 300),
+        read("bob", 40),
+        // Delivered and deleted: some in the middle of a node, and whole nodes from the beginning.
+        cmd!("XDEL", key, "1030-301", "1030-302"),
+        cmd!("XTRIM", key, "MAXLEN", count - 250),
+    ]);
+    data::all(client, &commands);
+}
+
+fn assert_arrived(source: &Server, target: &Server, what: &str) {
+    let (first, second) = (Dump::read(&mut source.client()), Dump::read(&mut target.client()));
+    judge::assert_same(&first, &second, Forgiving::default(), what);
+    assert_eq!(second.own(), &[], "{what}: a finished job leaves nothing of its own");
+}
+
+fn arrives(from: &'static str, to: &'static str) {
+    let (Some(source), Some(target)) = (Server::start(from), Server::start(to)) else { return };
+    let mut client = source.client();
+    let holds = Holds::of(&mut client).and(Holds::of(&mut target.client()));
+    // Just above the limit, and many pieces.
+    fill(&mut client, holds, 140 * 1024);
+    let ended = sync(&source, &target).wait(PATIENCE);
+    ended.assert_code(0);
+    assert_arrived(&source, &target, &format!("{from} to {to}"));
+    assert_eq!(ended.reported("totals.keys"), Dump::read(&mut client).len());
+    let renamed = target.client().info("commandstats", "cmdstat_rename");
+    let pieces = if holds.streams { 10 } else { 8 } + usize::from(holds.field_deadlines);
+    assert!(
+        renamed.starts_with(&format!("calls={pieces},")),
+        "all but the small one in pieces: {renamed}"
+    );
+}
+
+macro_rules! large_values_arrive {
+    ($($test:ident $from:literal $to:literal),+ $(,)?) => {
+        mod large_values_arrive {
+            $(#[test]
+            fn $test() {
+                super::arrives($from, $to);
+            })+
+        }
+    };
+}
+
+large_values_arrive! {
+    redis_2_8 "redis-2.8.17" "redis-2.8.17",
+    redis_5_0 "redis-5.0.6" "redis-5.0.6",
+    redis_6_2 "redis-6.2.14" "redis-6.2.14",
+    redis_7_0 "redis-7.0.15" "redis-7.0.15",
+    redis_8_0 "redis-8.0.6" "redis-8.0.6",
+    valkey_9_1 "valkey-9.1.2" "valkey-9.1.2",
+    redis_2_8_to_7_0 "redis-2.8.17" "redis-7.0.15",
+    redis_7_0_to_2_8 "redis-7.0.15" "redis-2.8.17",
+    redis_5_0_to_8_0 "redis-5.0.6" "redis-8.0.6",
+    redis_8_0_to_6_2 "redis-8.0.6" "redis-6.2.14",
+    redis_8_0_to_valkey_9_1 "redis-8.0.6" "valkey-9.1.2",
+    valkey_9_1_to_redis_8_0 "valkey-9.1.2" "redis-8.0.6",
+}
+
+/// A string that the source compressed is unpacked as it comes.
+#[test]
+fn a_compressed_string_arrives() {
+    let name = "redis-7.0.15";
+    let (Some(source), Some(target)) = (Server::start(name), Server::start(name)) else { return };
+    let mut client = source.client();
+    let mut dice = Dice::new(6);
+    let text: Vec<u8> = (0..4000).flat_map(|_| dice.bytes(100).repeat(3)).collect();
+    client.call(cmd!("SET", "string:lzf", text));
+    sync(&source, &target).wait(PATIENCE).assert_code(0);
+    assert_arrived(&source, &target, name);
+    let pieces = target.client().info("commandstats", "cmdstat_rename");
+    assert!(pieces.starts_with("calls=1,"), "{pieces}");
+}
+
+/// The link to the target is cut again and again while values are on their way.
+fn survives_cuts(name: &'static str) {
+    let (Some(source), Some(target)) = (Server::start(name), Server::start(name)) else { return };
+    let mut client = source.client();
+    let holds = Holds::of(&mut client);
+    fill(&mut client, holds, 512 << 10);
+    let mut running = sync(&source, &target);
+    let mut knife = target.client();
+    let mut cuts = 0;
+    for pause in [30, 7, 60, 3, 11] {
+        sleep(Duration::from_millis(pause));
+        // The tool comes back after a pause of its own.
+        let until = Instant::now() + Duration::from_secs(5);
+        while running.is_running() && Instant::now() < until {
+            if knife.call(cmd!("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")).int() > 0 {
+                cuts += 1;
+                break;
+            }
+            sleep(Duration::from_millis(5));
+        }
+    }
+    running.wait(PATIENCE).assert_code(0);
+    assert!(cuts >= 3, "only {cuts} cuts");
+    assert_arrived(&source, &target, name);
+}
+
+#[test]
+fn cuts_of_the_link_double_nothing_on_6_2() {
+    survives_cuts("redis-6.2.14");
+}
+
+#[test]
+fn cuts_of_the_link_double_nothing_on_8_0() {
+    survives_cuts("redis-8.0.6");
+}
+
+/// The target runs out of memory in the middle of values, and gets more.
+fn survives_a_full_target(name: &'static str) {
+    let (Some(source), Some(target)) = (Server::start(name), Server::start(name)) else { return };
+    let mut client = source.client();
+    let holds = Holds::of(&mut client);
+    fill(&mut client, holds, 512 << 10);
+    let mut owner = target.client();
+    let refused = |client: &mut Client| -> u64 {
+        client.info("errorstats", "errorstat_OOM").trim_start_matches("count=").parse().unwrap_or(0)
+    };
+    let running = sync(&source, &target);
+    for _ in 0..4 {
+        let (before, until) = (refused(&mut owner), Instant::now() + PATIENCE);
+        let used: u64 = owner.info("memory", "used_memory").parse().unwrap();
+        owner.call(cmd!("CONFIG", "SET", "maxmemory", used + 700_000));
+        while refused(&mut owner) == before {
+            assert!(Instant::now() < until, "the target was never full");
+            sleep(Duration::from_millis(5));
+        }
+    }
+    owner.call(cmd!("CONFIG", "SET", "maxmemory", 0));
+    running.wait(PATIENCE).assert_code(0);
+    assert_arrived(&source, &target, name);
+}
+
+#[test]
+fn a_full_target_is_waited_for_on_6_2() {
+    survives_a_full_target("redis-6.2.14");
+}
+
+#[test]
+fn a_full_target_is_waited_for_on_7_0() {
+    survives_a_full_target("redis-7.0.15");
+}
+
+/// Keys that understudy has in a server.
+fn own(client: &mut Client) -> usize {
+    client.call(cmd!("KEYS", "*understudy*")).array().len()
+}
+
+/// Waits until a piece of a value is in the target.
+fn wait_for_a_piece(client: &mut Client) {
+    let until = Instant::now() + PATIENCE;
+    while own(client) == 0 {
+        assert!(Instant::now() < until, "no value came in pieces");
+    }
+}
+
+#[test]
+fn a_run_that_is_stopped_in_a_value_leaves_nothing_of_it() {
+    let name = "redis-7.0.15";
+    let (Some(source), Some(target)) = (Server::start(name), Server::start(name)) else { return };
+    data::all(
+        &mut source.client(),
+        &add("RPUSH", "list", 1, (0..3_000_000).map(|n: usize| n.to_string().into_bytes())),
+    );
+    let mut running = sync(&source, &target);
+    let mut client = target.client();
+    wait_for_a_piece(&mut client);
+    running.interrupt();
+    running.wait(Duration::from_secs(10)).assert_code(130);
+    assert_eq!(Dump::read(&mut client).len() + own(&mut client), 0);
+}
+
+#[test]
+fn a_source_that_dies_in_a_value_leaves_nothing_of_it() {
+    let name = "redis-7.0.15";
+    let (Some(source), Some(target)) = (Server::start(name), Server::start(name)) else { return };
+    data::all(
+        &mut source.client(),
+        &add("RPUSH", "list", 1, (0..3_000_000).map(|n: usize| n.to_string().into_bytes())),
+    );
+    let running = sync(&source, &target);
+    let mut client = target.client();
+    wait_for_a_piece(&mut client);
+    drop(source);
+    running.wait(Duration::from_secs(10)).assert_code(3);
+    assert_eq!(Dump::read(&mut client).len() + own(&mut client), 0);
+}
+
+#[test]
+fn a_modules_value_that_is_too_large_is_named() {
+    let name = "redis-8.0.6";
+    let (Some(source), Some(target)) = (Server::start(name), Server::start(name)) else { return };
+    let mut client = source.client();
+    let vectors = (0..800).map(|n| {
+        let mut command = cmd!("VADD", "some vectors", "VALUES", 64);
+        command.extend((0..64).map(|d| ((n * d) % 101 + 1).to_string().into_bytes()));
+        [command, cmd!(n)].concat()
+    });
+    data::all(&mut client, &vectors.collect::<Vec<_>>());
+    let ended = sync(&source, &target).wait(PATIENCE);
+    assert!(matches!(ended.code, Some(2 | 3)), "{ended:?}");
+    for part in ["some vectors", "module:vectorset", "--memory", "bytes"] {
+        assert!(ended.stderr.contains(part), "{part}: {}", ended.stderr);
+    }
+    assert_eq!(Dump::read(&mut target.client()).len(), 0);
+}
+
+/// The most memory that the process has had, in MiB.
+fn peak(running: &Understudy) -> Option<u64> {
+    let status = fs::read_to_string(format!("/proc/{}/status", running.id())).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    Some(line.trim().strip_suffix(" kB")?.parse::<u64>().ok()? / 1024)
+}
+
+/// Copies what the source holds with 64 MiB. The tool must not need 40 MiB more.
+fn within_memory(source: &Server, what: &str) {
+    const MEMORY: u64 = 64;
+    const BESIDE: u64 = 40;
+    let Some(target) = Server::start(source.name) else { return };
+    let (from, to) = (source.url(), target.url());
+    let began = Instant::now();
+    let mut running =
+        Understudy::start(&["sync", "--from", &from, "--to", &to, "--once", "--memory", "64MiB"]);
+    let mut most = 0;
+    while running.is_running() {
+        most = most.max(peak(&running).unwrap_or(0));
+        sleep(Duration::from_millis(20));
+    }
+    running.wait(PATIENCE).assert_code(0);
+    say(&format!("{what}: {most} MiB at most, {:.1} s", began.elapsed().as_secs_f64()));
+    assert!(most > 0 && most <= MEMORY + BESIDE, "{what}: {most} MiB");
+    let digests = (source.digest(), target.digest());
+    assert_eq!(digests.0, digests.1, "{what}");
+    assert_eq!(own(&mut target.client()), 0);
+}
+
+/// Has the server make a value by a script, faster than it could be sent.
+fn make(client: &mut Client, script: &str) {
+    client.call(cmd!("EVAL", script, 0));
+}
+
+#[test]
+fn values_of_any_size_fit_into_the_memory_given() {
+    let Some(source) = Server::start_with("redis-7.0.15", &["--proto-max-bulk-len", "512mb"])
+    else {
+        return;
+    };
+    let mut client = source.client();
+    let pieces = "for n=0,399 do local t={} for i=1,1024 do t[i]=string.format('%08x',n*1024*i*2654435761%4294967296) end \
+                  redis.call('SETRANGE','text',n*1048576,string.rep(table.concat(t),128)) end";
+    client.call(cmd!("CONFIG", "SET", "rdbcompression", "no"));
+    make(&mut client, pieces);
+    within_memory(&source, "a string of 400 MiB");
+    client.call(cmd!("CONFIG", "SET", "rdbcompression", "yes"));
+    within_memory(&source, "the same, compressed");
+    client.call(cmd!("FLUSHALL"));
+    for (what, script) in [
+        (
+            "a hash of 2 million fields",
+            "for n=1,2000000 do redis.call('HSET','k','field:'..n,'value '..n) end",
+        ),
+        (
+            "a list of 2 million elements",
+            "for n=1,2000000 do redis.call('RPUSH','k','element '..n) end",
+        ),
+        (
+            "a set of 2 million members",
+            "for n=1,2000000 do redis.call('SADD','k','member:'..n) end",
+        ),
+        (
+            "a sorted set of 2 million members",
+            "for n=1,2000000 do redis.call('ZADD','k',n/7,'member:'..n) end",
+        ),
+        (
+            "a stream of 2 million entries",
+            "for n=1,2000000 do redis.call('XADD','k',n..'-1','n',n) end",
+        ),
+    ] {
+        make(&mut client, script);
+        within_memory(&source, what);
+        client.call(cmd!("DEL", "k"));
+    }
+    make(
+        &mut client,
+        "for n=1,2000 do redis.call('SET','k'..n,string.rep(string.char(n%251,n%13),262144)..n) end",
+    );
+    client.call(cmd!("CONFIG", "SET", "rdbcompression", "no"));
+    within_memory(&source, "2000 strings of 512 KiB");
+}
