@@ -143,7 +143,7 @@ fn refusal(mut session: Session, answers: &[u8]) -> ReplError {
     loop {
         match session.poll_event(Duration::ZERO) {
             Ok(Some(_)) => {}
-            Ok(None) if rest.is_empty() => return session.unfinished().expect("an end"),
+            Ok(None) if rest.is_empty() => return session.unfinished().unwrap(),
             Ok(None) => {
                 let room = session.buffer();
                 let count = room.len().min(rest.len());
