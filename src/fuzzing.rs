@@ -3,8 +3,15 @@
 //! The targets of `fuzz/` call them with what a fuzzer makes up, and ordinary tests with files of real servers, damaged
 //! at random. Each states that two ways agree; that nothing panics by itself goes without saying.
 
+mod commands;
+mod copied;
+mod packed;
 mod protocol;
 
+pub use commands::renamed_keys_are_the_keys;
+pub use commands::resp_is_the_same_at_any_cut;
+pub use copied::a_copied_file_is_the_same;
+pub use packed::packed_entries_survive;
 pub use protocol::a_played_master_answers_the_same_at_any_cut;
 pub use protocol::a_session_tells_the_same_at_any_cut;
 
@@ -26,8 +33,9 @@ const ELEMENT_LIMIT: usize = 1 << 20;
 
 /// What is said at every depth that a number can stand for.
 fn depth(number: u8) -> Depth {
-    match number % 5 {
+    match number % 6 {
         0 => Depth::Skip,
+        5 => Depth::Pieces,
         1 => Depth::Verbatim { limit: usize::MAX },
         2 => Depth::Verbatim { limit: usize::from(number) },
         3 => Depth::Packed,
@@ -53,6 +61,10 @@ fn say(said: &mut Vec<Line>, event: &Event<'_>) {
             let goes_on = said.last().is_some_and(|(last, _)| *last == label);
             (if goes_on { String::new() } else { label }, *bytes)
         }
+        Event::Piece { bytes, .. } => {
+            let goes_on = said.last().is_some_and(|(last, _)| last == PIECES);
+            (if goes_on { String::new() } else { PIECES.to_owned() }, *bytes)
+        }
         event => (format!("{event:?}"), &b""[..]),
     };
     if label.is_empty()
@@ -63,6 +75,9 @@ fn say(said: &mut Vec<Line>, event: &Event<'_>) {
         said.push((label, bytes.to_vec()));
     }
 }
+
+/// What a value is called that comes as it stands.
+const PIECES: &str = "pieces";
 
 /// Feeds pieces of these sizes, over and over, and shows every event with how many bytes were consumed before it.
 fn feed(
@@ -136,6 +151,7 @@ fn values(input: &[u8], depth: Depth) -> Vec<Value> {
     let mut parser = Parser::new();
     parser.set_default_depth(depth);
     let mut values: Vec<Value> = Vec::new();
+    let mut pieces = Vec::new();
     let end = feed(parser, input, &[], |_, event| {
         match (event, values.last_mut()) {
             (Event::Key(head), _) => {
@@ -147,6 +163,14 @@ fn values(input: &[u8], depth: Depth) -> Vec<Value> {
                 let (elements, end) = elements(payload.object, payload.body);
                 value.elements = elements;
                 value.end = end;
+            }
+            (Event::Piece { bytes, last }, Some(value)) => {
+                pieces.extend_from_slice(bytes);
+                if *last {
+                    let (elements, end) = elements(value.object, &std::mem::take(&mut pieces));
+                    value.elements = elements;
+                    value.end = end;
+                }
             }
             (Event::Packed(packed), Some(value)) => {
                 let (elements, end) = unpacked(*packed);
@@ -237,9 +261,8 @@ fn unpacked(packed: Packed<'_>) -> (Vec<Line>, Result<(), RdbErrorKind>) {
 /// If it has not.
 pub fn every_depth_has_the_same_elements(input: &[u8]) {
     let expected = values(input, Depth::Elements);
-    for depth in
-        [Depth::Verbatim { limit: usize::MAX }, Depth::Verbatim { limit: 64 }, Depth::Packed]
-    {
+    let whole = Depth::Verbatim { limit: usize::MAX };
+    for depth in [whole, Depth::Verbatim { limit: 64 }, Depth::Pieces, Depth::Packed] {
         let found = values(input, depth);
         for (place, value) in expected.iter().enumerate() {
             let other = found.get(place);
@@ -323,6 +346,54 @@ mod tests {
             let [high, low, size, data @ ..] = &seed[..] else { panic!("{seed:?}") };
             lzf_is_the_same_in_pieces(data, u16::from_be_bytes([*high, *low]), *size);
         }
+        for seed in seeds("packed") {
+            let [kind, stop, blob @ ..] = &seed[..] else { panic!("{seed:?}") };
+            packed_entries_survive(*kind, *stop, blob);
+        }
+        for seed in seeds("resp_any_cut") {
+            let [size, stream @ ..] = &seed[..] else { panic!("{seed:?}") };
+            resp_is_the_same_at_any_cut(stream, &[u16::from(*size)]);
+        }
+        for seed in seeds("renamed_keys") {
+            assert!(crate::command::keys::keys(&words(&seed)).is_ok(), "{seed:?}");
+            renamed_keys_are_the_keys(&seed);
+        }
+        for seed in seeds("copied_file") {
+            let [reader, aside, file @ ..] = &seed[..] else { panic!("{seed:?}") };
+            a_copied_file_is_the_same(file, *reader, *aside);
+        }
+    }
+
+    fn words(line: &[u8]) -> Vec<&[u8]> {
+        line.split(|&byte| byte == b'\n').collect()
+    }
+
+    #[test]
+    fn whole_files_are_copied_for_every_reader() {
+        for file in files() {
+            for reader in 0..6 {
+                a_copied_file_is_the_same(&file, reader, 200);
+            }
+        }
+    }
+
+    /// One of a target's seeds with a few bytes changed, taken out or put in.
+    fn mutated(target: &str) -> impl Strategy<Value = Vec<u8>> + use<> {
+        let seeds = seeds(target);
+        let change = (any::<prop::sample::Index>(), any::<u8>(), 0..3);
+        (0..seeds.len(), prop::collection::vec(change, 0..6)).prop_map(move |(seed, changes)| {
+            let mut bytes = seeds[seed].clone();
+            for (place, byte, change) in changes {
+                let place = place.index(bytes.len() + 1);
+                match change {
+                    0 => bytes.insert(place, byte),
+                    _ if place == bytes.len() => {}
+                    1 => bytes[place] = byte,
+                    _ => drop(bytes.remove(place)),
+                }
+            }
+            bytes
+        })
     }
 
     #[test]
@@ -496,10 +567,41 @@ mod tests {
         }
 
         #[test]
+        fn damaged_files_are_copied_up_to_the_damage(bytes in damaged(), reader: u8, aside: u8) {
+            a_copied_file_is_the_same(&bytes, reader, aside);
+        }
+
+        #[test]
         fn made_up_data_is_inflated_the_same_in_pieces(
             data in prop::collection::vec(any::<u8>(), 0..80), len: u16, size: u8
         ) {
             lzf_is_the_same_in_pieces(&data, len % 600, size);
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2000))]
+
+        #[test]
+        fn mutated_blobs_and_their_entries_survive(
+            bytes in mutated("packed"), kind: u8, stop in 0_u8..12
+        ) {
+            let blob = bytes.get(2..).unwrap_or_default();
+            packed_entries_survive(kind, stop, blob);
+            packed_entries_survive(bytes.first().copied().unwrap_or(kind), stop, blob);
+        }
+
+        #[test]
+        fn mutated_streams_are_the_same_at_any_cut(
+            bytes in mutated("resp_any_cut"), cuts in prop::collection::vec(1_u16..30, 1..9)
+        ) {
+            resp_is_the_same_at_any_cut(&bytes, &cuts);
+            resp_is_the_same_at_any_cut(bytes.get(1..).unwrap_or_default(), &cuts);
+        }
+
+        #[test]
+        fn mutated_commands_have_their_keys_where_they_were(line in mutated("renamed_keys")) {
+            renamed_keys_are_the_keys(&line);
         }
     }
 }

@@ -37,7 +37,6 @@ use super::Stop;
 use super::lane::{chain, stop_requested};
 use super::remedy::{patience, pause};
 use super::report::{Ended, SourceReport};
-use super::share::Share;
 use super::throttle::Throttle;
 use super::upstream::Upstream;
 use sheet::{Next, Origin, Sheet, age};
@@ -207,12 +206,10 @@ impl Run<'_> {
         };
         counters.enter(Phase::Connecting);
         sheet.open(self.at, &from.rules);
+        // One source is read at a time, and an element is held twice while its buffer grows.
+        let element = usize::try_from(self.plan.memory / 4).unwrap_or(usize::MAX);
         let mut lane = Reading {
-            source: Upstream::new(
-                from.place.clone(),
-                self.net.clone(),
-                Share::of(self.plan.memory, self.plan.sources.len()).element,
-            ),
+            source: Upstream::new(from.place.clone(), self.net.clone(), element),
             counters,
             place: &from.place,
             method: report.method,
