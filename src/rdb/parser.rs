@@ -173,6 +173,9 @@ enum Found {
 /// The largest element that is held unless the caller says otherwise: the servers' own limit of a string.
 pub const DEFAULT_ELEMENT_LIMIT: usize = 512 << 20;
 
+/// What the scratch space may keep.
+const SCRATCH: usize = 1 << 20;
+
 /// The largest value that is gathered unless the caller says otherwise.
 pub const DEFAULT_VERBATIM_LIMIT: usize = 16 << 20;
 
@@ -242,6 +245,8 @@ impl Parser {
     #[inline(always)]
     pub fn step<'a>(&'a mut self, input: &'a [u8]) -> Result<(Step<'a>, usize), RdbError> {
         self.scratch.clear();
+        // The memory of a large string that has gone by is given back.
+        self.scratch.shrink_to(SCRATCH);
         let mut at = 0;
         if !matches!(self.state, State::Walk) {
             match self.advance(input, &mut at) {
