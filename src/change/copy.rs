@@ -6,12 +6,13 @@ use crate::rdb::event::{Element, KeyHead, Payload};
 use crate::rdb::opcode::ObjectType;
 use crate::rdb::parser::Depth;
 use crate::rdb::string::{StringHeader, split_header};
-use crate::rdb::support::{Feature, Unsupported};
-use crate::rdb::transcode::{Fit, TranscodeError, fit, transcode_with};
+use crate::rdb::support::Unsupported;
+use crate::rdb::transcode::{Fit, TranscodeError};
 use crate::rdb::value::EncodeError;
 use crate::resp;
 use crate::server::{Server, Version};
 
+use super::fitted::fitted;
 use super::pieces::{Head, Pieces};
 use super::{Batch, Deadlines, Draft};
 
@@ -187,22 +188,7 @@ impl Copy {
                 Some((StringHeader::Lzf { .. }, _)) | None => {}
             }
         }
-        let fit = if has_field_deadlines(payload.object) {
-            let (db, key) = (self.db, &self.key);
-            let value =
-                transcode_with(*payload, self.target, |at| deadlines.hold_field(db, key, at))?
-                    .strict(self.target)?;
-            let version = self.target.restore_version(value.object);
-            let unsupported = Unsupported { what: Feature::Restore, server: self.target };
-            Fit::Transcoded { value, version: version.ok_or(unsupported)? }
-        } else {
-            match fit(*payload, self.target)? {
-                Fit::Transcoded { value, version } => {
-                    Fit::Transcoded { value: value.strict(self.target)?, version }
-                }
-                verbatim => verbatim,
-            }
-        };
+        let fit = fitted(*payload, self.target, (self.db, &self.key), deadlines)?;
         self.restore(&fit, draft);
         Ok(())
     }
@@ -315,16 +301,4 @@ impl Copy {
             );
         }
     }
-}
-
-/// Whether a value of this type has fields with deadlines of their own.
-fn has_field_deadlines(object: ObjectType) -> bool {
-    matches!(
-        object,
-        ObjectType::HashMetadata
-            | ObjectType::HashListpackEx
-            | ObjectType::HashMetadataPreRelease
-            | ObjectType::HashListpackExPreRelease
-            | ObjectType::Hash2
-    )
 }

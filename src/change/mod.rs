@@ -6,6 +6,7 @@ mod copy;
 mod deadlines;
 mod file;
 mod finish;
+mod fitted;
 mod kept;
 mod pieces;
 mod ruling;

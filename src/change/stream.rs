@@ -7,10 +7,12 @@ use crate::command::older::{Unsupported, Wording};
 use crate::command::{self, Class, lookup};
 use crate::key::{Db, Escaped};
 use crate::plan::{OnFlush, Why};
+use crate::rdb::transcode::TranscodeError;
 use crate::repl::Command;
 use crate::resp;
 use crate::server::Server;
 
+use super::fitted::dump_fitted;
 use super::ruling::{Ruling, Undecidable, rule};
 use super::scripts::Scripts;
 use super::{Deadlines, Draft, SHIFT, Scope};
@@ -38,6 +40,14 @@ pub enum StreamError {
         source: Unsupported,
         /// The first key that it names.
         key: Option<Vec<u8>>,
+    },
+    /// It restores a value that the target cannot hold.
+    #[error("RESTORE of key {}", Escaped(key))]
+    Value {
+        /// The key.
+        key: Vec<u8>,
+        /// Why it cannot.
+        source: TranscodeError,
     },
     /// The rules leave out what it needs.
     #[error(transparent)]
@@ -286,6 +296,38 @@ impl Stream {
 
     /// Writes a command that changes data, in the words and with the deadlines that the target is to be told.
     fn write_expecting(
+        &mut self,
+        call: &Call<'_>,
+        expect: Option<Expect>,
+        deadlines: &mut Deadlines,
+        draft: &mut Draft,
+    ) -> Result<(), StreamError> {
+        if matches!(call.known.name(), "restore" | "restore-asking")
+            && let [name, key, ttl, dump, rest @ ..] = call.args
+            && let Some(dump) = self.refit(call.db, key, dump, deadlines)?
+        {
+            let args = [&[*name, *key, *ttl, &dump], rest].concat();
+            let known = lookup(b"RESTORE").unwrap_or(call.known);
+            let call = Call { known, args: &args, raw: None, ..*call };
+            return self.write_known(&call, expect, deadlines, draft);
+        }
+        self.write_known(call, expect, deadlines, draft)
+    }
+
+    /// The payload of a `RESTORE` in the form that the target takes.
+    fn refit(
+        &self,
+        db: Db,
+        key: &[u8],
+        dump: &[u8],
+        deadlines: &mut Deadlines,
+    ) -> Result<Option<Vec<u8>>, StreamError> {
+        dump_fitted(dump, self.target, (db, key), deadlines)
+            .map_err(|source| StreamError::Value { key: key.to_vec(), source })
+    }
+
+    /// The same, of a command whose values the target can read.
+    fn write_known(
         &mut self,
         call: &Call<'_>,
         expect: Option<Expect>,

@@ -151,6 +151,41 @@ fn all(client: &mut Client, commands: &[Command]) {
     }
 }
 
+/// Restores payloads of this server's own forms, with deadlines and without.
+fn restore(writer: &mut Client, reader: &mut Client, streams: bool) {
+    let mut keys = vec!["number", "list", "set", "zset", "hash"];
+    if streams {
+        keys.push("stream");
+    }
+    if reader.knows("HPEXPIREAT") {
+        writer.call(cmd!("HSET", "mortals", "f", 1, "g", 2));
+        writer.call(cmd!("HPEXPIREAT", "mortals", 4_000_000_000_777_i64, "FIELDS", 1, "f"));
+        keys.push("mortals");
+    }
+    for key in keys {
+        let dump = writer.call(cmd!("DUMP", key)).bytes().to_vec();
+        let copy = |how| format!("{key} {how}");
+        all(
+            writer,
+            &[
+                cmd!("RESTORE", copy("restored"), 0, dump),
+                cmd!("RESTORE", copy("that dies"), 5_000_777, dump),
+                cmd!(
+                    "RESTORE",
+                    copy("at a time"),
+                    4_000_000_000_555_i64,
+                    dump,
+                    "ABSTTL",
+                    "IDLETIME",
+                    7
+                ),
+                cmd!("SET", copy("replaced"), "old"),
+                cmd!("RESTORE", copy("replaced"), 0, dump, "REPLACE"),
+            ],
+        );
+    }
+}
+
 fn arrives(from: &'static str, to: &'static str) {
     let (Some(source), Some(target)) = (Server::start(from), Server::start(to)) else { return };
     let (mut writer, mut reader) = (source.client(), target.client());
@@ -160,6 +195,7 @@ fn arrives(from: &'static str, to: &'static str) {
     writer.call(cmd!("SET", "begun", 1));
     assert!(Client::wait_for_key(target.port, 0, "begun", PATIENCE, || running.is_running()));
     all(&mut writer, &changes(streams, reader.knows("GEORADIUS")));
+    restore(&mut writer, &mut reader, streams);
     writer.call(cmd!("SET", "the end", 1));
     let arrived =
         Client::wait_for_key(target.port, 0, "the end", PATIENCE, || running.is_running());
