@@ -229,6 +229,8 @@ struct Lane<'a> {
     history: Option<Resume>,
     /// Where the stream has been taken to.
     taken: Offset,
+    /// Up to where the target has confirmed it.
+    confirmed: Offset,
     /// The source has nothing more to tell until more has been read.
     starved: bool,
     /// The master is being asked for its offset.
@@ -398,6 +400,7 @@ impl<'a> Lane<'a> {
             stage: Stage::Connecting,
             history: None,
             taken: Offset::default(),
+            confirmed: Offset::default(),
             starved: true,
             asking: None,
             goal: Goal::None,
@@ -595,6 +598,7 @@ impl<'a> Lane<'a> {
                     self.source_lost = None;
                     self.source_tries = 0;
                     self.history = Some(at);
+                    self.source.confirm(self.confirmed);
                     info!(offset = %at.offset, "partial synchronization");
                 }
                 Event::PayloadBegins { length, .. } => {
@@ -727,8 +731,11 @@ impl<'a> Lane<'a> {
 
     /// The target has told something.
     fn confirmed(&mut self, confirmed: Confirmed) -> Result<(), LaneError> {
-        self.target_tries = 0;
-        self.refusal = None;
+        // A refusal tells nothing else, and is no reason to be patient again.
+        if !confirmed.is_empty() {
+            self.target_tries = 0;
+            self.refusal = None;
+        }
         Counters::add(&self.counters.without_effect, confirmed.without_effect);
         Counters::add(&self.counters.keys, confirmed.carries.keys);
         Counters::add(&self.counters.commands, confirmed.carries.commands);
@@ -767,6 +774,7 @@ impl<'a> Lane<'a> {
         }
         if let Some(position) = confirmed.position {
             Counters::set(&self.counters.confirmed_offset, position.get());
+            self.confirmed = position;
             self.source.confirm(position);
         }
         Ok(())
@@ -938,7 +946,9 @@ impl<'a> Lane<'a> {
             _ => None,
         };
         let again = self.refusal.map(|refusal| refusal.again_at);
-        [end, again].into_iter().flatten().min()
+        // What has come already was looked at in this round; whatever else it waits for wakes the loop by itself.
+        let now = self.clock.now();
+        [end, again].into_iter().flatten().filter(|at| *at > now).min()
     }
 
     /// The source has been lost, or has refused us.

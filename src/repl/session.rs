@@ -388,7 +388,8 @@ impl Session {
                     };
                     self.answered(line);
                     self.offset = asked.offset;
-                    self.confirmed = asked.offset;
+                    // What was taken before is not all confirmed: the caller says how much is.
+                    self.confirmed = Offset::default();
                     self.ack_due = Some(now.saturating_add(ACK_INTERVAL));
                     self.state = State::Stream;
                     let replid = replid.unwrap_or(asked.replid);
