@@ -1,0 +1,92 @@
+//! Connections in memory, and what goes wrong with them.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
+
+/// What happens to one connection.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct LinkPlan {
+    /// It is refused.
+    pub(crate) refused: bool,
+    /// How many bytes fit into it.
+    pub(crate) room: usize,
+    /// It breaks after so many bytes have come to us.
+    pub(crate) read: Option<usize>,
+    /// It breaks after so many bytes of ours have got to the other side, which may still act on them.
+    pub(crate) written: Option<usize>,
+    /// After so many bytes the other side's answers are lost, though it acts on what it reads; the link breaks later.
+    pub(crate) mute: Option<(usize, Duration)>,
+    /// How long the other side waits before it acts, at the most.
+    pub(crate) delay: Duration,
+}
+
+/// Our end of a connection.
+#[derive(Debug)]
+pub(crate) struct Cuttable {
+    pipe: Option<DuplexStream>,
+    read: Option<usize>,
+    written: Option<usize>,
+}
+
+impl Cuttable {
+    pub(crate) fn new(pipe: DuplexStream, plan: &LinkPlan) -> Self {
+        Self { pipe: Some(pipe), read: plan.read, written: plan.written }
+    }
+
+    /// The pipe, unless it is to be cut now.
+    fn pipe(&mut self) -> io::Result<&mut DuplexStream> {
+        if self.read == Some(0) || self.written == Some(0) {
+            self.pipe = None;
+        }
+        self.pipe.as_mut().ok_or_else(|| io::ErrorKind::ConnectionReset.into())
+    }
+}
+
+impl AsyncRead for Cuttable {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let most = this.read.unwrap_or(usize::MAX).min(buf.remaining()).min(4096);
+        let pipe = this.pipe()?;
+        let mut some = ReadBuf::new(buf.initialize_unfilled_to(most));
+        let read = Pin::new(pipe).poll_read(cx, &mut some);
+        let count = some.filled().len();
+        if let Some(left) = &mut this.read {
+            *left -= count;
+        }
+        buf.advance(count);
+        read
+    }
+}
+
+impl AsyncWrite for Cuttable {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let most = bytes.len().min(this.written.unwrap_or(usize::MAX));
+        let pipe = this.pipe()?;
+        let written = Pin::new(pipe).poll_write(cx, &bytes[..most]);
+        if let (Some(left), Poll::Ready(Ok(count))) = (&mut this.written, &written) {
+            *left -= count;
+        }
+        written
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(self.get_mut().pipe()?).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(self.get_mut().pipe()?).poll_shutdown(cx)
+    }
+}

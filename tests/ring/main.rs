@@ -1,0 +1,225 @@
+//! The whole tool in a ring of servers in memory, under faults.
+//!
+//! A scripted master is written to at random with commands that must not be done twice; a target with transactions takes what the tool makes
+//! of them; links break anywhere, answers are lost after the write landed, commands are refused for a while. A run ends with the target
+//! exactly as the source was, or with an error that this version may give, and then with a target that is exactly what the
+//! source was at some moment not before the confirmed one. Each schedule comes from a seed:
+//!
+//! ```text
+//! UNDERSTUDY_RING_SEED=17 cargo test --test ring        one schedule again
+//! UNDERSTUDY_RING_ROUNDS=100000 cargo test --test ring  more of them
+//! ```
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "a test fails by panicking, and says which seed it was"
+)]
+
+#[path = "../integration/dice.rs"]
+#[expect(dead_code, reason = "the ring needs no bytes that do not compress")]
+mod dice;
+mod link;
+mod master;
+mod model;
+mod outcome;
+mod schedule;
+mod target;
+
+use std::env;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::{sleep, timeout};
+
+use understudy::flow::migrate;
+use understudy::net::{Dial, Dialing, Link, LinkError, Net};
+use understudy::plan::{Address, Facts, Place, Plan, ServerFacts, ServerPlace, Source, Until};
+use understudy::progress::Counters;
+
+use crate::dice::Dice;
+use crate::link::{Cuttable, LinkPlan};
+use crate::master::Master;
+use crate::outcome::{Ending, judge};
+use crate::schedule::{Schedule, chance, millis};
+use crate::target::Target;
+
+/// How many schedules are run unless told otherwise.
+const ROUNDS: u64 = 2000;
+
+/// No run takes longer, on its own clock.
+const LONGEST: Duration = Duration::from_secs(1800);
+
+#[test]
+fn every_run_is_exact_or_ends_with_an_honest_error() {
+    let number = |name| env::var(name).ok().map(|text| text.parse::<u64>().unwrap());
+    if let Some(seed) = number("UNDERSTUDY_RING_SEED") {
+        println!("seed {seed}: {:?}", run(seed));
+        return;
+    }
+    let rounds = number("UNDERSTUDY_RING_ROUNDS").unwrap_or(ROUNDS);
+    let next = AtomicU64::new(0);
+    let endings = Mutex::new(Vec::new());
+    let failed = Mutex::new(Vec::new());
+    thread::scope(|scope| {
+        for _ in 0..thread::available_parallelism().map_or(1, usize::from).min(4) {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= rounds || failed.lock().unwrap().len() >= 5 {
+                        return;
+                    }
+                    match catch_unwind(AssertUnwindSafe(|| run(seed))) {
+                        Ok(ending) => endings.lock().unwrap().push(ending),
+                        Err(_) => {
+                            println!("^ UNDERSTUDY_RING_SEED={seed}");
+                            failed.lock().unwrap().push(seed);
+                        }
+                    }
+                }
+            });
+        }
+    });
+    let mut failed = failed.into_inner().unwrap();
+    failed.sort_unstable();
+    let endings = endings.into_inner().unwrap();
+    let count = |ending| endings.iter().filter(|one| **one == ending).count();
+    println!(
+        "{} rounds: {}",
+        endings.len(),
+        Ending::ALL.map(|one| format!("{one:?} {}", count(one))).join(", ")
+    );
+    assert!(failed.is_empty(), "wrong: UNDERSTUDY_RING_SEED={failed:?}");
+    // A ring in which nothing arrives, or nothing goes wrong, proves nothing.
+    if rounds >= ROUNDS {
+        assert!(count(Ending::Exact) > endings.len() / 2);
+        assert!(Ending::ALL.iter().all(|ending| count(*ending) > 0));
+    }
+}
+
+/// Runs one schedule. Panics if it ends as no run may.
+fn run(seed: u64) -> Ending {
+    let runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = { runtime }.enable_time().start_paused(true).build().unwrap();
+    runtime.block_on(play(seed))
+}
+
+async fn play(seed: u64) -> Ending {
+    let mut dice = Dice::new(seed);
+    let schedule = Arc::new(Schedule::of(&mut dice));
+    let ring = Arc::new_cyclic(|ring: &std::sync::Weak<Ring>| {
+        let dial = Hand(ring.clone());
+        let net = Net::with(Arc::new(dial));
+        let target = Arc::new(Target::new(schedule.refusals.clone(), net.clock()));
+        let plan = schedule.master.clone();
+        let master = Master::new(plan, schedule.origin, net.clock(), Arc::clone(&target));
+        let links = [schedule.source_links.clone(), schedule.target_links.clone()];
+        let dice = Mutex::new(Dice::new(dice.next()));
+        Ring { net, master: Arc::new(master), target, links: Mutex::new(links), dice }
+    });
+    for _ in 0..schedule.before {
+        let (db, commands) = schedule.write(&mut dice);
+        ring.master.write(db, &commands);
+    }
+    tokio::spawn(write(Arc::clone(&ring.master), Arc::clone(&schedule), Dice::new(dice.next())));
+    let place = |name| Place::parse(&format!("redis://{name}")).unwrap();
+    let plan = Plan {
+        sources: vec![Source { name: "source".to_owned(), place: place("source") }],
+        target: place("target"),
+        until: Until::CaughtUp,
+        on_conflict: None,
+        memory: schedule.memory,
+    };
+    let facts = |server| ServerFacts { server: Some(server), ..ServerFacts::default() };
+    let facts = Facts {
+        sources: vec![Some(facts(schedule.master.server))],
+        target: Some(facts(schedule.target)),
+    };
+    let (_keep, stop) = watch::channel(false);
+    let counters = [Arc::new(Counters::default())];
+    let run = migrate(&ring.net, &plan, &facts, &counters, &stop);
+    let report = timeout(LONGEST, run).await.unwrap_or_else(|_| panic!("it hangs"));
+    let ending = judge(&report.sources[0], &ring.master, &ring.target, ring.net.clock().unix_ms());
+    if env::var_os("UNDERSTUDY_RING_SEED").is_some() {
+        println!("{schedule:#?}\n{:#?}", report.sources[0]);
+    }
+    ending
+}
+
+/// A client of the master, and the master's own clockwork.
+async fn write(master: Arc<Master>, schedule: Arc<Schedule>, mut dice: Dice) {
+    let mut burst = 0;
+    for number in 0..schedule.during {
+        let (db, commands) = schedule.write(&mut dice);
+        master.write(db, &commands);
+        if chance(&mut dice, 3) {
+            master.say(["PING", "REPLCONF GETACK *"][dice.below(2)]);
+        }
+        if schedule.take_over == Some(number) {
+            master.take_over();
+        }
+        burst += 1;
+        if burst >= schedule.burst {
+            burst = 0;
+            sleep(millis(&mut dice, 1) + schedule.pause.mul_f64(0.1)).await;
+            if chance(&mut dice, 20) {
+                sleep(schedule.pause * 5).await;
+            }
+        }
+    }
+    for beat in 1_u64.. {
+        sleep(Duration::from_millis(100)).await;
+        master.expire();
+        if beat.is_multiple_of(100) {
+            master.say("PING");
+        }
+    }
+}
+
+/// Both servers, and the way to them.
+#[derive(Debug)]
+struct Ring {
+    net: Net,
+    master: Arc<Master>,
+    target: Arc<Target>,
+    /// How the next connections to the master and to the target will be.
+    links: Mutex<[std::collections::VecDeque<LinkPlan>; 2]>,
+    dice: Mutex<Dice>,
+}
+
+/// Makes connections to the servers of a ring.
+#[derive(Debug)]
+struct Hand(std::sync::Weak<Ring>);
+
+impl Dial for Hand {
+    fn dial<'a>(&'a self, place: &'a ServerPlace) -> Dialing<'a> {
+        Box::pin(async move {
+            let ring = self.0.upgrade().unwrap();
+            let Address::Tcp { host, .. } = &place.address else { panic!("{place:?}") };
+            let to_target = host == "target";
+            let sound = LinkPlan { room: 65_536, ..LinkPlan::default() };
+            let plan =
+                ring.links.lock().unwrap()[usize::from(to_target)].pop_front().unwrap_or(sound);
+            let dice = Dice::new(ring.dice.lock().unwrap().next());
+            sleep(plan.delay).await;
+            if plan.refused {
+                return Err(LinkError::Connect(io::ErrorKind::ConnectionRefused.into()));
+            }
+            let (ours, theirs) = tokio::io::duplex(plan.room);
+            let carrier = Cuttable::new(ours, &plan);
+            if to_target {
+                tokio::spawn(Arc::clone(&ring.target).serve(theirs, plan, dice));
+            } else {
+                tokio::spawn(Arc::clone(&ring.master).serve(theirs, plan, dice));
+            }
+            Ok(Link::Other(Box::new(carrier)))
+        })
+    }
+}

@@ -1,0 +1,202 @@
+//! Whether a run ended as it may.
+
+use understudy::change::SHIFT;
+use understudy::flow::{Ended, SourceReport};
+
+use crate::master::{Full, Logged, Master};
+use crate::model::{Keys, Model};
+use crate::target::Target;
+
+/// How a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// The target holds what the source held.
+    Exact,
+    /// The same, but for deadlines which the source could not be asked for.
+    Unproven,
+    /// Nothing was written.
+    Nothing,
+    /// The copy was cut off.
+    Cut,
+    /// The master had no longer what came next.
+    Overrun,
+    /// The link was lost over an `EXEC`.
+    Undecided,
+    /// The target refused for longer than is waited for.
+    GivenUp,
+}
+
+impl Ending {
+    pub(crate) const ALL: [Self; 7] = [
+        Self::Exact,
+        Self::Unproven,
+        Self::Nothing,
+        Self::Cut,
+        Self::Overrun,
+        Self::Undecided,
+        Self::GivenUp,
+    ];
+}
+
+/// Panics if the run ended as none may.
+pub(crate) fn judge(report: &SourceReport, master: &Master, target: &Target, now: i64) -> Ending {
+    let is_stubborn = target.is_stubborn();
+    assert_eq!(master.faults(), [""; 0]);
+    let confirmed = report.numbers.confirmed_offset;
+    let there = target.with(Model::clone);
+    let failure = report.failure.as_ref().map(|(failure, _)| failure.as_str()).unwrap_or_default();
+    match report.ended {
+        Ended::Done => {
+            assert_eq!(failure, "");
+            let asked = master.asked().unwrap_or(0);
+            assert!(confirmed >= asked, "done at {confirmed}, and the source was at {asked}");
+            let full = master.full().unwrap();
+            let expected = play(&full.model, &master.log_after(full.offset), confirmed);
+            if report.unproven > 0 {
+                differ_but_for_deadlines(&expected, &there, now);
+                return Ending::Unproven;
+            }
+            assert_eq!(report.held_back, Some(0));
+            let (expected, there) = (alive(expected, now), alive(there, now));
+            assert!(expected.same(&there), "at {confirmed}:\n{}", difference(&expected, &there));
+            Ending::Exact
+        }
+        Ended::Refused => {
+            assert!(there.dbs.values().all(Keys::is_empty), "{failure}: {there:?}");
+            Ending::Nothing
+        }
+        Ended::Failed => {
+            let is = |text: &str| failure.contains(text);
+            let full = master.full().unwrap();
+            if confirmed == 0 {
+                is_part(&there, &full, failure);
+            } else {
+                is_a_moment(&there, &full, &master.log_after(full.offset), confirmed, now);
+            }
+            if is("the copy was cut off") {
+                Ending::Cut
+            } else if is("no longer has what came after") {
+                Ending::Overrun
+            } else if is("while a transaction was being committed") {
+                Ending::Undecided
+            } else if is("the target refuses to go on") && is_stubborn {
+                Ending::GivenUp
+            } else {
+                panic!("{failure}");
+            }
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+/// What a source held at an offset.
+fn play(from: &Model, log: &[Logged], upto: u64) -> Model {
+    let mut model = from.clone();
+    for logged in log.iter().take_while(|logged| logged.end <= upto) {
+        apply(&mut model, logged);
+    }
+    model
+}
+
+fn apply(model: &mut Model, logged: &Logged) {
+    for (db, args) in &logged.commands {
+        model.run(*db, args, logged.at);
+    }
+}
+
+fn alive(mut model: Model, now: i64) -> Model {
+    model.expire(now);
+    model
+}
+
+/// Nothing is there that was not in the data set, as far as the copy came.
+fn is_part(there: &Model, full: &Full, failure: &str) {
+    for (db, keys) in &there.dbs {
+        for (key, entry) in keys {
+            let whole = full.model.dbs.get(db).and_then(|keys| keys.get(key));
+            let whole = whole.map(|entry| &entry.value);
+            assert_eq!(
+                Some(&entry.value),
+                whole,
+                "{failure}: db {db}, {}",
+                String::from_utf8_lossy(key)
+            );
+        }
+    }
+}
+
+/// The target holds what the source held at some moment, the confirmed one or a later one. Deadlines may be held back.
+fn is_a_moment(there: &Model, full: &Full, log: &[Logged], confirmed: u64, now: i64) {
+    let mut model = full.model.clone();
+    let mut first = None;
+    let mut log = log.iter().peekable();
+    while let Some(logged) = log.next_if(|logged| logged.end <= confirmed) {
+        apply(&mut model, logged);
+    }
+    loop {
+        if values_agree(&model, there, now) {
+            return;
+        }
+        first.get_or_insert_with(|| difference(&model, there));
+        match log.next() {
+            Some(logged) => apply(&mut model, logged),
+            None => panic!("confirmed at {confirmed}, then:\n{}", first.unwrap_or_default()),
+        }
+    }
+}
+
+fn values_agree(source: &Model, target: &Model, now: i64) -> bool {
+    let dbs = source.dbs.keys().chain(target.dbs.keys());
+    dbs.into_iter().all(|db| {
+        let (none, also_none) = (Keys::new(), Keys::new());
+        let source = source.dbs.get(db).unwrap_or(&none);
+        let target = target.dbs.get(db).unwrap_or(&also_none);
+        let all = source.keys().chain(target.keys());
+        all.into_iter().all(|key| match (source.get(key), target.get(key)) {
+            (Some(here), Some(there)) => here.value == there.value,
+            // It died when its deadline was set to what it is, and its deletion is in the stream.
+            (Some(here), None) => here.until.is_some_and(|until| until <= now),
+            (None, Some(_)) => key.starts_with(b"understudy:"),
+            (None, None) => true,
+        })
+    })
+}
+
+/// Deadlines that could not be asked for may be off; values may not, unless one of these keys died by it.
+fn differ_but_for_deadlines(source: &Model, target: &Model, now: i64) {
+    let mut source = source.clone();
+    let mut target = alive(target.clone(), now);
+    for (db, keys) in &mut source.dbs {
+        let there = target.dbs.entry(*db).or_default();
+        let dated: Vec<_> = keys.iter().filter(|(_, entry)| entry.until.is_some()).collect();
+        let dated: Vec<_> = dated.into_iter().map(|(key, _)| key.clone()).collect();
+        for key in dated {
+            let here = keys.remove(&key).unwrap();
+            if let Some(there) = there.remove(&key) {
+                assert_eq!(here.value, there.value);
+                assert!(there.until.is_none_or(|until| until < SHIFT), "held back");
+            }
+        }
+    }
+    assert!(source.same(&target), "{}", difference(&source, &target));
+}
+
+fn difference(source: &Model, target: &Model) -> String {
+    let mut lines = Vec::new();
+    for db in 0..16 {
+        let (none, also_none) = (Keys::new(), Keys::new());
+        let source = source.dbs.get(&db).unwrap_or(&none);
+        let target = target.dbs.get(&db).unwrap_or(&also_none);
+        for key in source.keys().chain(target.keys().filter(|key| !source.contains_key(*key))) {
+            if source.get(key) != target.get(key) {
+                let name = String::from_utf8_lossy(key);
+                lines.push(format!(
+                    "db {db} {name}\n  source {:?}\n  target {:?}",
+                    source.get(key),
+                    target.get(key)
+                ));
+            }
+        }
+    }
+    lines.join("\n")
+}

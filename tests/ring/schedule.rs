@@ -1,0 +1,191 @@
+//! What happens in one run, all of it from one seed.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use understudy::server::{Flavour, Server, Version};
+
+use crate::dice::Dice;
+use crate::link::LinkPlan;
+use crate::master::{COUNT, COUNT_DB, MasterPlan};
+use crate::model::{Args, args};
+use crate::target::{Kind, Refusal};
+
+/// See the module.
+#[derive(Clone, Debug)]
+pub(crate) struct Schedule {
+    pub(crate) master: MasterPlan,
+    pub(crate) target: Server,
+    /// The master's offset at the beginning.
+    pub(crate) origin: u64,
+    pub(crate) memory: u64,
+    /// How many transactions are written before the run, and during it.
+    pub(crate) before: usize,
+    pub(crate) during: usize,
+    /// The longest pause between two of them, and how many come without one.
+    pub(crate) pause: Duration,
+    pub(crate) burst: usize,
+    /// The master's history gets a new name after so many.
+    pub(crate) take_over: Option<usize>,
+    pub(crate) source_links: VecDeque<LinkPlan>,
+    pub(crate) target_links: VecDeque<LinkPlan>,
+    pub(crate) refusals: VecDeque<Refusal>,
+}
+
+const SOURCES: [Version; 5] =
+    [Version(7, 0, 15), Version(7, 2, 4), Version(6, 2, 14), Version(5, 0, 6), Version(2, 8, 17)];
+
+const TARGETS: [Version; 5] =
+    [Version(7, 0, 15), Version(7, 2, 4), Version(6, 2, 14), Version(4, 0, 14), Version(2, 8, 17)];
+
+impl Schedule {
+    pub(crate) fn of(dice: &mut Dice) -> Self {
+        let version = SOURCES[dice.below(SOURCES.len())];
+        let target = TARGETS[dice.below(TARGETS.len())];
+        let redis = |version| Server { flavour: Flavour::Redis, version };
+        let backlog = if chance(dice, 10) { 600 } else { 1 << 20 };
+        let master = MasterPlan {
+            server: redis(version),
+            backlog,
+            by_mark: version >= Version(5, 0, 0) && chance(dice, 50),
+            fork: millis(dice, 40),
+            piece: if chance(dice, 50) { millis(dice, 4) } else { Duration::ZERO },
+            select_first: version < Version(7, 0, 0),
+        };
+        let refusals = (0..dice.below(4))
+            .map(|_| Refusal {
+                after: log_below(dice, 900),
+                // A few are refused for good: the tool gives up.
+                count: if chance(dice, 2) { usize::MAX } else { log_below(dice, 24) },
+                kind: match dice.below(7) {
+                    0 | 1 => Kind::Oom,
+                    2 => Kind::ReadOnly,
+                    3 => Kind::Misconf,
+                    4 => Kind::Loading,
+                    5 => Kind::Abort,
+                    _ => Kind::Busy,
+                },
+            })
+            .collect();
+        // A copy that is cut is not resumed: it is interesting, and soon over.
+        let spares = if chance(dice, 12) { 0 } else { 9000 };
+        let troubles = if chance(dice, 20) { 0 } else { 40 };
+        let refused = if chance(dice, 15) { 30 } else { 0 };
+        Self {
+            master,
+            target: redis(target),
+            origin: log_below(dice, 1 << 40) as u64,
+            memory: 1 << (14 + dice.below(8)),
+            before: dice.below(80),
+            during: 20 + dice.below(180),
+            pause: millis(dice, 12),
+            burst: 1 + dice.below(12),
+            take_over: chance(dice, 15).then(|| dice.below(150)),
+            source_links: links(dice, troubles, spares, 0),
+            target_links: links(dice, troubles, 0, refused),
+            refusals,
+        }
+    }
+
+    /// What a client writes next: one command, or several as a transaction.
+    pub(crate) fn write(&self, dice: &mut Dice) -> (u32, Vec<Args>) {
+        if chance(dice, 30) {
+            return (COUNT_DB, vec![vec![b"INCR".to_vec(), COUNT.to_vec()]]);
+        }
+        let db = [0, 0, 0, 1, 9][dice.below(5)];
+        let count = if chance(dice, 20) { 2 + dice.below(5) } else { 1 };
+        (db, (0..count).map(|_| self.command(dice)).collect())
+    }
+
+    fn command(&self, dice: &mut Dice) -> Args {
+        // Keys of one kind are mostly used as such; RENAME and DEL make some of another.
+        let key = |dice: &mut Dice, kind: char| format!("{kind}{}", dice.below(4));
+        let any = |dice: &mut Dice| {
+            let kind = ['n', 't', 'l', 's', 'z', 'h'][dice.below(6)];
+            key(dice, kind)
+        };
+        let word = |dice: &mut Dice| format!("{:x}", dice.below(5000));
+        let member = |dice: &mut Dice| format!("m{}", dice.below(6));
+        // Some come while the run goes on, some soon after, some are far.
+        let wait = |dice: &mut Dice| {
+            [30, 120, 400, 1500, 60_000, 8 << 20][dice.below(6)] + dice.below(200)
+        };
+        let has_lmove = self.master.server.version.min(self.target.version) >= Version(6, 2, 0);
+        let line = match dice.below(30) {
+            0 | 1 => format!("INCR {}", key(dice, 'n')),
+            2 => format!("INCRBY {} {}", key(dice, 'n'), dice.below(90)),
+            3 | 4 => format!("APPEND {} {}", key(dice, 't'), word(dice)),
+            5 => format!("SETRANGE {} {} {}", key(dice, 't'), dice.below(40), word(dice)),
+            6 | 7 => format!("RPUSH {} {}", key(dice, 'l'), word(dice)),
+            8 => format!("LPUSH {} {} {}", key(dice, 'l'), word(dice), word(dice)),
+            9 => format!("LPOP {}", key(dice, 'l')),
+            10 if has_lmove => {
+                let sides = ["LEFT", "RIGHT"];
+                let (from, to) = (sides[dice.below(2)], sides[dice.below(2)]);
+                format!("LMOVE {} {} {from} {to}", key(dice, 'l'), key(dice, 'l'))
+            }
+            10 => format!("RPOPLPUSH {} {}", key(dice, 'l'), key(dice, 'l')),
+            11 | 12 => format!("SADD {} {}", key(dice, 's'), member(dice)),
+            13 => format!("SREM {} {}", key(dice, 's'), member(dice)),
+            14 => format!("SMOVE {} {} {}", key(dice, 's'), key(dice, 's'), member(dice)),
+            15 => format!("SUNIONSTORE {} {} {}", key(dice, 's'), key(dice, 's'), key(dice, 's')),
+            16 | 17 => format!("ZINCRBY {} {} {}", key(dice, 'z'), dice.below(50), member(dice)),
+            18 => format!("ZREM {} {}", key(dice, 'z'), member(dice)),
+            19 => format!("HINCRBY {} {} {}", key(dice, 'h'), member(dice), dice.below(50)),
+            20 => format!("HDEL {} {}", key(dice, 'h'), member(dice)),
+            21 => {
+                let kind = ['n', 't', 'l', 's', 'z', 'h'][dice.below(6)];
+                let to = if chance(dice, 10) { any(dice) } else { key(dice, kind) };
+                format!("RENAME {} {to}", key(dice, kind))
+            }
+            22 => format!("DEL {} {}", any(dice), any(dice)),
+            23..=25 => format!("PEXPIRE {} {}", any(dice), wait(dice)),
+            26 => format!("PERSIST {}", any(dice)),
+            27 => format!("SET {} {} PX {}", key(dice, 'n'), dice.below(900), wait(dice)),
+            28 => format!("SET {} {}", key(dice, 't'), word(dice)),
+            _ if chance(dice, 20) => "FLUSHDB".to_owned(),
+            _ => format!("HINCRBY {} {} 1", key(dice, 'h'), member(dice)),
+        };
+        args(&line)
+    }
+}
+
+/// Whether something happens that does so often of a hundred times.
+pub(crate) fn chance(dice: &mut Dice, percent: usize) -> bool {
+    dice.below(100) < percent
+}
+
+/// So many milliseconds at the most.
+pub(crate) fn millis(dice: &mut Dice, most: usize) -> Duration {
+    Duration::from_micros(dice.below(most * 1000) as u64)
+}
+
+/// A number whose size is any, from 1 on.
+fn log_below(dice: &mut Dice, bound: usize) -> usize {
+    let bits = dice.below(bound.ilog2() as usize + 1);
+    1 + dice.below((2_usize << bits).min(bound))
+}
+
+/// The first connections of one side; all after them are sound. `troubles` of a hundred have one, and break only after `spared` bytes.
+fn links(dice: &mut Dice, troubles: usize, spared: usize, refused: usize) -> VecDeque<LinkPlan> {
+    let count = dice.below(6);
+    (0..count)
+        .map(|_| {
+            let mut link =
+                LinkPlan { room: [64, 512, 4096, 65_536][dice.below(4)], ..LinkPlan::default() };
+            if chance(dice, 30) {
+                link.delay = millis(dice, 60);
+            }
+            link.refused = chance(dice, refused);
+            if chance(dice, troubles) {
+                let after = log_below(dice, 16_384);
+                match dice.below(4) {
+                    0 => link.read = Some(after + spared),
+                    1 | 2 => link.written = Some(if spared > 0 { 200 + after / 20 } else { after }),
+                    _ => link.mute = Some((after / 4, millis(dice, 3000))),
+                }
+            }
+            link
+        })
+        .collect()
+}

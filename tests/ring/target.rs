@@ -1,0 +1,303 @@
+//! A target in memory: a server with transactions, that refuses what it was told to refuse.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+use tokio::time::sleep;
+
+use understudy::net::Clock;
+use understudy::resp::CommandReader;
+
+use crate::dice::Dice;
+use crate::link::LinkPlan;
+use crate::model::{Args, Model, Reply};
+
+/// Some commands are refused.
+#[derive(Clone, Debug)]
+pub(crate) struct Refusal {
+    /// How many commands come before.
+    pub(crate) after: usize,
+    /// How many are refused.
+    pub(crate) count: usize,
+    pub(crate) kind: Kind,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Commands that may need memory.
+    Oom,
+    /// Writes.
+    ReadOnly,
+    /// Writes.
+    Misconf,
+    /// All but what is allowed while loading.
+    Loading,
+    /// `EXEC`, though all was queued.
+    Abort,
+    /// `EXEC`, and the transaction stays open, as up to 6.0.
+    Busy,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Target {
+    state: Mutex<State>,
+    clock: Clock,
+}
+
+#[derive(Debug)]
+struct State {
+    model: Model,
+    refusals: VecDeque<Refusal>,
+}
+
+/// What is known of one connection.
+#[derive(Debug, Default)]
+struct Client {
+    db: u32,
+    /// The commands of an open transaction, and whether one was refused.
+    queue: Option<(Vec<Args>, bool)>,
+}
+
+impl Target {
+    pub(crate) fn new(refusals: VecDeque<Refusal>, clock: Clock) -> Self {
+        Self { state: Mutex::new(State { model: Model::default(), refusals }), clock }
+    }
+
+    pub(crate) fn with<T>(&self, look: impl FnOnce(&Model) -> T) -> T {
+        look(&self.state.lock().unwrap().model)
+    }
+
+    /// Whether something is refused for good.
+    pub(crate) fn is_stubborn(&self) -> bool {
+        self.state.lock().unwrap().refusals.iter().any(|refusal| refusal.count > 1 << 20)
+    }
+
+    /// Serves one connection to its end.
+    pub(crate) async fn serve(
+        self: Arc<Self>,
+        mut pipe: DuplexStream,
+        plan: LinkPlan,
+        mut dice: Dice,
+    ) {
+        let (mut reader, mut input) = (CommandReader::default(), Vec::new());
+        let mut client = Client::default();
+        let mut room = [0; 4096];
+        let mut said = 0;
+        loop {
+            let count = pipe.read(&mut room).await.unwrap_or(0);
+            if count == 0 {
+                return;
+            }
+            input.extend_from_slice(&room[..count]);
+            if !plan.delay.is_zero() {
+                let part = f64::from(u32::try_from(dice.below(100)).unwrap());
+                sleep(plan.delay.mul_f64(0.01 * part)).await;
+            }
+            let mut output = Vec::new();
+            while let Some(used) = reader.read(&input).unwrap() {
+                let args: Args = reader.args(&input).map(<[u8]>::to_vec).collect();
+                input.drain(..used);
+                self.answer(&mut client, args).encode(&mut output);
+            }
+            said += output.len();
+            if let Some((most, wait)) = plan.mute
+                && said > most
+            {
+                let heard = output.len().saturating_sub(said - most);
+                let _ = pipe.write_all(&output[..heard]).await;
+                sleep(wait).await;
+                return;
+            }
+            if pipe.write_all(&output).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    fn answer(&self, client: &mut Client, args: Args) -> Reply {
+        let mut state = self.state.lock().unwrap();
+        let now = self.clock.unix_ms();
+        let error = |text: &str| Reply::Error(text.to_owned());
+        let name = String::from_utf8(args[0].to_ascii_uppercase()).unwrap();
+        let refusal = state.refusal(&name);
+        match (name.as_str(), &mut client.queue) {
+            ("MULTI", None) => {
+                client.queue = Some((Vec::new(), false));
+                Reply::Status("OK")
+            }
+            ("MULTI", Some((_, dirty))) => {
+                *dirty = true;
+                error("ERR MULTI calls can not be nested")
+            }
+            ("DISCARD", None) => error("ERR DISCARD without MULTI"),
+            ("DISCARD", Some(_)) => {
+                client.queue = None;
+                Reply::Status("OK")
+            }
+            ("EXEC", None) => error("ERR EXEC without MULTI"),
+            ("EXEC", Some(_)) => {
+                let (commands, dirty) = client.queue.take().unwrap();
+                match refusal {
+                    _ if dirty => {
+                        error("EXECABORT Transaction discarded because of previous errors.")
+                    }
+                    Some(Kind::Busy) => {
+                        client.queue = Some((commands, true));
+                        error(Kind::Busy.text())
+                    }
+                    Some(kind) => error(kind.text()),
+                    None => Reply::Array(
+                        commands.iter().map(|args| state.run(client, args, now)).collect(),
+                    ),
+                }
+            }
+            (_, queue) if refusal.is_some() => {
+                if let Some((_, dirty)) = queue {
+                    *dirty = true;
+                }
+                error(refusal.unwrap().text())
+            }
+            (_, Some((commands, _))) => {
+                commands.push(args);
+                Reply::Status("QUEUED")
+            }
+            (_, None) => state.run(client, &args, now),
+        }
+    }
+}
+
+impl State {
+    fn refusal(&mut self, name: &str) -> Option<Kind> {
+        let refusal = self.refusals.front_mut()?;
+        if refusal.after > 0 {
+            refusal.after -= 1;
+            return None;
+        }
+        if !refusal.kind.refuses(name) {
+            return None;
+        }
+        let kind = refusal.kind;
+        refusal.count -= 1;
+        if refusal.count == 0 {
+            self.refusals.pop_front();
+        }
+        Some(kind)
+    }
+
+    fn run(&mut self, client: &mut Client, args: &Args, now: i64) -> Reply {
+        let number = |at: usize| std::str::from_utf8(&args[at]).unwrap().parse::<i64>().unwrap();
+        match args[0].to_ascii_uppercase().as_slice() {
+            b"SELECT" => {
+                client.db = u32::try_from(number(1)).unwrap();
+                Reply::Status("OK")
+            }
+            b"CLIENT" => Reply::Status("OK"),
+            b"INFO" => {
+                self.model.expire(now);
+                let lines = self.model.dbs.iter().filter(|(_, keys)| !keys.is_empty());
+                let lines: Vec<String> = lines
+                    .map(|(db, keys)| format!("db{db}:keys={},expires=0", keys.len()))
+                    .collect();
+                Reply::Bulk(format!("# Keyspace\r\n{}\r\n", lines.join("\r\n")).into_bytes())
+            }
+            b"SCAN" => self.scan(client.db, number(1)),
+            b"EVAL" => {
+                let count = usize::try_from(number(2)).unwrap();
+                let (keys, args_of) = args[3..].split_at(count);
+                self.finish(client.db, &String::from_utf8_lossy(&args[1]), keys, args_of, now)
+            }
+            _ => {
+                self.model.expire(now);
+                self.model.run(client.db, args, now)
+            }
+        }
+    }
+
+    /// One of eight parts of the keys, so that what comes or goes meanwhile moves no other.
+    fn scan(&self, db: u32, cursor: i64) -> Reply {
+        let part = |key: &Vec<u8>| {
+            i64::from(key.iter().fold(7_u8, |sum, byte| sum.wrapping_mul(31) ^ byte) % 8)
+        };
+        let keys = self.model.dbs.get(&db).into_iter().flat_map(|keys| keys.keys());
+        let keys = keys.filter(|key| part(key) == cursor).cloned().map(Reply::Bulk).collect();
+        let next = ((cursor + 1) % 8).to_string().into_bytes();
+        Reply::Array(vec![Reply::Bulk(next), Reply::Array(keys)])
+    }
+
+    /// Our script that sets deadlines which were held back, in both its forms.
+    fn finish(
+        &mut self,
+        db: u32,
+        script: &str,
+        keys: &[Vec<u8>],
+        args: &[Vec<u8>],
+        now: i64,
+    ) -> Reply {
+        let number = |at: usize| std::str::from_utf8(&args[at]).unwrap().parse::<i64>().unwrap();
+        let (shift, most) = (number(0), number(1));
+        self.model.expire(now);
+        let of = self.model.dbs.entry(db).or_default();
+        let (keys, slip) = if script.contains("PEXPIRETIME") {
+            (keys, 0)
+        } else {
+            assert!(script.contains("PTTL"), "a script that the ring does not know: {script}");
+            // What the anchor's deadline is, and what the script takes it for.
+            let anchor = of.get(&keys[0]).and_then(|entry| entry.until);
+            (&keys[1..], number(2) - anchor.unwrap_or(now - 2))
+        };
+        for key in keys {
+            let Some(entry) = of.get_mut(key) else { continue };
+            let Some(until) = entry.until.map(|until| until + slip) else { continue };
+            if until >= shift && until < most {
+                entry.until = Some(until - shift);
+            }
+        }
+        self.model.expire(now);
+        Reply::Int(0)
+    }
+}
+
+impl Kind {
+    fn text(self) -> &'static str {
+        match self {
+            Self::Oom => "OOM command not allowed when used memory > 'maxmemory'.",
+            Self::ReadOnly => "READONLY You can't write against a read only replica.",
+            Self::Misconf => {
+                "MISCONF Redis is configured to save RDB snapshots, but it's currently unable to persist to disk."
+            }
+            Self::Loading => "LOADING Redis is loading the dataset in memory",
+            Self::Abort => "EXECABORT Transaction discarded because of: OOM command not allowed",
+            Self::Busy => {
+                "BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE."
+            }
+        }
+    }
+
+    fn refuses(self, name: &str) -> bool {
+        let writes =
+            !matches!(name, "MULTI" | "EXEC" | "DISCARD" | "SELECT" | "INFO" | "SCAN" | "CLIENT");
+        match self {
+            Self::Oom => {
+                writes
+                    && !matches!(
+                        name,
+                        "DEL"
+                            | "SREM"
+                            | "SMOVE"
+                            | "ZREM"
+                            | "HDEL"
+                            | "LPOP"
+                            | "RPOP"
+                            | "RENAME"
+                            | "PEXPIREAT"
+                            | "PERSIST"
+                            | "FLUSHDB"
+                    )
+            }
+            Self::ReadOnly | Self::Misconf | Self::Loading => writes,
+            Self::Abort | Self::Busy => name == "EXEC",
+        }
+    }
+}
