@@ -6,6 +6,10 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
+use tokio::sync::watch;
+use tokio::time::sleep;
+
+use crate::dice::Dice;
 
 /// What happens to one connection.
 #[derive(Clone, Debug, Default)]
@@ -24,25 +28,54 @@ pub(crate) struct LinkPlan {
     pub(crate) delay: Duration,
 }
 
+/// The other side's slowness. It ends when our end is gone: what has arrived by then is acted on at once, before any new
+/// connection is made, as by a server that comes round to all its sockets.
+#[derive(Debug)]
+pub(crate) struct Delay {
+    most: Duration,
+    alive: watch::Receiver<()>,
+    dice: Dice,
+}
+
+impl Delay {
+    /// Waits for some part of the longest delay.
+    pub(crate) async fn wait(&mut self) {
+        if self.most.is_zero() {
+            return;
+        }
+        let percent = u32::try_from(self.dice.below(100)).unwrap();
+        tokio::select! {
+            () = sleep(self.most * percent / 100) => {}
+            _ = self.alive.changed() => {}
+        }
+    }
+}
+
+/// Both ends of a new connection, and how slow the other side is.
+pub(crate) fn connect(plan: &LinkPlan, dice: Dice) -> (Cuttable, DuplexStream, Delay) {
+    let (ours, theirs) = tokio::io::duplex(plan.room);
+    let (alive, here) = watch::channel(());
+    let cuttable = Cuttable { pipe: Some((ours, alive)), read: plan.read, written: plan.written };
+    (cuttable, theirs, Delay { most: plan.delay, alive: here, dice })
+}
+
 /// Our end of a connection.
 #[derive(Debug)]
 pub(crate) struct Cuttable {
-    pipe: Option<DuplexStream>,
+    /// Both go when it is cut.
+    pipe: Option<(DuplexStream, watch::Sender<()>)>,
     read: Option<usize>,
     written: Option<usize>,
 }
 
 impl Cuttable {
-    pub(crate) fn new(pipe: DuplexStream, plan: &LinkPlan) -> Self {
-        Self { pipe: Some(pipe), read: plan.read, written: plan.written }
-    }
-
     /// The pipe, unless it is to be cut now.
     fn pipe(&mut self) -> io::Result<&mut DuplexStream> {
         if self.read == Some(0) || self.written == Some(0) {
             self.pipe = None;
         }
-        self.pipe.as_mut().ok_or_else(|| io::ErrorKind::ConnectionReset.into())
+        let pipe = self.pipe.as_mut().map(|(pipe, _)| pipe);
+        pipe.ok_or_else(|| io::ErrorKind::ConnectionReset.into())
     }
 }
 

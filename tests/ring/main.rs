@@ -45,7 +45,7 @@ use understudy::plan::{Address, Facts, Place, Plan, ServerFacts, ServerPlace, So
 use understudy::progress::Counters;
 
 use crate::dice::Dice;
-use crate::link::{Cuttable, LinkPlan};
+use crate::link::{LinkPlan, connect};
 use crate::master::Master;
 use crate::outcome::{Ending, judge};
 use crate::schedule::{Schedule, chance, millis};
@@ -142,15 +142,17 @@ async fn play(seed: u64) -> Ending {
         sources: vec![Some(facts(schedule.master.server))],
         target: Some(facts(schedule.target)),
     };
+    if env::var_os("UNDERSTUDY_RING_SEED").is_some() {
+        println!("{schedule:#?}");
+    }
     let (_keep, stop) = watch::channel(false);
     let counters = [Arc::new(Counters::default())];
     let run = migrate(&ring.net, &plan, &facts, &counters, &stop);
     let report = timeout(LONGEST, run).await.unwrap_or_else(|_| panic!("it hangs"));
-    let ending = judge(&report.sources[0], &ring.master, &ring.target, ring.net.clock().unix_ms());
     if env::var_os("UNDERSTUDY_RING_SEED").is_some() {
-        println!("{schedule:#?}\n{:#?}", report.sources[0]);
+        println!("{:#?}", report.sources[0]);
     }
-    ending
+    judge(&report.sources[0], &ring.master, &ring.target, ring.net.clock().unix_ms())
 }
 
 /// A client of the master, and the master's own clockwork.
@@ -212,12 +214,12 @@ impl Dial for Hand {
             if plan.refused {
                 return Err(LinkError::Connect(io::ErrorKind::ConnectionRefused.into()));
             }
-            let (ours, theirs) = tokio::io::duplex(plan.room);
-            let carrier = Cuttable::new(ours, &plan);
+            let pieces = Dice::new(ring.dice.lock().unwrap().next());
+            let (carrier, theirs, delay) = connect(&plan, dice);
             if to_target {
-                tokio::spawn(Arc::clone(&ring.target).serve(theirs, plan, dice));
+                tokio::spawn(Arc::clone(&ring.target).serve(theirs, plan, delay));
             } else {
-                tokio::spawn(Arc::clone(&ring.master).serve(theirs, plan, dice));
+                tokio::spawn(Arc::clone(&ring.master).serve(theirs, delay, pieces));
             }
             Ok(Link::Other(Box::new(carrier)))
         })

@@ -15,7 +15,7 @@ use understudy::resp::{CommandReader, command};
 use understudy::server::{Server, Version};
 
 use crate::dice::Dice;
-use crate::link::LinkPlan;
+use crate::link::Delay;
 use crate::model::{Args, Model, Reply, args, encode};
 use crate::target::Target;
 
@@ -178,7 +178,7 @@ impl Master {
     pub(crate) async fn serve(
         self: Arc<Self>,
         mut pipe: DuplexStream,
-        plan: LinkPlan,
+        mut delay: Delay,
         mut dice: Dice,
     ) {
         let (mut reader, mut input) = (CommandReader::default(), Vec::new());
@@ -200,8 +200,8 @@ impl Master {
                 if !piece.is_empty() && pipe.write_all(&piece).await.is_err() {
                     return;
                 }
-                if !piece.is_empty() && !plan.delay.is_zero() {
-                    sleep(plan.delay.mul_f64(0.1)).await;
+                if !piece.is_empty() {
+                    delay.wait().await;
                 }
             }
             let has_more = matches!(feed, Feed::From(sent) if sent < self.state().end());
@@ -216,12 +216,7 @@ impl Master {
                 return;
             }
             input.extend_from_slice(&room[..count]);
-            if !plan.delay.is_zero() {
-                sleep(
-                    plan.delay.mul_f64(0.01 * f64::from(u32::try_from(dice.below(100)).unwrap())),
-                )
-                .await;
-            }
+            delay.wait().await;
             let mut output = Vec::new();
             let mut transfer = None;
             while let Some(used) = reader.read(&input).unwrap() {
@@ -310,7 +305,14 @@ impl Master {
                 Reply::Bulk((now / 1000).to_string().into_bytes()),
                 Reply::Bulk((now % 1000 * 1000).to_string().into_bytes()),
             ])),
-            ["PTTL", _] => Answer::Reply(self.state().model.run(*db, args, now)),
+            // Who looks at a key that is due removes it, and that is handed on.
+            ["PTTL", _] => {
+                let mut state = self.state();
+                state.expire(now);
+                let reply = state.model.run(*db, args, now);
+                self.tell(state);
+                Answer::Reply(reply)
+            }
             other => panic!("the master was asked {other:?}"),
         }
     }

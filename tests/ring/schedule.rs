@@ -53,24 +53,24 @@ impl Schedule {
             select_first: version < Version(7, 0, 0),
         };
         let refusals = (0..dice.below(4))
-            .map(|_| Refusal {
-                after: log_below(dice, 900),
-                // A few are refused for good: the tool gives up.
-                count: if chance(dice, 2) { usize::MAX } else { log_below(dice, 24) },
-                kind: match dice.below(7) {
-                    0 | 1 => Kind::Oom,
-                    2 => Kind::ReadOnly,
-                    3 => Kind::Misconf,
-                    4 => Kind::Loading,
-                    5 => Kind::Abort,
-                    _ => Kind::Busy,
-                },
+            .map(|_| {
+                let kinds = [
+                    Kind::Oom,
+                    Kind::Oom,
+                    Kind::ReadOnly,
+                    Kind::Misconf,
+                    Kind::Abort,
+                    Kind::Busy,
+                    Kind::Loading,
+                ];
+                let kind = kinds[dice.below(kinds.len())];
+                // The first ones may be refused for good: the tool gives up. For the others it has patience for an hour.
+                let may_last = !matches!(kind, Kind::Busy | Kind::Loading);
+                let lasts = may_last && chance(dice, 2);
+                let count = if lasts { usize::MAX } else { log_below(dice, 24) };
+                Refusal { after: log_below(dice, 900), count, kind }
             })
             .collect();
-        // A copy that is cut is not resumed: it is interesting, and soon over.
-        let spares = if chance(dice, 12) { 0 } else { 9000 };
-        let troubles = if chance(dice, 20) { 0 } else { 40 };
-        let refused = if chance(dice, 15) { 30 } else { 0 };
         Self {
             master,
             target: redis(target),
@@ -81,8 +81,8 @@ impl Schedule {
             pause: millis(dice, 12),
             burst: 1 + dice.below(12),
             take_over: chance(dice, 15).then(|| dice.below(150)),
-            source_links: links(dice, troubles, spares, 0),
-            target_links: links(dice, troubles, 0, refused),
+            source_links: links(dice, Side::Source),
+            target_links: links(dice, Side::Target),
             refusals,
         }
     }
@@ -166,26 +166,46 @@ fn log_below(dice: &mut Dice, bound: usize) -> usize {
     1 + dice.below((2_usize << bits).min(bound))
 }
 
-/// The first connections of one side; all after them are sound. `troubles` of a hundred have one, and break only after `spared` bytes.
-fn links(dice: &mut Dice, troubles: usize, spared: usize, refused: usize) -> VecDeque<LinkPlan> {
-    let count = dice.below(6);
+/// The first connections of one side; all after them are sound.
+fn links(dice: &mut Dice, side: Side) -> VecDeque<LinkPlan> {
+    let troubles = if chance(dice, 20) { 0 } else { 50 };
+    let refused = if chance(dice, 10) { 30 } else { 0 };
+    // A first connection that breaks before anything is there ends the run: that is soon over, and proves little. A copy that is cut is
+    // not resumed.
+    let spared = match (chance(dice, 8), side) {
+        (true, _) => 0,
+        (false, Side::Source) => 2500,
+        (false, Side::Target) => 100,
+    };
+    let count = dice.below(7);
     (0..count)
-        .map(|_| {
-            let mut link =
-                LinkPlan { room: [64, 512, 4096, 65_536][dice.below(4)], ..LinkPlan::default() };
+        .map(|number| {
+            let room = [64, 512, 4096, 65_536][dice.below(4)];
+            let mut link = LinkPlan { room, ..LinkPlan::default() };
             if chance(dice, 30) {
                 link.delay = millis(dice, 60);
             }
-            link.refused = chance(dice, refused);
+            link.refused = chance(dice, refused) && (number > 0 || spared == 0);
             if chance(dice, troubles) {
-                let after = log_below(dice, 16_384);
-                match dice.below(4) {
-                    0 => link.read = Some(after + spared),
-                    1 | 2 => link.written = Some(if spared > 0 { 200 + after / 20 } else { after }),
-                    _ => link.mute = Some((after / 4, millis(dice, 3000))),
+                let bits = dice.below(14);
+                let after = spared + dice.below(2 << bits);
+                match (dice.below(4), side) {
+                    (0, _) => link.read = Some(after),
+                    // A replica says little: questions, and an acknowledgement a second.
+                    (1 | 2, Side::Source) => link.written = Some(220 + after % 300),
+                    (1 | 2, Side::Target) => link.written = Some(after),
+                    (_, Side::Source) => {}
+                    // Answers are short.
+                    (_, Side::Target) => link.mute = Some((12 + after / 2, millis(dice, 3000))),
                 }
             }
             link
         })
         .collect()
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Side {
+    Source,
+    Target,
 }

@@ -9,8 +9,7 @@ use tokio::time::sleep;
 use understudy::net::Clock;
 use understudy::resp::CommandReader;
 
-use crate::dice::Dice;
-use crate::link::LinkPlan;
+use crate::link::{Delay, LinkPlan};
 use crate::model::{Args, Model, Reply};
 
 /// Some commands are refused.
@@ -79,7 +78,7 @@ impl Target {
         self: Arc<Self>,
         mut pipe: DuplexStream,
         plan: LinkPlan,
-        mut dice: Dice,
+        mut delay: Delay,
     ) {
         let (mut reader, mut input) = (CommandReader::default(), Vec::new());
         let mut client = Client::default();
@@ -91,10 +90,7 @@ impl Target {
                 return;
             }
             input.extend_from_slice(&room[..count]);
-            if !plan.delay.is_zero() {
-                let part = f64::from(u32::try_from(dice.below(100)).unwrap());
-                sleep(plan.delay.mul_f64(0.01 * part)).await;
-            }
+            delay.wait().await;
             let mut output = Vec::new();
             while let Some(used) = reader.read(&input).unwrap() {
                 let args: Args = reader.args(&input).map(<[u8]>::to_vec).collect();
