@@ -60,8 +60,6 @@ struct State {
     log: Vec<Logged>,
     full: Option<Full>,
     faults: Vec<String>,
-    /// The offset that it told when it was asked for the first time.
-    asked: Option<u64>,
 }
 
 /// What stands in the stream before `end`, and after what was logged before.
@@ -92,7 +90,6 @@ impl Master {
             log: Vec::new(),
             full: None,
             faults: Vec::new(),
-            asked: None,
         };
         Self {
             state: Mutex::new(state),
@@ -162,11 +159,6 @@ impl Master {
 
     pub(crate) fn full(&self) -> Option<Full> {
         self.state().full.clone()
-    }
-
-    /// The offset that was told at the first question, which comes when the copy is done.
-    pub(crate) fn asked(&self) -> Option<u64> {
-        self.state().asked
     }
 
     /// What was logged after an offset.
@@ -292,9 +284,8 @@ impl Master {
             }
             ["PSYNC", replid, next] => self.synchronize(replid, next.parse().unwrap(), feed),
             ["INFO", ..] => {
-                let mut state = self.state();
+                let state = self.state();
                 let end = state.end();
-                state.asked.get_or_insert(end);
                 let text = format!(
                     "role:master\r\nmaster_replid:{}\r\nmaster_repl_offset:{end}\r\n",
                     state.replid

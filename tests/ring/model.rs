@@ -43,11 +43,13 @@ pub(crate) struct Entry {
 pub(crate) type Keys = BTreeMap<Vec<u8>, Entry>;
 
 /// All databases of a server.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Model {
     pub(crate) dbs: BTreeMap<u32, Keys>,
     /// Grows with each change.
     pub(crate) changes: u64,
+    /// Before this time nothing is due.
+    quiet_until: i64,
 }
 
 /// An answer.
@@ -116,6 +118,9 @@ impl Model {
     /// The keys whose deadline has come.
     pub(crate) fn due(&self, now: i64) -> Vec<(u32, Vec<u8>)> {
         let mut due = Vec::new();
+        if now < self.quiet_until {
+            return due;
+        }
         for (db, keys) in &self.dbs {
             for (key, entry) in keys {
                 if entry.until.is_some_and(|until| until <= now) {
@@ -128,13 +133,27 @@ impl Model {
 
     /// Removes what is due.
     pub(crate) fn expire(&mut self, now: i64) {
+        if now < self.quiet_until {
+            return;
+        }
+        self.quiet_until = i64::MAX;
         for keys in self.dbs.values_mut() {
             keys.retain(|_, entry| entry.until.is_none_or(|until| until > now));
+            let soonest = keys.values().filter_map(|entry| entry.until).min();
+            self.quiet_until = self.quiet_until.min(soonest.unwrap_or(i64::MAX));
         }
+    }
+
+    /// A deadline was set.
+    pub(crate) fn wake(&mut self) {
+        self.quiet_until = i64::MIN;
     }
 
     /// Runs a command in this database at this time.
     pub(crate) fn run(&mut self, db: u32, args: &Args, now: i64) -> Reply {
+        if matches!(args[0].as_slice(), b"SET" | b"PEXPIRE" | b"PEXPIREAT" | b"RESTORE") {
+            self.wake();
+        }
         let keys = self.dbs.entry(db).or_default();
         let before = self.changes;
         let reply = change(keys, args, now, &mut self.changes);
@@ -245,9 +264,9 @@ fn change(keys: &mut Keys, args: &Args, now: i64, changes: &mut u64) -> Reply {
             }
             let list = of_kind!(keys, to, List);
             if sides.1 == b"LEFT" {
-                list.push_front(item.clone())
+                list.push_front(item.clone());
             } else {
-                list.push_back(item.clone())
+                list.push_back(item.clone());
             }
             did(Reply::Bulk(item))
         }

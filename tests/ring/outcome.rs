@@ -1,5 +1,7 @@
 //! Whether a run ended as it may.
 
+use std::time::Duration;
+
 use understudy::change::SHIFT;
 use understudy::flow::{Ended, SourceReport};
 
@@ -38,8 +40,21 @@ impl Ending {
     ];
 }
 
+/// When a run began, and what time it is now that it has ended, in milliseconds since 1970.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Times {
+    pub(crate) begun: i64,
+    pub(crate) now: i64,
+}
+
 /// Panics if the run ended as none may.
-pub(crate) fn judge(report: &SourceReport, master: &Master, target: &Target, now: i64) -> Ending {
+pub(crate) fn judge(
+    report: &SourceReport,
+    master: &Master,
+    target: &Target,
+    times: Times,
+) -> Ending {
+    let Times { begun, now } = times;
     let is_stubborn = target.is_stubborn();
     assert_eq!(master.faults(), [""; 0]);
     let confirmed = report.numbers.confirmed_offset;
@@ -48,10 +63,15 @@ pub(crate) fn judge(report: &SourceReport, master: &Master, target: &Target, now
     match report.ended {
         Ended::Done => {
             assert_eq!(failure, "");
-            let asked = master.asked().unwrap_or(0);
-            assert!(confirmed >= asked, "done at {confirmed}, and the source was at {asked}");
             let full = master.full().unwrap();
-            let expected = play(&full.model, &master.log_after(full.offset), confirmed);
+            let log = master.log_after(full.offset);
+            // All that was written before the copy was there, at the least.
+            let copied = Duration::from_secs_f64(report.copy_seconds.unwrap());
+            let copied = begun + i64::try_from(copied.as_millis()).unwrap();
+            let due = log.iter().take_while(|logged| logged.at < copied).map(|logged| logged.end);
+            let due = due.last().unwrap_or(full.offset);
+            assert!(confirmed >= due, "done at {confirmed}, and the source was at {due} before");
+            let expected = play(&full.model, &log, confirmed);
             if report.unproven > 0 {
                 differ_but_for_deadlines(&expected, &there, now);
                 return Ending::Unproven;

@@ -172,7 +172,7 @@ fn links(dice: &mut Dice, side: Side) -> VecDeque<LinkPlan> {
     let refused = if chance(dice, 10) { 30 } else { 0 };
     // A first connection that breaks before anything is there ends the run: that is soon over, and proves little. A copy that is cut is
     // not resumed.
-    let spared = match (chance(dice, 8), side) {
+    let spared = match (chance(dice, 10), side) {
         (true, _) => 0,
         (false, Side::Source) => 2500,
         (false, Side::Target) => 100,
@@ -190,7 +190,7 @@ fn links(dice: &mut Dice, side: Side) -> VecDeque<LinkPlan> {
                 let bits = dice.below(14);
                 let after = spared + dice.below(2 << bits);
                 match (dice.below(4), side) {
-                    (0, _) => link.read = Some(after),
+                    (0, _) => link.read = Some(160 + after),
                     // A replica says little: questions, and an acknowledgement a second.
                     (1 | 2, Side::Source) => link.written = Some(220 + after % 300),
                     (1 | 2, Side::Target) => link.written = Some(after),

@@ -49,6 +49,8 @@ pub(crate) struct Target {
 struct State {
     model: Model,
     refusals: VecDeque<Refusal>,
+    /// How many connections were made.
+    links: u64,
 }
 
 /// What is known of one connection.
@@ -61,11 +63,16 @@ struct Client {
 
 impl Target {
     pub(crate) fn new(refusals: VecDeque<Refusal>, clock: Clock) -> Self {
-        Self { state: Mutex::new(State { model: Model::default(), refusals }), clock }
+        Self { state: Mutex::new(State { model: Model::default(), refusals, links: 0 }), clock }
     }
 
     pub(crate) fn with<T>(&self, look: impl FnOnce(&Model) -> T) -> T {
         look(&self.state.lock().unwrap().model)
+    }
+
+    /// How many connections were made after the first one.
+    pub(crate) fn relinks(&self) -> u64 {
+        self.state.lock().unwrap().links.saturating_sub(1)
     }
 
     /// Whether something is refused for good.
@@ -82,6 +89,7 @@ impl Target {
     ) {
         let (mut reader, mut input) = (CommandReader::default(), Vec::new());
         let mut client = Client::default();
+        self.state.lock().unwrap().links += 1;
         let mut room = [0; 4096];
         let mut said = 0;
         loop {
@@ -250,6 +258,7 @@ impl State {
                 entry.until = Some(until - shift);
             }
         }
+        self.model.wake();
         self.model.expire(now);
         Reply::Int(0)
     }
