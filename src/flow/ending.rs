@@ -9,6 +9,7 @@
 
 use std::collections::VecDeque;
 
+use tokio::time::sleep;
 use tracing::debug;
 
 use crate::change::{Deadlines, Draft, Finish, Names, PAGE};
@@ -17,6 +18,8 @@ use crate::key::Db;
 use crate::net::{Control, ControlError, Net, info_field};
 use crate::offset::Offset;
 use crate::plan::{Rules, ServerPlace};
+
+use super::remedy::{QUESTION_TRIES, pause};
 
 /// Deadlines as the source told them, and the offset of its stream at which they held.
 #[derive(Debug)]
@@ -76,7 +79,8 @@ pub(super) async fn ask_deadlines(
     rules: Rules,
     has_offsets: bool,
 ) -> Result<VecDeque<Told>, ControlError> {
-    let mut control = Control::open(&net, &place).await?;
+    let mut control: Option<Control> = None;
+    let mut tries = 0;
     let all: Vec<(Db, Vec<u8>)> =
         names.iter().into_iter().flatten().map(|(db, key)| (db, key.to_vec())).collect();
     let mut told = VecDeque::new();
@@ -84,8 +88,26 @@ pub(super) async fn ask_deadlines(
     while let Some((db, _)) = rest.first() {
         let same_db = rest.iter().take(AT_ONCE).take_while(|(other, _)| other == db).count();
         let (now, later) = rest.split_at(same_db);
-        told.push_back(ask_some(&mut control, rules.origin(*db), now, has_offsets).await?);
-        rest = later;
+        let asked = async {
+            let control = match &mut control {
+                Some(control) => control,
+                none => none.insert(Control::open(&net, &place).await?),
+            };
+            ask_some(control, rules.origin(*db), now, has_offsets).await
+        };
+        match asked.await {
+            Ok(answer) => {
+                told.push_back(answer);
+                rest = later;
+            }
+            Err(error) if tries < QUESTION_TRIES => {
+                debug!(error = %error, "the source does not tell deadlines");
+                control = None;
+                sleep(pause(tries)).await;
+                tries += 1;
+            }
+            Err(error) => return Err(error),
+        }
     }
     debug!(keys = all.len(), "the source was asked for deadlines");
     Ok(told)

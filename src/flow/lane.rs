@@ -42,7 +42,7 @@ use crate::target::{Confirmed, Standalone, Surprise, TargetError};
 
 use super::Stop;
 use super::ending::{Closing, Page, Told, Walk, ask_deadlines};
-use super::remedy::{Remedy, patience, pause, refusal_patience, remedy};
+use super::remedy::{QUESTION_TRIES, Remedy, patience, pause, refusal_patience, remedy};
 use super::report::{Ended, SourceReport};
 use super::share::Share;
 use super::upstream::Upstream;
@@ -598,6 +598,7 @@ impl<'a> Lane<'a> {
                     self.source_lost = None;
                     self.source_tries = 0;
                     self.history = Some(at);
+                    self.last_data = self.clock.now();
                     self.source.confirm(self.confirmed);
                     info!(offset = %at.offset, "partial synchronization");
                 }
@@ -853,7 +854,11 @@ impl<'a> Lane<'a> {
         match self.goal {
             Goal::None => false,
             Goal::Offset(goal) => self.taken >= goal,
-            Goal::Silence => self.clock.now().saturating_sub(self.last_data) >= SILENCE,
+            // One that is not there is silent too.
+            Goal::Silence => {
+                self.source_lost.is_none()
+                    && self.clock.now().saturating_sub(self.last_data) >= SILENCE
+            }
         }
     }
 
@@ -1063,8 +1068,19 @@ pub(super) async fn ask_offset(net: Net, place: ServerPlace, has_offsets: bool) 
     if !has_offsets {
         return None;
     }
-    let mut control = Control::open(&net, &place).await.ok()?;
-    let info = control.info("replication").await.ok()?;
+    let mut tries = 0;
+    let info = loop {
+        let asked = async { Control::open(&net, &place).await?.info("replication").await };
+        match asked.await {
+            Ok(info) => break info,
+            Err(error) if tries < QUESTION_TRIES => {
+                debug!(error = chain(&error), "the master does not tell its offset");
+                sleep(pause(tries)).await;
+                tries += 1;
+            }
+            Err(_) => return None,
+        }
+    };
     info_field(&info, "master_repl_offset")?.parse().ok().map(Offset::new)
 }
 

@@ -98,6 +98,9 @@ pub fn remedy(error: &LaneError) -> Remedy {
     }
 }
 
+/// How often a question that was not answered is asked again, each time over a new connection.
+pub(super) const QUESTION_TRIES: u32 = 5;
+
 /// How long to wait before the next try: a quarter of a second, doubled each time, ten seconds at the most.
 #[must_use]
 pub(super) fn pause(tries: u32) -> Duration {
