@@ -41,7 +41,9 @@ use tokio::time::{sleep, timeout};
 
 use understudy::flow::migrate;
 use understudy::net::{Dial, Dialing, Link, LinkError, Net};
-use understudy::plan::{Address, Facts, Place, Plan, ServerFacts, ServerPlace, Source, Until};
+use understudy::plan::{
+    Address, Facts, Place, Plan, Rules, ServerFacts, ServerPlace, Source, Until,
+};
 use understudy::progress::Counters;
 
 use crate::dice::Dice;
@@ -133,10 +135,16 @@ async fn play(seed: u64) -> (Ending, u64) {
     tokio::spawn(write(Arc::clone(&ring.master), Arc::clone(&schedule), Dice::new(dice.next())));
     let place = |name| Place::parse(&format!("redis://{name}")).unwrap();
     let plan = Plan {
-        sources: vec![Source { name: "source".to_owned(), place: place("source") }],
+        sources: vec![Source {
+            name: "source".to_owned(),
+            place: place("source"),
+            rules: Rules::default(),
+        }],
         target: place("target"),
         until: Until::CaughtUp,
         on_conflict: None,
+        on_flush: None,
+        written_for: None,
         memory: schedule.memory,
     };
     let facts = |server| ServerFacts { server: Some(server), ..ServerFacts::default() };
