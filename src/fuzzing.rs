@@ -6,11 +6,14 @@
 mod commands;
 mod copied;
 mod packed;
+mod protocol;
 
 pub use commands::renamed_keys_are_the_keys;
 pub use commands::resp_is_the_same_at_any_cut;
 pub use copied::a_copied_file_is_the_same;
 pub use packed::packed_entries_survive;
+pub use protocol::a_played_master_answers_the_same_at_any_cut;
+pub use protocol::a_session_tells_the_same_at_any_cut;
 
 use crate::rdb::error::RdbErrorKind;
 use crate::rdb::event::Element;
@@ -393,6 +396,85 @@ mod tests {
         })
     }
 
+    #[test]
+    fn the_laws_of_the_protocol_hold_for_every_seed() {
+        for seed in seeds("session_any_cut") {
+            let [state, size, said @ ..] = &seed[..] else { panic!("{seed:?}") };
+            a_session_tells_the_same_at_any_cut(said, &[u16::from(*size)], *state);
+        }
+        for seed in seeds("master_any_cut") {
+            let [kind, size, said @ ..] = &seed[..] else { panic!("{seed:?}") };
+            a_played_master_answers_the_same_at_any_cut(said, &[u16::from(*size)], *kind);
+        }
+    }
+
+    /// What real masters said after they were asked for their data, up to a few thousand bytes of stream.
+    fn captures() -> Vec<Vec<u8>> {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/streams");
+        let mut captures = Vec::new();
+        for server in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+            for path in
+                fs::read_dir(server).into_iter().flatten().map(|entry| entry.unwrap().path())
+            {
+                if path.extension().is_some_and(|ending| ending == "bin") {
+                    let mut bytes = fs::read(path).unwrap();
+                    bytes.truncate(30_000);
+                    captures.push(bytes);
+                }
+            }
+        }
+        assert!(captures.len() > 15);
+        captures
+    }
+
+    /// The same with a few bytes changed.
+    fn damaged_captures() -> impl Strategy<Value = Vec<u8>> {
+        let captures = captures();
+        let change = (any::<prop::sample::Index>(), 0..120_usize, any::<u8>());
+        (0..captures.len(), prop::collection::vec(change, 0..3)).prop_map(
+            move |(which, changes)| {
+                let mut bytes = captures[which].clone();
+                for (place, near, byte) in changes {
+                    // Half of them where the framing stands.
+                    let place = if byte % 2 == 0 { near } else { place.index(bytes.len()) };
+                    let place = place.min(bytes.len() - 1);
+                    bytes[place] = byte;
+                }
+                bytes
+            },
+        )
+    }
+
+    /// What a replica may say, in any order, and some of it broken.
+    fn replica_talk() -> impl Strategy<Value = Vec<u8>> {
+        let lines: [&[u8]; 14] = [
+            b"PING\r\n",
+            b"*1\r\n$4\r\nPING\r\n",
+            b"\n",
+            b"REPLCONF capa eof capa psync2\r\n",
+            b"*3\r\n$8\r\nREPLCONF\r\n$3\r\nACK\r\n$1\r\n0\r\n",
+            b"REPLCONF ACK 107\r\n",
+            b"REPLCONF rdb-only 1\r\n",
+            b"AUTH x\r\n",
+            b"INFO replication\r\n",
+            b"PSYNC ? -1\r\n",
+            b"PSYNC aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa 108\r\n",
+            b"SYNC\r\n",
+            b"*2\r\n$5\r\nPSYNC\r\n$-1\r\n",
+            b"SET \"unbalanced\r\n",
+        ];
+        prop::collection::vec((0..lines.len(), 0..40_usize), 0..12).prop_map(move |said| {
+            let mut bytes = Vec::new();
+            for (line, cut) in said {
+                // Now and then one is broken off.
+                let line = lines[line];
+                let kept = if cut < 3 { line.len().saturating_sub(cut) } else { line.len() };
+                bytes.extend_from_slice(&line[..kept]);
+            }
+            bytes
+        })
+    }
+
     fn files() -> Vec<Vec<u8>> {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/rdb");
         let mut files = Vec::new();
@@ -432,6 +514,34 @@ mod tests {
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(200))]
+
+        #[test]
+        fn what_masters_say_is_told_the_same_at_any_cut(
+            bytes in damaged_captures(), cuts in prop::collection::vec(1_u16..700, 1..20), state: u8
+        ) {
+            a_session_tells_the_same_at_any_cut(&bytes, &cuts, state);
+            // The states in which these bytes mean most.
+            a_session_tells_the_same_at_any_cut(&bytes, &cuts, 3 + state % 3);
+        }
+
+        #[test]
+        fn what_is_no_protocol_is_told_the_same_at_any_cut(
+            bytes in prop::collection::vec(any::<u8>(), 0..200),
+            head in 0..4_usize,
+            cuts in prop::collection::vec(1_u16..20, 1..20),
+            state: u8
+        ) {
+            let heads: [&[u8]; 4] = [b"", b"+PONG\r\n+OK\r\n+OK\r\n-ERR no\r\n", b"$18\r\nREDIS0006\xff\0\0\0\0\0\0\0\0", b"+CONTINUE\r\n"];
+            let said = [heads[head], &bytes].concat();
+            a_session_tells_the_same_at_any_cut(&said, &cuts, state);
+        }
+
+        #[test]
+        fn what_replicas_say_is_answered_the_same_at_any_cut(
+            said in replica_talk(), cuts in prop::collection::vec(1_u16..40, 1..20), kind: u8
+        ) {
+            a_played_master_answers_the_same_at_any_cut(&said, &cuts, kind);
+        }
 
         #[test]
         fn damaged_files_say_the_same_at_any_cut(

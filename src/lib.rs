@@ -15,8 +15,8 @@
 //! flow                                    one lane a source: the schedule, retries, stopping
 //! source      target                      never each other
 //! net         budget                      sockets and the clock; memory that is paid for
-//! plan                                    the rules, parsed and checked once
 //! change                                  what a source says, as what a target is told
+//! plan                                    the rules, parsed and checked once
 //! command     repl
 //! rdb         resp
 //! key  offset  server  progress

@@ -65,6 +65,20 @@ pub struct Counters {
     pub commands: AtomicU64,
     /// Removals that found nothing to remove in the target.
     pub without_effect: AtomicU64,
+    /// Keys of the payload whose databases are not chosen.
+    pub left_out_databases: AtomicU64,
+    /// Keys of the payload that are left out by their names.
+    pub left_out_keys: AtomicU64,
+    /// Keys of the payload whose types are not chosen.
+    pub left_out_types: AtomicU64,
+    /// Commands of the stream that the rules leave out.
+    pub left_out_commands: AtomicU64,
+    /// Keys of the payload that the target held before.
+    pub conflicts: AtomicU64,
+    /// Commands of the stream on keys that the target keeps.
+    pub conflict_commands: AtomicU64,
+    /// Flushes that were passed over.
+    pub flushes: AtomicU64,
     /// Bytes that were read from the source.
     pub bytes: AtomicU64,
     /// The offset up to which the stream has been read. Set.
@@ -110,6 +124,13 @@ impl Counters {
             keys: read(&self.keys),
             commands: read(&self.commands),
             without_effect: read(&self.without_effect),
+            left_out_databases: read(&self.left_out_databases),
+            left_out_keys: read(&self.left_out_keys),
+            left_out_types: read(&self.left_out_types),
+            left_out_commands: read(&self.left_out_commands),
+            conflicts: read(&self.conflicts),
+            conflict_commands: read(&self.conflict_commands),
+            flushes: read(&self.flushes),
             bytes: read(&self.bytes),
             read_offset: read(&self.read_offset),
             confirmed_offset: read(&self.confirmed_offset),
@@ -132,6 +153,13 @@ pub struct Snapshot {
     pub keys: u64,
     pub commands: u64,
     pub without_effect: u64,
+    pub left_out_databases: u64,
+    pub left_out_keys: u64,
+    pub left_out_types: u64,
+    pub left_out_commands: u64,
+    pub conflicts: u64,
+    pub conflict_commands: u64,
+    pub flushes: u64,
     pub bytes: u64,
     pub read_offset: u64,
     pub confirmed_offset: u64,

@@ -139,7 +139,7 @@ impl Copy {
         }
     }
 
-    /// Takes the head of a record, and says how its value is wanted.
+    /// Takes the head of a record, whose database is the target's, and says how its value is wanted.
     pub fn key(&mut self, head: &KeyHead<'_>, deadlines: &mut Deadlines) -> Depth {
         self.db = head.db;
         self.key.clear();

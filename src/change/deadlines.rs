@@ -219,7 +219,7 @@ fn first_name(list: &[u8]) -> Option<(Db, &[u8], usize)> {
     Some((Db::new(u32::from_le_bytes(*db)), name, 8 + name.len()))
 }
 
-fn fingerprint(db: Db, key: &[u8]) -> u128 {
+pub(super) fn fingerprint(db: Db, key: &[u8]) -> u128 {
     xxhash_rust::xxh3::xxh3_128_with_seed(key, db.index().into())
 }
 

@@ -2,15 +2,18 @@
 
 use crate::command::deadline::{Of, Time};
 use crate::command::judge::Expect;
+use crate::command::keys::Access;
 use crate::command::older::{Unsupported, Wording};
 use crate::command::{self, Class, lookup};
 use crate::key::{Db, Escaped};
+use crate::plan::{OnFlush, Why};
 use crate::repl::Command;
 use crate::resp;
 use crate::server::Server;
 
+use super::ruling::{Ruling, Undecidable, rule};
 use super::scripts::Scripts;
-use super::{Deadlines, Draft, SHIFT};
+use super::{Deadlines, Draft, SHIFT, Scope};
 
 /// Why a command of the stream cannot be applied.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -36,6 +39,45 @@ pub enum StreamError {
         /// The first key that it names.
         key: Option<Vec<u8>>,
     },
+    /// The rules leave out what it needs.
+    #[error(transparent)]
+    Undecidable(#[from] Undecidable),
+    /// A flush, or `SWAPDB`, that would touch more than what this source brought.
+    #[error(
+        "the source sent {}, which would touch more in the target than what it brought",
+        Escaped(name)
+    )]
+    Flush {
+        /// Its name.
+        name: Vec<u8>,
+    },
+}
+
+/// What was taken from a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Taken {
+    /// A command that changes data.
+    Data,
+    /// One that the rules leave out.
+    LeftOut(Why),
+    /// One that is no data.
+    Other,
+}
+
+/// A command that changes data, as it is to be played.
+#[derive(Clone, Copy)]
+struct Call<'a> {
+    known: &'static command::Command,
+    class: Class,
+    args: &'a [&'a [u8]],
+    /// The same as RESP, if it is at hand.
+    raw: Option<&'a [u8]>,
+    /// The database of the target in which it runs.
+    db: Db,
+    /// When the source ran it, as near as it is known.
+    now_ms: i64,
+    /// Keys that are not there are no surprise.
+    lenient: bool,
 }
 
 fn of_key(key: Option<&[u8]>) -> String {
@@ -48,15 +90,22 @@ pub struct Stream {
     db: Db,
     in_transaction: bool,
     target: Server,
+    scope: Scope,
     scripts: Scripts,
 }
 
 impl Stream {
-    /// A stream for this target. Scripts are remembered while they fit into so many bytes.
+    /// A stream for this target, of which this is played. Scripts are remembered while they fit into so many bytes.
     #[must_use]
-    pub fn new(target: Server, memory: usize) -> Self {
+    pub fn new(target: Server, scope: Scope, memory: usize) -> Self {
         let scripts = Scripts::new(memory);
-        Self { db: Db::default(), in_transaction: false, target, scripts }
+        Self { db: Db::default(), in_transaction: false, target, scope, scripts }
+    }
+
+    /// What of the source is played.
+    #[must_use]
+    pub fn scope(&self) -> &Scope {
+        &self.scope
     }
 
     /// A script that the source knows, told before the stream begins.
@@ -75,8 +124,8 @@ impl Stream {
         !self.in_transaction
     }
 
-    /// Writes what the command does into `draft`, and the offset that it reaches. Says whether it was one that changes
-    /// data. `now_ms` is the time at which the source ran it, as near as it is known.
+    /// Writes what the command does into `draft`, and the offset that it reaches. `now_ms` is the time at which the source ran
+    /// it, as near as it is known.
     ///
     /// # Errors
     /// If nobody can say what it does.
@@ -86,7 +135,7 @@ impl Stream {
         now_ms: i64,
         deadlines: &mut Deadlines,
         draft: &mut Draft,
-    ) -> Result<bool, StreamError> {
+    ) -> Result<Taken, StreamError> {
         let mut few = [&b""[..]; FEW];
         let many: Vec<&[u8]>;
         let count = command.args().len();
@@ -97,14 +146,14 @@ impl Stream {
             many = command.args().collect();
             &many
         };
-        let data = match args.first() {
-            None => false,
+        let taken = match args.first() {
+            None => Taken::Other,
             Some(name) => self.apply(name, args, command, now_ms, deadlines, draft)?,
         };
         if self.is_whole() {
             draft.covers = Some(command.end);
         }
-        Ok(data)
+        Ok(taken)
     }
 
     fn apply(
@@ -115,7 +164,7 @@ impl Stream {
         now_ms: i64,
         deadlines: &mut Deadlines,
         draft: &mut Draft,
-    ) -> Result<bool, StreamError> {
+    ) -> Result<Taken, StreamError> {
         let Some(known) = lookup(name) else {
             return Err(StreamError::Unknown { name: name.to_vec() });
         };
@@ -123,58 +172,144 @@ impl Stream {
             Class::Select => {
                 let db = args.get(1).and_then(|db| Db::parse(db));
                 self.db = db.ok_or_else(|| StreamError::Db { name: name.to_vec() })?;
-                Ok(false)
             }
-            Class::Multi => {
-                self.in_transaction = true;
-                Ok(false)
-            }
-            Class::Exec => {
-                self.in_transaction = false;
-                Ok(false)
-            }
+            Class::Multi => self.in_transaction = true,
+            Class::Exec => self.in_transaction = false,
             // What is said to listeners, keeps the link alive or concerns the server only is no data.
-            Class::Ping | Class::Publish | Class::Control | Class::Read => Ok(false),
-            Class::Unknown => Err(StreamError::Unknown { name: name.to_vec() }),
+            Class::Ping | Class::Publish | Class::Control | Class::Read => {}
+            Class::Unknown => return Err(StreamError::Unknown { name: name.to_vec() }),
             class @ (Class::Data
             | Class::Script
             | Class::Eval
             | Class::Function
             | Class::Flush
             | Class::SwapDb) => {
-                draft.select(self.db);
-                draft.carries.commands += 1;
                 let raw = (!command.is_inline()).then_some(command.raw);
-                self.write(known, class, args, raw, now_ms, deadlines, draft)?;
-                Ok(true)
+                let db = self.db;
+                let call = Call { known, class, args, raw, db, now_ms, lenient: false };
+                if self.scope.is_all() {
+                    self.write(&call, deadlines, draft)?;
+                    return Ok(Taken::Data);
+                }
+                return self.judge(&call, deadlines, draft);
+            }
+        }
+        Ok(Taken::Other)
+    }
+
+    /// Writes what the rules leave of a command.
+    fn judge(
+        &mut self,
+        call: &Call<'_>,
+        deadlines: &mut Deadlines,
+        draft: &mut Draft,
+    ) -> Result<Taken, StreamError> {
+        let place = self.scope.rules().place(self.db);
+        let ruling = match call.class {
+            Class::Flush | Class::SwapDb => self.judge_flush(call)?,
+            // They belong to no database.
+            Class::Script | Class::Function => Ruling::Play,
+            _ if self.scope.has_all_keys() => Ruling::Play,
+            _ => rule(call.known, call.class, call.args, self.db, &self.scope)?,
+        };
+        let (lenient, place) = match (&ruling, place) {
+            (Ruling::Drop(why), _) => return Ok(Taken::LeftOut(*why)),
+            (Ruling::PlayLeniently, place) => (true, place),
+            (_, place) => (false, place),
+        };
+        let db = match (call.class, place) {
+            (_, Some(place)) => place,
+            (Class::Script | Class::Function | Class::Flush | Class::SwapDb, None) => draft.db(),
+            (_, None) => return Ok(Taken::LeftOut(Why::Db)),
+        };
+        if let Ruling::Instead(instead) = ruling {
+            let args: Vec<&[u8]> = instead.args.iter().map(AsRef::as_ref).collect();
+            let known = args.first().and_then(|name| lookup(name)).unwrap_or(call.known);
+            let call =
+                Call { known, class: known.class(&args), args: &args, raw: None, db, ..*call };
+            self.write_expecting(&call, Some(instead.expect), deadlines, draft)?;
+            return Ok(Taken::Data);
+        }
+        let mut named = call.known.databases(call.args).unwrap_or_default();
+        for one in named.iter_mut().flatten() {
+            // A database without a place was a reason to split before.
+            one.db = self.scope.rules().place(one.db).unwrap_or(one.db);
+        }
+        let digits = named.map(|one| one.map(|one| (one.position, one.db.index().to_string())));
+        if digits.iter().all(Option::is_none) {
+            self.write(&Call { db, lenient, ..*call }, deadlines, draft)?;
+            return Ok(Taken::Data);
+        }
+        let mut args = call.args.to_vec();
+        for (position, digits) in digits.iter().flatten() {
+            if let Some(arg) = args.get_mut(*position) {
+                *arg = digits.as_bytes();
+            }
+        }
+        self.write(&Call { args: &args, raw: None, db, lenient, ..*call }, deadlines, draft)?;
+        Ok(Taken::Data)
+    }
+
+    /// What becomes of a flush or a swap.
+    fn judge_flush(&self, call: &Call<'_>) -> Result<Ruling<'static>, StreamError> {
+        let rules = self.scope.rules();
+        let left_out = match call.known.name() {
+            "flushdb" => rules.place(self.db).is_none(),
+            "swapdb" => match call.known.databases(call.args) {
+                Ok([Some(one), Some(other)]) => {
+                    rules.place(one.db).is_none() && rules.place(other.db).is_none()
+                }
+                _ => false,
+            },
+            _ => false,
+        };
+        if left_out {
+            return Ok(Ruling::Drop(Why::Db));
+        }
+        match self.scope.on_flush() {
+            OnFlush::Apply => Ok(Ruling::Play),
+            OnFlush::Ignore if call.class == Class::Flush => Ok(Ruling::Drop(Why::Flush)),
+            OnFlush::Stop | OnFlush::Ignore => {
+                Err(StreamError::Flush { name: call.known.name().to_ascii_uppercase().into() })
             }
         }
     }
 
-    /// Writes a command that changes data. `raw` is the same as RESP, if it is at hand.
-    #[expect(clippy::too_many_arguments, reason = "all of it is what one command is about")]
     fn write(
         &mut self,
-        known: &command::Command,
-        class: Class,
-        args: &[&[u8]],
-        raw: Option<&[u8]>,
-        now_ms: i64,
+        call: &Call<'_>,
         deadlines: &mut Deadlines,
         draft: &mut Draft,
     ) -> Result<(), StreamError> {
-        if let Some(wording) = self.worded(known, args)? {
-            put(&wording, draft);
+        self.write_expecting(call, None, deadlines, draft)
+    }
+
+    /// Writes a command that changes data, in the words and with the deadlines that the target is to be told.
+    fn write_expecting(
+        &mut self,
+        call: &Call<'_>,
+        expect: Option<Expect>,
+        deadlines: &mut Deadlines,
+        draft: &mut Draft,
+    ) -> Result<(), StreamError> {
+        let Call { known, class, args, raw, .. } = *call;
+        draft.select(call.db);
+        draft.carries.commands += 1;
+        if call.lenient && leniently(call, draft) {
+            // The target finds out what there is.
+        } else if let Some(wording) = self.worded(call)? {
+            put(&wording, call, draft);
             if wording.unsure {
-                self.each_written(known, args, |db, key| {
+                call.each_written(|db, key| {
                     deadlines.inherits(db, key);
                     deadlines.unsure(db, key);
                 });
             }
         } else if class == Class::Eval {
-            self.eval(known, args, raw, now_ms, deadlines, draft);
-        } else if !self.dated(known, args, now_ms, deadlines, draft) {
-            push(args, raw, known.expect(args).unwrap_or(Expect::Any), draft);
+            self.eval(call, deadlines, draft);
+        } else if !self.dated(call, deadlines, draft) {
+            let own = || known.expect(args).unwrap_or(Expect::Any);
+            push(args, raw, call.soften(expect.unwrap_or_else(own)), draft);
         }
         if class == Class::Script
             && let [_, sub, text, ..] = args
@@ -182,21 +317,17 @@ impl Stream {
         {
             self.scripts.learn(text);
         }
-        self.note_heirs(known, class, args, deadlines);
+        call.note_heirs(deadlines);
         Ok(())
     }
 
     /// The command in words that the target knows, if it does not know these.
-    fn worded<'a>(
-        &self,
-        known: &command::Command,
-        args: &'a [&'a [u8]],
-    ) -> Result<Option<Wording<'a>>, StreamError> {
-        known.worded_for(self.target, args, self.db).map_err(|source| {
+    fn worded<'a>(&self, call: &Call<'a>) -> Result<Option<Wording<'a>>, StreamError> {
+        call.known.worded_for(self.target, call.args, call.db).map_err(|source| {
             let mut key = None;
             // Keys that cannot be told are no reason not to tell the rest.
-            let _ = known.for_each_key(args, |used| {
-                key = key.take().or_else(|| args.get(used.position).map(|key| key.to_vec()));
+            let _ = call.known.for_each_key(call.args, |used| {
+                key = key.take().or_else(|| call.args.get(used.position).map(|key| key.to_vec()));
             });
             StreamError::Unsupported { source, key }
         })
@@ -204,15 +335,8 @@ impl Stream {
 
     /// Writes a script that runs here too (up to 4.0), and behind it, in the same transaction, one that holds back the
     /// deadlines which it may have given its keys: those count on the target's clock from now on.
-    fn eval(
-        &mut self,
-        known: &command::Command,
-        args: &[&[u8]],
-        raw: Option<&[u8]>,
-        now_ms: i64,
-        deadlines: &Deadlines,
-        draft: &mut Draft,
-    ) {
+    fn eval(&mut self, call: &Call<'_>, deadlines: &Deadlines, draft: &mut Draft) {
+        let Call { known, args, raw, .. } = *call;
         let expect = known.expect(args).unwrap_or(Expect::Any);
         match (known.name(), args) {
             ("eval", [_, text, ..]) => {
@@ -227,8 +351,8 @@ impl Stream {
             _ => push(args, raw, expect, draft),
         }
         let mut keys: Vec<&[u8]> = Vec::new();
-        self.each_written(known, args, |_, key| keys.push(key));
-        let near = deadlines.horizon().saturating_sub(now_ms).saturating_sub(SLACK_MS);
+        call.each_written(|_, key| keys.push(key));
+        let near = deadlines.horizon().saturating_sub(call.now_ms).saturating_sub(SLACK_MS);
         if keys.is_empty() || near <= 0 {
             return;
         }
@@ -239,39 +363,13 @@ impl Stream {
         draft.push(&hold, Expect::Integer);
     }
 
-    /// Shows each key that a command writes, with its database.
-    fn each_written<'a>(
-        &self,
-        known: &command::Command,
-        args: &[&'a [u8]],
-        mut note: impl FnMut(Db, &'a [u8]),
-    ) {
-        // Keys that cannot be told were a reason to stop before.
-        let _ = known.for_each_key(args, |used| {
-            if let Some(key) = args.get(used.position).filter(|_| used.access.writes()) {
-                note(used.db.unwrap_or(self.db), key);
-            }
-        });
-    }
-
     /// Writes a command that sets a deadline, with the deadline held back. Says whether it was one.
-    fn dated(
-        &self,
-        known: &command::Command,
-        args: &[&[u8]],
-        now_ms: i64,
-        deadlines: &mut Deadlines,
-        draft: &mut Draft,
-    ) -> bool {
-        let Ok(Some(deadline)) = known.deadline(args) else { return false };
-        let at = deadline.time.at(now_ms);
+    fn dated(&self, call: &Call<'_>, deadlines: &mut Deadlines, draft: &mut Draft) -> bool {
+        let Ok(Some(deadline)) = call.known.deadline(call.args) else { return false };
+        let at = deadline.time.at(call.now_ms);
         let relative = matches!(deadline.time, Time::In(_));
         let mut held = at;
-        let keys = known.for_each_key(args, |used| {
-            let Some(key) = args.get(used.position).filter(|_| used.access.writes()) else {
-                return;
-            };
-            let db = used.db.unwrap_or(self.db);
+        let keys = call.each_written(|db, key| {
             held = match deadline.of {
                 Of::Key => deadlines.hold(db, key, at),
                 Of::Fields(_) => deadlines.hold_field(db, key, at),
@@ -281,40 +379,80 @@ impl Stream {
             }
         });
         let mut out = Vec::new();
-        match (keys, deadline.encode(&mut out, args, held, &self.target)) {
-            (Ok(_), Ok(encoded)) => {
-                draft.push_many(&out, encoded.expects());
+        match deadline.encode(&mut out, call.args, held, &self.target) {
+            Ok(encoded) if keys => {
+                draft.push_many(&out, encoded.expects().map(|expect| call.soften(expect)));
                 true
             }
             _ => false,
         }
     }
+}
 
-    /// Notes the keys that a command may give another key's deadline to, and those whose deadlines it may change
-    /// without a word.
-    fn note_heirs(
-        &self,
-        known: &command::Command,
-        class: Class,
-        args: &[&[u8]],
-        deadlines: &mut Deadlines,
-    ) {
-        match (class, known.name()) {
+impl<'a> Call<'a> {
+    /// Shows each key that it writes, with its database. Says whether they could be told.
+    fn each_written(&self, mut note: impl FnMut(Db, &'a [u8])) -> bool {
+        let shown = self.known.for_each_key(self.args, |used| {
+            if let Some(key) = self.args.get(used.position).filter(|_| used.access.writes()) {
+                note(used.db.unwrap_or(self.db), key);
+            }
+        });
+        shown.is_ok()
+    }
+
+    /// Notes the keys that it may give another key's deadline to, and those whose deadlines it may change without a word.
+    fn note_heirs(&self, deadlines: &mut Deadlines) {
+        match (self.class, self.known.name()) {
             (_, "rename" | "renamenx" | "copy" | "move") => {
-                self.each_written(known, args, |db, key| deadlines.inherits(db, key));
+                self.each_written(|db, key| deadlines.inherits(db, key));
             }
             // A script runs here too, later than there: what it says of deadlines is late by as much.
-            (Class::Eval, _) => self.each_written(known, args, |db, key| {
-                deadlines.unsure(db, key);
-                deadlines.inherits(db, key);
-            }),
+            (Class::Eval, _) => {
+                self.each_written(|db, key| {
+                    deadlines.unsure(db, key);
+                    deadlines.inherits(db, key);
+                });
+            }
             (Class::SwapDb, _) => {
-                if let Ok([Some(one), Some(other)]) = known.databases(args) {
+                if let Ok([Some(one), Some(other)]) = self.known.databases(self.args) {
                     deadlines.swap(one.db, other.db);
                 }
             }
             _ => {}
         }
+    }
+
+    /// What is expected of it where its keys may be missing.
+    fn soften(&self, expect: Expect) -> Expect {
+        match expect {
+            Expect::Positive if self.lenient => Expect::Integer,
+            Expect::SomePositive | Expect::Something if self.lenient => Expect::Any,
+            other => other,
+        }
+    }
+}
+
+/// Writes a command that takes a key's content where that key may be missing here, because it is of a type that is left out: then what it
+/// makes is of that type too. Says whether it was one.
+fn leniently(call: &Call<'_>, draft: &mut Draft) -> bool {
+    let [name, from, to, ..] = call.args else { return false };
+    match call.known.name() {
+        "rename" | "renamenx" => {
+            draft.push(&[b"EVAL", RENAME_IF_THERE.as_bytes(), b"2", from, to, name], Expect::Any);
+            true
+        }
+        "copy" => {
+            // The copy itself is written behind this.
+            let _ = call.known.for_each_key(call.args, |used| {
+                if used.access == Access::Overwrite {
+                    draft.select(used.db.unwrap_or(call.db));
+                    draft.push(&[b"DEL", to], Expect::Any);
+                    draft.select(call.db);
+                }
+            });
+            false
+        }
+        _ => false,
     }
 }
 
@@ -327,10 +465,10 @@ fn push(args: &[&[u8]], raw: Option<&[u8]>, expect: Expect, draft: &mut Draft) {
 }
 
 /// Writes a command in other words.
-fn put(wording: &Wording<'_>, draft: &mut Draft) {
+fn put(wording: &Wording<'_>, call: &Call<'_>, draft: &mut Draft) {
     for worded in &wording.commands {
         let args: Vec<&[u8]> = worded.args.iter().map(AsRef::as_ref).collect();
-        draft.push(&args, worded.expect);
+        draft.push(&args, call.soften(worded.expect));
     }
 }
 
@@ -341,6 +479,11 @@ local near,shift=tonumber(ARGV[1]),tonumber(ARGV[2]) \
 for _,k in ipairs(KEYS) do local p=redis.call('PTTL',k) \
 if p>0 and p<near then redis.call('PEXPIRE',k,string.format('%.0f',p+shift)) end \
 end return 0";
+
+/// `RENAME` and `RENAMENX` of what is there; of what is not, only what the former deletes.
+const RENAME_IF_THERE: &str = "\
+if redis.call('EXISTS',KEYS[1])==1 then return redis.call(ARGV[1],KEYS[1],KEYS[2]) end \
+if string.lower(ARGV[1])=='rename' then redis.call('DEL',KEYS[2]) end return 0";
 
 /// What lies so near the horizon is not held back by a script: what it holds back must be below the horizon on the source's clock too.
 const SLACK_MS: i64 = 60_000;

@@ -29,11 +29,11 @@ pub(crate) enum LogFormat {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Copy the whole data set of the sources, then follow their changes
-    Sync(Sync),
+    Sync(Box<Sync>),
     /// Keep what a source says, its data set and its stream, as a capture
     Record(Record),
     /// Play a capture into a target, or as a master that replicas can follow
-    Replay(Replay),
+    Replay(Box<Replay>),
     /// What is in an RDB file
     #[command(subcommand)]
     Rdb(Rdb),
@@ -88,13 +88,14 @@ pub(crate) struct Sync {
     pub(crate) once: bool,
 
     #[command(flatten)]
-    pub(crate) rules: Rules,
+    pub(crate) writing: Writing,
 }
 
 /// How data is written to a target, and what is said of it.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Rules {
-    /// What becomes of a key that the target already holds
+pub(crate) struct Writing {
+    /// What becomes of a key that the target already holds. Between several sources there is one policy: at a key that two of them hold the
+    /// later one stops
     #[arg(long, value_enum)]
     pub(crate) on_conflict: Option<OnConflictArg>,
 
@@ -106,6 +107,17 @@ pub(crate) struct Rules {
     /// All data in flight and in buffers, for all sources together (kB = 1000, KiB = 1024)
     #[arg(long, value_name = "SIZE", default_value = "256MiB", value_parser = super::intent::size)]
     pub(crate) memory: u64,
+
+    /// How fast the target is written to, by all sources together: keys and commands a second (50000) or bytes (20MB)
+    #[arg(long, value_name = "RATE", value_parser = super::rate::rate)]
+    pub(crate) limit_rate: Option<understudy::plan::Rate>,
+
+    /// How many bytes a second are read from all sources together (20MB). A master's output buffer grows meanwhile, and may cut the link
+    #[arg(long, value_name = "SIZE", value_parser = super::rate::bytes)]
+    pub(crate) limit_read: Option<u64>,
+
+    #[command(flatten)]
+    pub(crate) rules: super::rules::RuleArgs,
 
     /// Write the final report to FILE, as JSON
     #[arg(long, value_name = "FILE")]
@@ -161,7 +173,7 @@ pub(crate) struct Replay {
     pub(crate) listen: Option<(String, u16)>,
 
     #[command(flatten)]
-    pub(crate) rules: Rules,
+    pub(crate) writing: Writing,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -176,6 +188,8 @@ pub(crate) enum UntilArg {
 pub(crate) enum OnConflictArg {
     /// Refuse a target that holds keys; stop at a key that two sources hold
     Stop,
-    /// The source's key takes the place of the target's
+    /// The source's key takes the place of the target's (with one source only)
     Replace,
+    /// The target's key stays, and what the source says of it is left out. Needs 40 bytes of --memory for each key of the target
+    Keep,
 }

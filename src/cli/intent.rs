@@ -4,7 +4,7 @@ use std::env;
 use std::time::Duration;
 
 use understudy::flow;
-use understudy::plan::{OnConflict, Place, PlaceError, Plan, Source, Until};
+use understudy::plan::{OnConflict, Place, PlaceError, Plan, Rules, Source, Until};
 use understudy::repl::Credentials;
 use understudy::server::Server;
 
@@ -38,14 +38,17 @@ pub(crate) fn record(args: &args::Record) -> Result<(Plan, flow::Record), String
         until,
         lasting: args.r#for,
     };
-    let source = Source { name: from.to_string(), place: from };
+    let source = Source { name: from.to_string(), place: from, rules: Rules::default() };
     let target = Place::Capture(file);
     let plan = Plan {
         sources: vec![source],
         target,
         until,
-        written_for: None,
         on_conflict: None,
+        on_flush: None,
+        written_for: None,
+        limit_rate: None,
+        limit_read: None,
         memory: LEAST_MEMORY,
     };
     Ok((plan, record))
@@ -61,6 +64,7 @@ fn until(once: bool, until: UntilArg) -> Until {
 /// The plan that a `sync` stands for.
 pub(crate) fn plan(args: &Sync) -> Result<Plan, String> {
     let from_password = password("UNDERSTUDY_FROM_PASSWORD");
+    let target = place("--to", &args.to, password("UNDERSTUDY_TO_PASSWORD").as_deref())?;
     let mut sources: Vec<Source> = Vec::new();
     for text in &args.from {
         let place = place("--from", text, from_password.as_deref())?;
@@ -68,14 +72,14 @@ pub(crate) fn plan(args: &Sync) -> Result<Plan, String> {
         if sources.iter().any(|source| source.name == name) {
             return Err(format!("--from {name}: this source is given twice"));
         }
-        sources.push(Source { name, place });
+        let rules = args.writing.rules.of(&place, &target)?;
+        sources.push(Source { name, place, rules });
     }
-    let target = place("--to", &args.to, password("UNDERSTUDY_TO_PASSWORD").as_deref())?;
     if sources.iter().any(|source| source.place == target) {
         return Err(format!("{target} is source and target at once"));
     }
     let least = LEAST_MEMORY * sources.len() as u64;
-    if args.rules.memory < least {
+    if args.writing.memory < least {
         return Err(format!(
             "--memory: at least 1MiB a source is needed, {}MiB in all",
             least >> 20
@@ -99,19 +103,23 @@ pub(crate) fn plan(args: &Sync) -> Result<Plan, String> {
         (false, None) if is_file => Until::CaughtUp,
         (false, None | Some(UntilArg::Forever)) => Until::Forever,
     };
-    if args.rules.written_for.is_some() && !is_file {
+    if args.writing.written_for.is_some() && !is_file {
         return Err("--for names the reader of an .rdb file, and the target is a server".to_owned());
     }
     Ok(Plan {
         sources,
         target,
         until,
-        written_for: args.rules.written_for,
-        on_conflict: args.rules.on_conflict.map(|policy| match policy {
+        written_for: args.writing.written_for,
+        on_conflict: args.writing.on_conflict.map(|policy| match policy {
             OnConflictArg::Stop => OnConflict::Stop,
             OnConflictArg::Replace => OnConflict::Replace,
+            OnConflictArg::Keep => OnConflict::Keep,
         }),
-        memory: args.rules.memory,
+        on_flush: args.writing.rules.on_flush(),
+        limit_rate: args.writing.limit_rate,
+        limit_read: args.writing.limit_read,
+        memory: args.writing.memory,
     })
 }
 

@@ -5,10 +5,12 @@ mod args;
 mod intent;
 mod logging;
 mod outcome;
+mod rate;
 mod rdb;
 mod record;
 mod replay;
 mod report;
+mod rules;
 mod signals;
 mod sync;
 
@@ -25,7 +27,7 @@ pub(crate) fn run(args: Args) -> Outcome {
         Command::Rdb(args) => rdb::run(&args),
         Command::Sync(args) => block_on(sync::run(&args)),
         Command::Record(args) => block_on(record::run(&args)),
-        Command::Replay(args) => block_on(replay::run(args)),
+        Command::Replay(args) => block_on(replay::run(*args)),
     }
 }
 

@@ -13,10 +13,10 @@ use super::sync;
 
 /// Runs `replay` to its end.
 pub(crate) async fn run(args: Replay) -> Outcome {
-    let Replay { file, to, listen, rules } = args;
+    let Replay { file, to, listen, writing } = args;
     match (to, listen) {
         (Some(to), _) => {
-            sync::run(&Sync { from: vec![file], to, until: None, once: true, rules }).await
+            sync::run(&Sync { from: vec![file], to, until: None, once: true, writing }).await
         }
         (None, Some((host, port))) => serve(&file, &host, port).await,
         (None, None) => refused("replay needs --to URL or --listen HOST:PORT", ""),

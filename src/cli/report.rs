@@ -21,6 +21,7 @@ pub(crate) fn json(run: &Report, target: &str) -> String {
         },
         "sources": run.sources.iter().map(source).collect::<Vec<_>>(),
         "target": { "name": target },
+        "conflicts": conflicts(run),
     });
     format!("{report:#}\n")
 }
@@ -40,10 +41,39 @@ fn source(source: &SourceReport) -> Value {
         "offset": now.confirmed_offset,
         "conflicts": source.conflicts,
         "skipped": {},
+        "filtered": numbers(&[
+            ("databases", now.left_out_databases),
+            ("keys", now.left_out_keys),
+            ("types", now.left_out_types),
+            ("commands", now.left_out_commands),
+            ("commands_on_kept_keys", now.conflict_commands),
+            ("flushes", now.flushes),
+        ]),
+        "expired": {},
         "errors": u64::from(source.failure.is_some()),
         "failure": source.failure.as_ref().map(|(text, _)| text),
         "seconds": { "copy": source.copy_seconds, "stream": source.stream_seconds },
     })
+}
+
+/// An object of those that are not zero.
+fn numbers(named: &[(&str, u64)]) -> Value {
+    named.iter().filter(|(_, number)| *number > 0).map(|(name, number)| (*name, *number)).collect()
+}
+
+/// Bytes as text, one code point a byte.
+fn text(bytes: &[u8]) -> String {
+    bytes.iter().copied().map(char::from).collect()
+}
+
+/// The first hundred keys that were in the target already.
+fn conflicts(run: &Report) -> Vec<Value> {
+    let named = |source: &SourceReport| {
+        let name = source.name.clone();
+        let keys = source.conflict_names.clone().into_iter();
+        keys.map(move |(db, key)| json!({ "source": name, "db": db.index(), "key": text(&key) }))
+    };
+    run.sources.iter().flat_map(named).take(100).collect()
 }
 
 /// The final table, on stdout.

@@ -49,7 +49,7 @@ fn finish(args: &Sync, target: &str, run: &Report) -> Outcome {
     }
     report::print_table(run);
     let mut ended = run.ended();
-    if let Some(path) = &args.rules.report
+    if let Some(path) = &args.writing.report
         && let Err(error) = std::fs::write(path, report::json(run, target))
     {
         say(

@@ -20,6 +20,7 @@ pub mod class;
 pub mod deadline;
 pub mod judge;
 pub mod keys;
+pub mod kind;
 pub mod older;
 pub mod rewrite;
 pub mod table;

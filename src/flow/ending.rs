@@ -16,7 +16,7 @@ use crate::command::judge::Expect;
 use crate::key::Db;
 use crate::net::{Control, ControlError, Net, info_field};
 use crate::offset::Offset;
-use crate::plan::ServerPlace;
+use crate::plan::{Rules, ServerPlace};
 
 /// Deadlines as the source told them, and the offset of its stream at which they held.
 #[derive(Debug)]
@@ -64,7 +64,7 @@ impl Told {
     }
 }
 
-/// Asks a source for the deadlines of these keys. A bracket of `INFO` around them shows the offset at which they
+/// Asks a source for the deadlines of these keys, which are named as the target has them. A bracket of `INFO` around them shows the offset at which they
 /// held; one of `TIME` makes what is left of them exact.
 ///
 /// # Errors
@@ -73,6 +73,7 @@ pub(super) async fn ask_deadlines(
     net: Net,
     place: ServerPlace,
     names: Names,
+    rules: Rules,
     has_offsets: bool,
 ) -> Result<VecDeque<Told>, ControlError> {
     let mut control = Control::open(&net, &place).await?;
@@ -83,13 +84,14 @@ pub(super) async fn ask_deadlines(
     while let Some((db, _)) = rest.first() {
         let same_db = rest.iter().take(AT_ONCE).take_while(|(other, _)| other == db).count();
         let (now, later) = rest.split_at(same_db);
-        told.push_back(ask_some(&mut control, *db, now, has_offsets).await?);
+        told.push_back(ask_some(&mut control, rules.origin(*db), now, has_offsets).await?);
         rest = later;
     }
     debug!(keys = all.len(), "the source was asked for deadlines");
     Ok(told)
 }
 
+/// `db` is the source's; the keys' own is the target's.
 async fn ask_some(
     control: &mut Control,
     db: Db,
@@ -111,13 +113,13 @@ async fn ask_some(
             continue;
         }
         let left = replies.get(2..2 + keys.len()).unwrap_or_default();
-        let deadlines = keys.iter().zip(left).map(|((_, key), left)| {
+        let deadlines = keys.iter().zip(left).map(|((place, key), left)| {
             let left = match left {
                 redis::Value::Int(left @ 0..) => Left::Until(before + left),
                 redis::Value::Int(-1) => Left::Forever,
                 _ => Left::Gone,
             };
-            (db, key.clone(), left)
+            (*place, key.clone(), left)
         });
         return Ok(Told { fence: first.filter(|_| has_offsets), deadlines: deadlines.collect() });
     }

@@ -17,6 +17,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::sleep;
 use tracing::{info, warn};
 
 use crate::change::FileCopyError;
@@ -36,6 +37,8 @@ use super::Stop;
 use super::lane::{chain, stop_requested};
 use super::remedy::{patience, pause};
 use super::report::{Ended, SourceReport};
+use super::share::Share;
+use super::throttle::Throttle;
 use super::upstream::Upstream;
 use sheet::{Next, Origin, Sheet, age};
 
@@ -99,7 +102,15 @@ pub(super) async fn run(
 ) -> Vec<SourceReport> {
     let mut reports: Vec<SourceReport> =
         plan.sources.iter().map(|source| SourceReport::new(source.name.clone())).collect();
-    let mut run = Run { net, plan, counters, stop: stop.clone(), at: 0, begun: false };
+    let mut run = Run {
+        net,
+        plan,
+        counters,
+        stop: stop.clone(),
+        at: 0,
+        begun: false,
+        throttle: Throttle::new(plan),
+    };
     let ended = run.play(facts, path, &mut reports).await;
     let outcome = ended.as_ref().map_or(Ended::Refused, |&ended| ended);
     for (report, counters) in reports.iter_mut().zip(counters) {
@@ -129,6 +140,7 @@ struct Run<'a> {
     at: usize,
     /// Something has been written.
     begun: bool,
+    throttle: Throttle,
 }
 
 impl Run<'_> {
@@ -194,11 +206,13 @@ impl Run<'_> {
             return Ok(Ended::Done);
         };
         counters.enter(Phase::Connecting);
-        sheet.open(self.at, &from.place);
-        // One source is read at a time, and an element is held twice while its buffer grows.
-        let element = usize::try_from(self.plan.memory / 4).unwrap_or(usize::MAX);
+        sheet.open(self.at, &from.rules);
         let mut lane = Reading {
-            source: Upstream::new(from.place.clone(), self.net.clone(), element),
+            source: Upstream::new(
+                from.place.clone(),
+                self.net.clone(),
+                Share::of(self.plan.memory, self.plan.sources.len()).element,
+            ),
             counters,
             place: &from.place,
             method: report.method,
@@ -207,16 +221,36 @@ impl Run<'_> {
             lost_since: None,
             tries: 0,
         };
+        let (mut filed, mut read_to) = (counters.snapshot().keys, 0);
         let ended = loop {
             let turn = lane.take(sheet, self.plan);
             self.begun |= lane.copying;
             report.method = lane.method;
-            report.conflicts = sheet.conflicts;
-            match turn? {
+            report.conflicts = Some(sheet.conflicts);
+            let turn = turn?;
+            let now = lane.clock.now();
+            let keys = counters.snapshot().keys;
+            let position = lane.source.payload_position().unwrap_or(read_to);
+            self.throttle.was_filed(now, keys - filed, position.saturating_sub(read_to));
+            (filed, read_to) = (keys, position);
+            let wait = self.throttle.write_wait(|| now).max(self.throttle.read_wait(|| now));
+            if !wait.is_zero() {
+                let pause = async {
+                    sleep(wait).await;
+                    Ok(())
+                };
+                if !lane.meanwhile(pause, &mut self.stop).await? {
+                    break Ended::Stopped;
+                }
+            }
+            match turn {
                 Turn::Done => break Ended::Done,
                 Turn::Starved => tokio::select! {
                     read = lane.source.exchange(true) => match read {
-                        Ok(bytes) => Counters::add(&counters.bytes, bytes),
+                        Ok(bytes) => {
+                            Counters::add(&counters.bytes, bytes);
+                            self.throttle.was_read(|| lane.clock.now(), bytes);
+                        }
                         Err(error) => lane.lost(error)?,
                     },
                     () = stop_requested(&mut self.stop) => break Ended::Stopped,

@@ -22,25 +22,31 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{debug, info, warn};
 
 use crate::change::{
-    Copy, CopyError, Deadlines, Draft, Existing, Failure, Finish, Stream, StreamError,
+    Copy, CopyError, Deadlines, Draft, Existing, Failure, Finish, Kept, Scope, Stream, StreamError,
+    Taken,
 };
 use crate::command::judge::Expect;
 use crate::key::{Db, Escaped};
 use crate::net::{Clock, Control, ControlError, Link, Net, info_field};
 use crate::offset::Offset;
-use crate::plan::{Facts, Place, Plan, ServerPlace, Until};
+use crate::plan::{
+    Facts, OnConflict, OnFlush, Place, Plan, ServerPlace, Source, Until, Verdict, Why,
+};
 use crate::progress::{Counters, Phase};
-use crate::rdb::event::Event as RdbEvent;
-use crate::repl::{Event, Resume};
+use crate::rdb::event::{Event as RdbEvent, KeyHead};
+use crate::rdb::parser::Depth;
+use crate::repl::{Event, Remark, Resume};
 use crate::server::{Flavour, Server, Version};
 use crate::source::SourceError;
 use crate::target::{Confirmed, Standalone, Surprise, TargetError};
 
 use super::Stop;
 use super::ending::{Closing, Page, Told, Walk, ask_deadlines};
+use super::left_out::{Left, left_out};
 use super::remedy::{Remedy, patience, pause, refusal_patience, remedy};
 use super::report::{Ended, SourceReport};
 use super::share::Share;
+use super::throttle::Throttle;
 use super::upstream::Upstream;
 
 /// Why a lane broke off.
@@ -124,20 +130,20 @@ pub(super) const SILENCE: Duration = Duration::from_secs(1);
 /// Runs one lane to its end.
 pub(super) async fn run(
     plan: &Plan,
-    facts: &Facts,
-    index: usize,
+    known: Known<'_>,
     counters: &Arc<Counters>,
     stop: Stop,
-    net: &Net,
 ) -> SourceReport {
-    let Some(source) = plan.sources.get(index) else { return SourceReport::new(String::new()) };
+    let Some(source) = plan.sources.get(known.index) else {
+        return SourceReport::new(String::new());
+    };
     let mut report = SourceReport::new(source.name.clone());
-    let clock = net.clock();
+    let clock = known.net.clock();
     let begun = clock.now();
     let mut wrote = false;
     let ended = match (&source.place, &plan.target) {
         (from, Place::Server(to)) => {
-            match Lane::open(plan, facts, index, (from, to), counters, stop, net).await {
+            match Lane::open(plan, known, source, from, to, counters, stop).await {
                 Ok(mut lane) => {
                     let ended = lane.play().await;
                     wrote = lane.wrote;
@@ -148,6 +154,8 @@ pub(super) async fn run(
                     report.method = lane.method;
                     report.held_back = lane.held_back;
                     report.unproven = lane.unproven;
+                    report.conflicts = lane.conflicts(ended.as_ref().err());
+                    report.conflict_names = std::mem::take(&mut lane.conflict_names);
                     ended
                 }
                 Err(error) => Err(error),
@@ -209,6 +217,15 @@ struct Lane<'a> {
     relinking: Option<Later<Result<Link, TargetError>>>,
     copy: Copy,
     stream: Stream,
+    throttle: Throttle,
+    /// There is something to be written, and a limit forbids it for now.
+    held_up: bool,
+    /// The keys that the target held before, where they are replaced and their names fit into memory.
+    replaced: Option<Arc<Kept>>,
+    /// Whether every key that the target held before is noticed.
+    counts_conflicts: bool,
+    /// The first of them.
+    conflict_names: Vec<(Db, Vec<u8>)>,
     draft: Draft,
     stage: Stage,
     /// The master's history and where our part of it begins; `None` until it told, and from a master without `PSYNC`.
@@ -245,6 +262,17 @@ struct Lane<'a> {
     method: &'static str,
     wrote: bool,
     copied_at: Option<Duration>,
+}
+
+/// What all lanes are told.
+pub(super) struct Known<'k> {
+    pub(super) facts: &'k Facts,
+    /// The keys that the target held before.
+    pub(super) held: Option<&'k Arc<Kept>>,
+    /// Which of the sources it is.
+    pub(super) index: usize,
+    pub(super) throttle: Throttle,
+    pub(super) net: &'k Net,
 }
 
 /// The target refuses to go on.
@@ -323,21 +351,37 @@ impl End {
 impl<'a> Lane<'a> {
     async fn open(
         plan: &'a Plan,
-        facts: &Facts,
-        index: usize,
-        (from, to): (&'a Place, &'a ServerPlace),
+        known: Known<'_>,
+        source: &Source,
+        from: &'a Place,
+        to: &'a ServerPlace,
         counters: &'a Counters,
         stop: Stop,
-        net: &Net,
     ) -> Result<Self, LaneError> {
+        let Known { facts, held, index, throttle, net } = known;
         counters.enter(Phase::Connecting);
         let target = Standalone::open(net, to).await?;
-        let share = Share::of(plan.memory, plan.sources.len());
+        let names = held.map_or(0, |held| Kept::BYTES_A_KEY * held.len() as u64);
+        let share = Share::of(plan.memory.saturating_sub(names), plan.sources.len());
         // No two runs, nor two lanes of one, write the same temporary key.
         let token = format!("{:x}-{:x}-{index}", net.clock().unix_ms(), std::process::id());
         let server = facts.target.as_ref().and_then(|target| target.server).unwrap_or(OLDEST);
         // With one source nothing else writes these keys; with several a key that is there is another's.
         let existing = if plan.sources.len() == 1 { Existing::Replace } else { Existing::Refuse };
+        let keeps = plan.on_conflict == Some(OnConflict::Keep);
+        let on_flush = match plan.on_flush {
+            Some(OnFlush::Ignore) => OnFlush::Ignore,
+            None | Some(OnFlush::Apply)
+                if facts.target.as_ref().is_some_and(|target| plan.may_flush(target)) =>
+            {
+                OnFlush::Apply
+            }
+            _ => OnFlush::Stop,
+        };
+        let scope = Scope::new(source.rules.clone(), held.filter(|_| keeps).cloned(), on_flush);
+        let replaced = held.filter(|_| !keeps).cloned();
+        let target_keys = facts.target.as_ref().map_or(0, |target| target.keys_that(plan));
+        let counts_conflicts = target_keys == 0 || held.is_some();
         Ok(Self {
             plan,
             from,
@@ -350,7 +394,12 @@ impl<'a> Lane<'a> {
             target,
             relinking: None,
             copy: Copy::new(server, existing, share.copy, token),
-            stream: Stream::new(server, share.scripts),
+            stream: Stream::new(server, scope, share.scripts),
+            throttle,
+            held_up: false,
+            replaced,
+            counts_conflicts,
+            conflict_names: Vec::new(),
             draft: Draft::default(),
             stage: Stage::Connecting,
             history: None,
@@ -375,6 +424,17 @@ impl<'a> Lane<'a> {
             wrote: false,
             copied_at: None,
         })
+    }
+
+    /// Keys that were in the target already; `None` if they were not counted.
+    fn conflicts(&mut self, failure: Option<&LaneError>) -> Option<u64> {
+        if let Some(LaneError::Conflict(failure)) = failure {
+            Counters::add(&self.counters.conflicts, 1);
+            if self.conflict_names.len() < CONFLICTS_NAMED {
+                self.conflict_names.push((failure.db, failure.key.clone().unwrap_or_default()));
+            }
+        }
+        self.counts_conflicts.then_some(self.counters.snapshot().conflicts)
     }
 
     /// The loop. Each round takes what there is to take, then waits for whatever comes first.
@@ -417,14 +477,27 @@ impl<'a> Lane<'a> {
 
     async fn go_round(&mut self) -> Result<Ended, LaneError> {
         loop {
-            self.take_events()?;
+            match self.take_events() {
+                // It answers that it cannot serve us now, and may later.
+                Err(LaneError::Source(SourceError::Repl(refusal)))
+                    if refusal.remark() == Remark::Later =>
+                {
+                    self.source_lost(refusal.into())?;
+                }
+                taken => taken?,
+            }
             if let Some(ended) = self.advance_end() {
                 return Ok(ended);
             }
-            let read = self.starved && self.may_take() && self.has_room();
+            let limited = self.limited_until();
+            if limited.is_some() {
+                // A source that is not listened to is not silent.
+                self.last_data = self.clock.now();
+            }
+            let read = self.starved && self.may_take() && self.has_room() && limited.is_none();
             let linked = self.relinking.is_none();
             let refused = linked && self.is_refused()?;
-            let alarm = self.alarm().map(|at| self.clock.at(at));
+            let alarm = self.alarm().into_iter().chain(limited).min().map(|at| self.clock.at(at));
             tokio::select! {
                 confirmed = self.target.exchange(), if linked && !refused && !self.target.is_idle() => {
                     match confirmed {
@@ -433,7 +506,10 @@ impl<'a> Lane<'a> {
                     }
                 }
                 read = self.source.exchange(read) => match read {
-                    Ok(bytes) => Counters::add(&self.counters.bytes, bytes),
+                    Ok(bytes) => {
+                        Counters::add(&self.counters.bytes, bytes);
+                        self.throttle.was_read(|| self.clock.now(), bytes);
+                    }
                     Err(error) => self.source_lost(error)?,
                 },
                 link = later(&mut self.relinking) => {
@@ -505,11 +581,17 @@ impl<'a> Lane<'a> {
 
     /// Takes what the source has said while there is room for what becomes of it.
     fn take_events(&mut self) -> Result<(), LaneError> {
+        self.held_up = false;
         if !self.may_take() {
             return Ok(());
         }
         self.starved = false;
         while self.has_room() && !self.has_reached() {
+            if !self.may_write() {
+                self.held_up = true;
+                break;
+            }
+            let mark = self.throttle.mark(&self.draft);
             let then = self.source.recorded_ms();
             let Some(event) = self.source.poll_event()? else {
                 self.starved = true;
@@ -566,8 +648,29 @@ impl<'a> Lane<'a> {
                     }
                     RdbEvent::Key(head) => {
                         Counters::add(&self.counters.keys_read, 1);
-                        let depth = self.copy.key(&head, &mut self.deadlines);
+                        let scope = self.stream.scope();
+                        let place = scope.rules().place(head.db).unwrap_or(head.db);
+                        let verdict = scope.judge_record(&head);
+                        let head = KeyHead { db: place, ..head };
+                        if verdict == Verdict::Drop(Why::Conflict)
+                            || self.replaced.as_ref().is_some_and(|held| held.has(place, head.key))
+                        {
+                            Counters::add(&self.counters.conflicts, 1);
+                            if self.conflict_names.len() < CONFLICTS_NAMED {
+                                self.conflict_names.push((place, head.key.to_vec()));
+                            }
+                        }
+                        let depth = match verdict {
+                            Verdict::Keep => self.copy.key(&head, &mut self.deadlines),
+                            Verdict::Drop(why) => {
+                                left_out(self.counters, why, Left::Key);
+                                Depth::Skip
+                            }
+                        };
                         self.source.choose(depth);
+                    }
+                    RdbEvent::Payload(payload) if !self.stream.scope().admits_payload(&payload) => {
+                        left_out(self.counters, Why::Type, Left::Key);
                     }
                     RdbEvent::Payload(payload) => {
                         let put = self.copy.payload(&payload, &mut self.deadlines, &mut self.draft);
@@ -598,12 +701,18 @@ impl<'a> Lane<'a> {
                     let now_ms = then.unwrap_or_else(|| self.clock.unix_ms());
                     let data =
                         self.stream.take(&command, now_ms, &mut self.deadlines, &mut self.draft);
-                    if data.map_err(|source| LaneError::Stream { offset: end, source })? {
-                        self.last_data = self.clock.now();
+                    match data.map_err(|source| LaneError::Stream { offset: end, source })? {
+                        Taken::Data => self.last_data = self.clock.now(),
+                        Taken::LeftOut(why) => {
+                            left_out(self.counters, why, Left::Command);
+                            self.last_data = self.clock.now();
+                        }
+                        Taken::Other => {}
                     }
                     self.taken = end;
                 }
             }
+            self.throttle.was_written(|| self.clock.now(), mark, &self.draft);
             if self.draft.size() >= CHUNK && self.stream.is_whole() {
                 self.push();
             }
@@ -629,8 +738,22 @@ impl<'a> Lane<'a> {
     fn push_pieces(&mut self) {
         while let Some(batch) = self.copy.poll_batch() {
             self.wrote = true;
+            self.throttle.was_sent(|| self.clock.now(), &batch);
             self.target.push(batch);
         }
+    }
+
+    /// Until when a limit holds the lane up, if one does.
+    fn limited_until(&self) -> Option<Duration> {
+        let now = self.clock.now();
+        let read = self.throttle.read_wait(|| now);
+        // What is to be written may be so by now: then it is time at once.
+        let write = self.held_up.then(|| self.throttle.write_wait(|| now));
+        write.or_else(|| (!read.is_zero()).then_some(read)).map(|wait| now + wait)
+    }
+
+    fn may_write(&self) -> bool {
+        self.throttle.write_wait(|| self.clock.now()).is_zero()
     }
 
     fn has_room(&self) -> bool {
@@ -780,8 +903,13 @@ impl<'a> Lane<'a> {
         {
             self.rounds += 1;
             let names = self.deadlines.take_unsure();
-            let asking =
-                ask_deadlines(self.net.clone(), from.clone(), names, self.history.is_some());
+            let asking = ask_deadlines(
+                self.net.clone(),
+                from.clone(),
+                names,
+                self.stream.scope().rules().clone(),
+                self.history.is_some(),
+            );
             return End::Asking(Box::pin(asking));
         }
         self.counters.enter(Phase::Finishing);
@@ -918,6 +1046,9 @@ fn refused(copy: &Copy, source: CopyError) -> LaneError {
     let (db, key) = copy.current();
     LaneError::Copy { db, key: key.to_vec(), source }
 }
+
+/// How many of the keys that were there before are named in the report.
+const CONFLICTS_NAMED: usize = 100;
 
 /// How often a source is asked for deadlines that it goes on setting.
 const ROUNDS: u32 = 20;

@@ -1,18 +1,21 @@
 //! A whole run: one lane a source, until all have ended. Into a file they go one after the other.
 //!
-//! [`migrate`] does what a [`Plan`] says and gives a [`Report`]; [`record`] keeps what a master says, and
-//! [`replay`] lets it be followed again. Nothing below it retries; what a failure calls for stands in one table,
-//! [`remedy`].
+//! [`migrate`] does what a [`Plan`] says and gives a [`Report`]; [`record()`] keeps what a master says, and
+//! [`replay()`] lets it be followed again. Nothing below it retries; what a failure calls for stands in one table,
+//! [`remedy()`].
 
 mod ending;
 mod fingerprints;
+mod held;
 mod into_file;
 mod lane;
+mod left_out;
 mod record;
 mod remedy;
 mod replay;
 mod report;
 mod share;
+mod throttle;
 mod upstream;
 
 use std::sync::Arc;
@@ -48,17 +51,27 @@ pub async fn migrate(
         let sources = into_file::run(net, plan, facts, path, counters, stop).await;
         return Report { sources, seconds: net.clock().now().as_secs_f64() };
     }
+    let held = match held::held(net, plan, facts).await {
+        Ok(held) => held,
+        Err(error) => return held::unread(plan, &error),
+    };
     let plan = Arc::new(plan.clone());
     let facts = Arc::new(facts.clone());
+    let throttle = throttle::Throttle::new(&plan);
     let mut lanes = JoinSet::new();
     for (index, counters) in counters.iter().enumerate().take(plan.sources.len()) {
         let (plan, facts, stop) = (Arc::clone(&plan), Arc::clone(&facts), stop.clone());
         let (counters, net) = (Arc::clone(counters), net.clone());
+        let (held, throttle) = (held.clone(), throttle.clone());
         let name = plan.sources.get(index).map(|source| source.name.clone()).unwrap_or_default();
         let span = tracing::info_span!("source", %name);
         lanes.spawn(
-            async move { (index, lane::run(&plan, &facts, index, &counters, stop, &net).await) }
-                .instrument(span),
+            async move {
+                let known =
+                    lane::Known { facts: &facts, held: held.as_ref(), index, throttle, net: &net };
+                (index, lane::run(&plan, known, &counters, stop).await)
+            }
+            .instrument(span),
         );
     }
     let mut sources: Vec<SourceReport> =

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use crate::key::Db;
 use crate::progress::Snapshot;
 
 /// How a lane, or a run, ended.
@@ -44,8 +45,11 @@ pub struct SourceReport {
     pub failure: Option<(String, String)>,
     /// Keys whose deadlines are still held back in the target; `None` if their number is not known.
     pub held_back: Option<u64>,
-    /// Keys that another source, or the target, had too.
-    pub conflicts: u64,
+    /// Keys that the target held before, or that another source had brought: replaced, kept or the reason to stop. `None` if they were not
+    /// counted, because their names do not fit into memory.
+    pub conflicts: Option<u64>,
+    /// The first hundred of them, by the target's database and name.
+    pub conflict_names: Vec<(Db, Vec<u8>)>,
     /// Things that could not be proven to be as they are on the source.
     pub unproven: u64,
     /// Seconds until the copy was in the target; `None` if it never was.
@@ -65,7 +69,8 @@ impl SourceReport {
             numbers: Snapshot::default(),
             failure: None,
             held_back: Some(0),
-            conflicts: 0,
+            conflicts: Some(0),
+            conflict_names: Vec::new(),
             unproven: 0,
             copy_seconds: None,
             stream_seconds: None,

@@ -3,9 +3,13 @@
 //! Facts are gathered elsewhere; here they are only judged, so that a judgement carries its reason and a test
 //! needs no server.
 
+use std::collections::BTreeMap;
+
+use crate::key::Db;
 use crate::server::{Flavour, Server};
 
-use super::{OnConflict, Plan};
+use super::rules::Types;
+use super::{OnConflict, OnFlush, Place, Plan, Source};
 
 /// What was found out about the places of a plan.
 #[derive(Clone, Debug, Default)]
@@ -29,8 +33,8 @@ pub struct ServerFacts {
     pub role: Role,
     /// Bytes of its memory that its data takes; 0 if it does not tell.
     pub used_memory: u64,
-    /// Keys in all its databases, without understudy's own.
-    pub keys: u64,
+    /// Keys in each of its databases that holds any, without understudy's own.
+    pub keys: BTreeMap<Db, u64>,
 }
 
 /// What a server is to other servers.
@@ -88,6 +92,16 @@ pub fn judge(facts: &Facts, plan: &Plan) -> Vec<Finding> {
             );
         }
     }
+    let names_modules = |source: &Source| source.rules.types().is_some_and(Types::names_modules);
+    if matches!(plan.target, Place::Rdb(_)) && plan.sources.iter().any(names_modules) {
+        findings.push(Finding {
+            place: plan.target.to_string(),
+            evidence: "a file cannot be written with some modules' values only".to_owned(),
+            mend:
+                "choose module, which is all of them, or leave them out by their names (--exclude)"
+                    .to_owned(),
+        });
+    }
     if let Some(target) = &facts.target {
         judge_target(target, plan, &mut findings);
     }
@@ -117,13 +131,7 @@ fn judge_target(facts: &ServerFacts, plan: &Plan, findings: &mut Vec<Finding>) {
             "give the address of its master",
         );
     }
-    if facts.keys > 0 && !matches!(plan.on_conflict, Some(OnConflict::Replace | OnConflict::Keep)) {
-        let keys = facts.keys;
-        say(
-            format!("the target already holds {keys} keys"),
-            "say what shall become of a key that both have: --on-conflict replace or --on-conflict keep; or give an empty target",
-        );
-    }
+    judge_keys(facts, plan, &mut say);
     if let Some(server @ Server { flavour: Flavour::Redis, .. }) = facts.server
         && server.version < crate::server::Version(2, 8, 0)
     {
@@ -134,19 +142,96 @@ fn judge_target(facts: &ServerFacts, plan: &Plan, findings: &mut Vec<Finding>) {
     }
 }
 
+fn judge_keys(facts: &ServerFacts, plan: &Plan, say: &mut impl FnMut(String, &str)) {
+    let keys = facts.keys_that(plan);
+    match plan.on_conflict {
+        _ if keys == 0 => {}
+        None | Some(OnConflict::Stop) => say(
+            format!("the target already holds {keys} keys"),
+            "say what shall become of a key that both have: --on-conflict replace or --on-conflict keep; or give an empty target",
+        ),
+        Some(OnConflict::Replace) if plan.sources.len() > 1 => say(
+            format!(
+                "the target already holds {keys} keys, and with several sources it cannot be told whose a key is that would be replaced"
+            ),
+            "use --on-conflict keep, or give an empty target",
+        ),
+        Some(OnConflict::Keep) if keys > plan.names_that_fit() => say(
+            format!(
+                "the names of the {keys} keys that the target keeps take {}",
+                size(Plan::memory_for_names(keys))
+            ),
+            "give that to --memory, or choose fewer databases with --only-db",
+        ),
+        Some(OnConflict::Replace | OnConflict::Keep) => {}
+    }
+    if plan.on_flush == Some(OnFlush::Apply) && !plan.may_flush(facts) {
+        say(
+            "--on-flush apply would delete more in the target than what a source brought"
+                .to_owned(),
+            "it needs an empty target, one source, and no database chosen or renumbered; use --on-flush stop or ignore",
+        );
+    }
+}
+
+impl ServerFacts {
+    /// Keys in the databases that the plan writes.
+    #[must_use]
+    pub fn keys_that(&self, plan: &Plan) -> u64 {
+        let is_written = |db| plan.sources.iter().any(|source| source.rules.writes(db));
+        self.keys.iter().filter(|(db, _)| is_written(**db)).map(|(_, keys)| keys).sum()
+    }
+}
+
+impl Plan {
+    /// What the name of a key takes that the target held before, in bytes.
+    const NAME_BYTES: u64 = 40;
+
+    /// How many names of keys that the target held before may be remembered: a quarter of the memory.
+    #[must_use]
+    pub fn names_that_fit(&self) -> u64 {
+        self.memory / 4 / Self::NAME_BYTES
+    }
+
+    /// The memory with which so many names fit.
+    fn memory_for_names(keys: u64) -> u64 {
+        keys.saturating_mul(4 * Self::NAME_BYTES)
+    }
+
+    /// Whether a flush of the source can be meant for the whole target: it holds nothing but what this source brings, under the same
+    /// numbers.
+    #[must_use]
+    pub fn may_flush(&self, target: &ServerFacts) -> bool {
+        let [source] = self.sources.as_slice() else { return false };
+        !source.rules.has_databases() && target.keys.values().all(|keys| *keys == 0)
+    }
+}
+
+/// A size for a person, rounded up.
+fn size(bytes: u64) -> String {
+    format!("{}MiB", bytes.div_ceil(1 << 20))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::{Place, Source, Until};
+    use crate::plan::{Rules, Until};
 
     fn plan(on_conflict: Option<OnConflict>) -> Plan {
         let place = |text| Place::parse(text).unwrap();
         Plan {
-            sources: vec![Source { name: "a:1".into(), place: place("redis://a:1") }],
+            sources: vec![Source {
+                name: "a:1".into(),
+                place: place("redis://a:1"),
+                rules: Rules::default(),
+            }],
             target: place("redis://b:2"),
             until: Until::CaughtUp,
             on_conflict,
+            on_flush: None,
             written_for: None,
+            limit_rate: None,
+            limit_read: None,
             memory: 1 << 26,
         }
     }
@@ -173,7 +258,8 @@ mod tests {
 
     #[test]
     fn a_target_with_keys_wants_a_policy() {
-        let full = ServerFacts { keys: 7, ..ServerFacts::default() };
+        let full =
+            ServerFacts { keys: BTreeMap::from([(Db::new(0), 7)]), ..ServerFacts::default() };
         let source = ServerFacts::default;
         assert_eq!(found(source(), full.clone(), None), ["b:2: the target already holds 7 keys"]);
         assert_eq!(found(source(), full.clone(), Some(OnConflict::Stop)).len(), 1);

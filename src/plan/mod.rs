@@ -2,10 +2,16 @@
 //! impossible combination exists.
 
 mod facts;
+mod glob;
 mod place;
+mod rate;
+pub mod rules;
 
 pub use facts::{Facts, Finding, Role, ServerFacts, judge};
+pub use glob::Glob;
 pub use place::{Address, Place, PlaceError, ServerPlace};
+pub use rate::{Bucket, Rate};
+pub use rules::{OnFlush, Rules, Verdict, Why};
 
 use crate::server::Server;
 
@@ -20,8 +26,14 @@ pub struct Plan {
     pub until: Until,
     /// What becomes of a key that the target already holds; `None` while nobody has chosen.
     pub on_conflict: Option<OnConflict>,
+    /// What becomes of a source's `FLUSHALL`, `FLUSHDB` or `SWAPDB`; `None` while nobody has chosen.
+    pub on_flush: Option<OnFlush>,
     /// The server that shall read the file which is the target; `None` for the newest of the sources.
     pub written_for: Option<Server>,
+    /// How fast the target is written to, by all sources together; `None`: as fast as it can.
+    pub limit_rate: Option<Rate>,
+    /// How many bytes are read in a second, from all sources together; `None`: as fast as they send.
+    pub limit_read: Option<u64>,
     /// All data in flight and in buffers, for all sources together, in bytes.
     pub memory: u64,
 }
@@ -33,6 +45,8 @@ pub struct Source {
     pub name: String,
     /// Where it is.
     pub place: Place,
+    /// What of it is wanted, and where it goes.
+    pub rules: Rules,
 }
 
 /// When a run ends by itself.

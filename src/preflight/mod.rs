@@ -1,5 +1,8 @@
 //! Finding out what both sides are, before anything is written.
 
+use std::collections::HashSet;
+
+use crate::key::Db;
 use crate::net::{Control, ControlError, Net, info_field};
 use crate::plan::{Facts, Place, Plan, Role, ServerFacts, ServerPlace};
 use crate::server::Server;
@@ -109,16 +112,50 @@ async fn facts_of(
     facts.used_memory =
         info_field(&info, "used_memory").and_then(|bytes| bytes.parse().ok()).unwrap_or(0);
     if count {
-        facts.keys = info.lines().filter_map(keys_of_db).sum();
+        facts.keys = info.lines().filter_map(keys_of_db).collect();
+        for (db, keys) in facts.keys.iter_mut().filter(|(_, keys)| **keys <= OWN_AT_MOST) {
+            let own = own_keys(&mut control, *db).await?;
+            *keys = keys.saturating_sub(own);
+        }
     }
     Ok(facts)
 }
 
-/// The number of keys in a line of `INFO keyspace`: `db0:keys=5,expires=0,…`.
-fn keys_of_db(line: &str) -> Option<u64> {
+/// A database with more keys holds more than understudy's own.
+const OWN_AT_MOST: u64 = 10_000;
+
+/// How many keys of a database are understudy's own. One that may not be asked holds none.
+async fn own_keys(control: &mut Control, db: Db) -> Result<u64, ControlError> {
+    let mut own = HashSet::new();
+    let mut cursor = 0_u64;
+    loop {
+        let page = async {
+            control.ask::<()>("SELECT", &[db.index().to_string().as_bytes()]).await?;
+            let cursor = cursor.to_string();
+            let args: [&[u8]; 5] =
+                [cursor.as_bytes(), b"MATCH", b"understudy:*", b"COUNT", b"1000"];
+            control.ask::<(u64, Vec<Vec<u8>>)>("SCAN", &args).await
+        };
+        match page.await {
+            Ok((next, names)) => {
+                own.extend(names);
+                cursor = next;
+            }
+            Err(ControlError::Refused { .. }) => return Ok(0),
+            Err(other) => return Err(other),
+        }
+        if cursor == 0 {
+            return Ok(own.len() as u64);
+        }
+    }
+}
+
+/// The database and the number of keys in a line of `INFO keyspace`: `db0:keys=5,expires=0,…`.
+fn keys_of_db(line: &str) -> Option<(Db, u64)> {
     let (db, rest) = line.trim().split_once(':')?;
-    db.strip_prefix("db")?.parse::<u32>().ok()?;
-    rest.split(',').find_map(|field| field.strip_prefix("keys="))?.parse().ok()
+    let db = Db::parse(db.strip_prefix("db")?.as_bytes())?;
+    let keys = rest.split(',').find_map(|field| field.strip_prefix("keys="))?.parse().ok()?;
+    Some((db, keys))
 }
 
 #[cfg(test)]
@@ -127,7 +164,7 @@ mod tests {
 
     #[test]
     fn keys_are_counted_by_database() {
-        assert_eq!(keys_of_db("db12:keys=345,expires=2,avg_ttl=0\r"), Some(345));
+        assert_eq!(keys_of_db("db12:keys=345,expires=2,avg_ttl=0\r"), Some((Db::new(12), 345)));
         assert_eq!(keys_of_db("dbfilename:dump.rdb"), None);
         assert_eq!(keys_of_db("# Keyspace"), None);
     }

@@ -81,9 +81,6 @@ pub enum RdbErrorKind {
     /// A database number that no server has.
     #[error("database number {0} does not exist")]
     Database(u64),
-    /// A number is wanted and the value cannot be one.
-    #[error("{0}")]
-    Number(&'static str),
     /// A sorted set's score is not a number.
     #[error("a score that is not a number")]
     Score,
@@ -153,7 +150,6 @@ impl RdbError {
             | RdbErrorKind::LzfClaim { .. }
             | RdbErrorKind::Lzf(_)
             | RdbErrorKind::Database(_)
-            | RdbErrorKind::Number(_)
             | RdbErrorKind::Score
             | RdbErrorKind::FieldDeadline
             | RdbErrorKind::Packed(_)
@@ -194,8 +190,9 @@ impl Fault {
 
 impl<'a> nom::error::ParseError<&'a [u8]> for Fault {
     fn from_error_kind(_: &'a [u8], _: nom::error::ErrorKind) -> Self {
-        // Only nom's own number parsers come here, and on streaming input they know no fault but shortness.
-        Self(RdbErrorKind::Number("a number is malformed"))
+        // Only nom's own number parsers would come here, and on streaming input they know no fault but shortness,
+        // which they tell otherwise.
+        Self(RdbErrorKind::Truncated)
     }
 
     fn append(_: &'a [u8], _: nom::error::ErrorKind, other: Self) -> Self {

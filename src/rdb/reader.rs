@@ -103,13 +103,14 @@ impl Reader {
 
     /// Room to read into, never empty. What was read is told to [`filled`](Self::filled).
     ///
-    /// The buffer grows to what one value or element needs, at most to twice the limits that are set, and is given
-    /// back when nothing has needed it for a while. Moving what is unread costs, over all, less than a copy of each
-    /// byte.
+    /// The buffer grows to what one value or element needs, at most to twice the limits that are set, and never to
+    /// more than some times what has come of it: a length alone gets no memory. It is given back when nothing has
+    /// needed it for a while. Moving what is unread costs, over all, about a copy of each byte.
     pub fn buffer(&mut self) -> &mut [u8] {
         self.sum_up(self.read);
         let unread = self.filled - self.read;
-        let wanted = self.parser.wanted();
+        // What is wanted is what a length claims. Memory is given for what has come, and some times as much.
+        let wanted = self.parser.wanted().min(unread.saturating_mul(4) + SMALLEST);
         let least = wanted.saturating_sub(unread).max(READ);
         let size = wanted.max(2 * unread).saturating_add(READ).max(SMALLEST);
         self.quiet = if size > self.buffer.len() / 4 { 0 } else { self.quiet + 1 };
@@ -254,6 +255,36 @@ mod tests {
         let sum = crate::rdb::crc::crc64(&file);
         file.extend_from_slice(&sum.to_le_bytes());
         (file, values)
+    }
+
+    #[test]
+    fn a_claim_gets_no_memory() {
+        let mut reader = Reader::new();
+        reader.set_default_depth(Depth::Verbatim { limit: usize::MAX });
+        // A string of 2^40 bytes, of which three come.
+        reader.extend(b"REDIS0009\x00\x01k\x81\x00\x00\x01\x00\x00\x00\x00\x00abc");
+        while reader.next().unwrap() != Next::NeedMore {}
+        assert!(reader.buffer().len() <= 2 * SMALLEST);
+    }
+
+    #[test]
+    fn a_wrong_sum_is_an_error_as_often_as_one_asks() {
+        let (mut bytes, _) = file(&[100]);
+        let end = bytes.len();
+        bytes[20] ^= 1;
+        bytes.extend_from_slice(b"+PING\r\n");
+        let mut reader = Reader::new();
+        reader.extend(&bytes);
+        let error = loop {
+            match reader.next() {
+                Ok(next) => assert!(matches!(next, Next::Event(_)), "{next:?}"),
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(error.at, end as u64 - 8);
+        assert!(matches!(error.kind, RdbErrorKind::Checksum { .. }));
+        assert_eq!(reader.next(), Err(error));
+        assert_eq!(reader.rest(), b"+PING\r\n");
     }
 
     #[test]

@@ -187,6 +187,8 @@ pub struct Serving {
 enum Feed {
     /// Nothing was asked for.
     None,
+    /// The payload, and nothing behind it.
+    Payload,
     /// The payload, and the stream once it is acknowledged.
     Held,
     /// The stream, told up to this place, counted from its beginning.
@@ -229,7 +231,10 @@ impl Serving {
                     self.command(&args, now);
                 }
                 Err(error) => {
-                    self.say(&format!("-ERR Protocol error: {error}"));
+                    // Into the stream of a replica nothing may be said.
+                    if !self.is_replica() {
+                        self.say(&format!("-ERR Protocol error: {error}"));
+                    }
                     self.is_closing = true;
                     break;
                 }
@@ -244,9 +249,6 @@ impl Serving {
             return Some(piece);
         }
         let Feed::Stream(told) = self.feed else { return None };
-        if self.is_closing {
-            return None;
-        }
         let recorded = self.served.recorded();
         if told < recorded {
             self.feed = Feed::Stream(recorded);
@@ -272,7 +274,7 @@ impl Serving {
         Some(Duration::from_secs((pings + 1).saturating_mul(PING_PERIOD.as_secs())))
     }
 
-    /// Whether the connection is to be closed, now that all has been sent.
+    /// Whether the connection is to be closed, once [`poll_transmit`](Self::poll_transmit) has told all.
     #[must_use]
     pub fn is_over(&self) -> bool {
         self.is_closing && self.output.is_empty()
@@ -447,7 +449,11 @@ impl Serving {
         } else {
             self.copy(served.bulk_header_at..served.stream.start);
         }
-        self.feed = if by_mark { Feed::Held } else { Feed::Stream(0) };
+        self.feed = match (self.wants_payload_only, by_mark) {
+            (true, _) => Feed::Payload,
+            (false, true) => Feed::Held,
+            (false, false) => Feed::Stream(0),
+        };
         self.is_closing = self.wants_payload_only;
     }
 

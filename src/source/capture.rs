@@ -136,7 +136,12 @@ impl Capture {
         self.session.filled(count);
         if count == 0 {
             if let Some(source) = self.session.unfinished() {
-                return Err(SourceError::Damaged { at: self.session.position(), source });
+                // Within a record the place is where that begins, as everywhere.
+                let at = match &source {
+                    ReplError::Rdb(_) => self.session.position(),
+                    _ => self.session.position() + self.session.left_over() as u64,
+                };
+                return Err(SourceError::Damaged { at, source });
             }
             self.ended = true;
             let left_over = self.session.left_over();

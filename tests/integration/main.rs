@@ -13,14 +13,17 @@
 )]
 #![expect(clippy::disallowed_methods, reason = "real servers run on the real clock")]
 
+mod captures;
 mod client;
 mod command_table;
 mod command_twins;
+mod conflicts;
 mod data;
 mod dice;
 mod handshakes;
 mod into_file;
 mod judge;
+mod limits;
 mod load;
 mod older;
 mod packed;
@@ -29,6 +32,7 @@ mod played;
 mod rdb_load;
 mod recorded;
 mod replicas;
+mod rules;
 mod servers;
 mod sessions;
 mod sync;

@@ -14,6 +14,7 @@ use crate::client::{Client, Value, cmd};
 use crate::judge::{self, Dump, Forgiving, Kind, Place};
 use crate::recorded::{self, Recorded, latin1};
 use crate::servers::Server;
+use crate::sessions;
 use crate::tool::{Ended, Understudy};
 
 /// How long one capture may take.
@@ -339,6 +340,53 @@ fn a_planted_difference_is_seen() {
         assert!(differences[0].contains(told), "{planted:?}: {differences:?}");
         empty(&mut client);
     }
+}
+
+/// `replay FILE --to URL` is a `sync --once` from the file.
+#[test]
+fn a_capture_is_replayed_into_a_target() {
+    let recorded = recorded::fixture("redis-6.2.14/diskless");
+    let Some(target) = Server::start("redis-7.0.15") else { return };
+    let args = ["replay", recorded.path.to_str().unwrap(), "--to", &target.url()];
+    Understudy::start(&args).wait(PATIENCE).assert_code(0);
+    assert_recorded(&recorded, &mut target.client(), Relative::Recorded);
+}
+
+/// What is recorded from a played master is the capture that it is played from, byte for byte.
+#[test]
+fn a_recording_of_a_played_master_is_its_capture() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut compared = 0;
+    for recorded in recorded::fixtures().iter().filter(|recorded| recorded.is_whole()) {
+        let played = Played::start(&recorded.path);
+        let again = folder.path().join(format!("{}.bin", recorded.name.replace('/', "-")));
+        let args = ["record", "--once", "--from", &played.url(), "--out", again.to_str().unwrap()];
+        Understudy::start(&args).wait(PATIENCE).assert_code(0);
+        // A command or transaction that the capture does not end is not played.
+        let whole = usize::try_from(sessions::survey(recorded).1.settled).unwrap();
+        let bytes = fs::read(&again).unwrap();
+        assert!(bytes == recorded.bytes[..whole], "{}: {} bytes", recorded.name, bytes.len());
+        let sidecar = fs::read(again.with_extension("json")).unwrap();
+        let sidecar: serde_json::Value = serde_json::from_slice(&sidecar).unwrap();
+        for field in [
+            "server",
+            "psync_reply",
+            "replid",
+            "start_offset",
+            "full_sync",
+            "bulk_form",
+            "eof_mark",
+            "newline_pings_at",
+            "bulk_header_at",
+            "rdb_start",
+            "rdb_end",
+            "stream_start",
+        ] {
+            assert_eq!(sidecar[field], recorded.sidecar[field], "{}: {field}", recorded.name);
+        }
+        compared += 1;
+    }
+    assert!(compared > 15, "{compared}");
 }
 
 #[test]

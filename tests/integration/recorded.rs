@@ -77,6 +77,34 @@ pub(crate) fn corpus_of(server: &str) -> Option<Vec<Recorded>> {
     Some(recordings(&folder()?.join("streams").join(server)))
 }
 
+/// An RDB file and what it holds.
+pub(crate) struct RdbFile {
+    /// Server and case: `redis-7.0.15/types`.
+    pub(crate) name: String,
+    pub(crate) path: PathBuf,
+    pub(crate) dataset: Value,
+}
+
+/// The RDB files of these servers in the corpus.
+pub(crate) fn rdb_files(servers: &[&str]) -> Option<Vec<RdbFile>> {
+    let folder = folder()?.join("rdb");
+    let mut found = Vec::new();
+    for server in servers {
+        for path in sorted(&folder.join(server)) {
+            let json = path.with_extension("json");
+            if path.extension().is_some_and(|ending| ending == "rdb") && json.exists() {
+                found.push(RdbFile {
+                    name: format!("{server}/{}", path.file_stem().unwrap().to_str().unwrap()),
+                    dataset: serde_json::from_slice(&fs::read(json).unwrap()).unwrap(),
+                    path,
+                });
+            }
+        }
+    }
+    assert!(found.len() > 20, "only {} files", found.len());
+    Some(found)
+}
+
 /// `handshakes.json` of each server: of those in the fixtures, and of all in the corpus where it is at hand.
 pub(crate) fn handshakes() -> Vec<(String, Value)> {
     let mut folders = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures")];

@@ -361,51 +361,49 @@ fn make(client: &mut Client, script: &str) {
     client.call(cmd!("EVAL", script, 0));
 }
 
-#[test]
-fn values_of_any_size_fit_into_the_memory_given() {
-    let Some(source) = Server::start_with("redis-7.0.15", &["--proto-max-bulk-len", "512mb"])
-    else {
-        return;
-    };
+/// Makes a value of more than 104 MiB, which cannot be held whole, and copies it.
+fn fits(what: &str, fill: fn(&mut Client), compressed: bool) {
+    let Some(source) = Server::start("redis-7.0.15") else { return };
     let mut client = source.client();
-    let pieces = "for n=0,399 do local t={} for i=1,1024 do t[i]=string.format('%08x',n*1024*i*2654435761%4294967296) end \
-                  redis.call('SETRANGE','text',n*1048576,string.rep(table.concat(t),128)) end";
-    client.call(cmd!("CONFIG", "SET", "rdbcompression", "no"));
-    make(&mut client, pieces);
-    within_memory(&source, "a string of 400 MiB");
-    client.call(cmd!("CONFIG", "SET", "rdbcompression", "yes"));
-    within_memory(&source, "the same, compressed");
-    client.call(cmd!("FLUSHALL"));
-    for (what, script) in [
-        (
-            "a hash of 2 million fields",
-            "for n=1,2000000 do redis.call('HSET','k','field:'..n,'value '..n) end",
-        ),
-        (
-            "a list of 2 million elements",
-            "for n=1,2000000 do redis.call('RPUSH','k','element '..n) end",
-        ),
-        (
-            "a set of 2 million members",
-            "for n=1,2000000 do redis.call('SADD','k','member:'..n) end",
-        ),
-        (
-            "a sorted set of 2 million members",
-            "for n=1,2000000 do redis.call('ZADD','k',n/7,'member:'..n) end",
-        ),
-        (
-            "a stream of 2 million entries",
-            "for n=1,2000000 do redis.call('XADD','k',n..'-1','n',n) end",
-        ),
-    ] {
-        make(&mut client, script);
-        within_memory(&source, what);
-        client.call(cmd!("DEL", "k"));
+    client.call(cmd!("CONFIG", "SET", "rdbcompression", if compressed { "yes" } else { "no" }));
+    fill(&mut client);
+    within_memory(&source, what);
+}
+
+macro_rules! the_memory_given_is_enough_for {
+    ($($test:ident $compressed:literal $fill:expr;)+) => {
+        mod the_memory_given_is_enough_for {
+            $(#[test]
+            fn $test() {
+                super::fits(stringify!($test), $fill, $compressed);
+            })+
+        }
+    };
+}
+
+/// Calls a command 400,000 times, with the number as `n` and a text of 290 bytes as `x`.
+macro_rules! often {
+    ($call:literal) => {
+        concat!("local x=string.rep('x',290) for n=1,400000 do redis.call(", $call, ") end")
+    };
+}
+
+/// Makes a string of 112 MiB, in which half of each KiB stands twice, so that it can be compressed.
+fn make_text(client: &mut Client) {
+    let mut dice = Dice::new(8);
+    let mib: Vec<u8> = (0..1024).flat_map(|_| dice.bytes(512).repeat(2)).collect();
+    for n in 0..112 {
+        client.call(cmd!("SETRANGE", "k", n << 20, mib));
     }
-    make(
-        &mut client,
-        "for n=1,2000 do redis.call('SET','k'..n,string.rep(string.char(n%251,n%13),262144)..n) end",
-    );
-    client.call(cmd!("CONFIG", "SET", "rdbcompression", "no"));
-    within_memory(&source, "2000 strings of 512 KiB");
+}
+
+the_memory_given_is_enough_for! {
+    a_string false super::make_text;
+    a_compressed_string true super::make_text;
+    many_strings false |client| super::make(client, "for n=1,300 do redis.call('SET','k'..n,string.rep(string.char(n%251,n%13),262144)..n) end");
+    a_hash false |client| super::make(client, often!("'HSET','k',n,x..n"));
+    a_list false |client| super::make(client, often!("'RPUSH','k',x..n"));
+    a_set false |client| super::make(client, often!("'SADD','k',x..n"));
+    a_sorted_set false |client| super::make(client, often!("'ZADD','k',n/7,x..n"));
+    a_stream false |client| super::make(client, often!("'XADD','k',n..'-1','n',x..n"));
 }

@@ -4,10 +4,10 @@ use std::collections::HashMap;
 
 use tracing::{debug, info, warn};
 
-use crate::change::{Ending, FileCopy};
+use crate::change::{Ending, FileCopy, Scope};
 use crate::key::Db;
 use crate::net::Clock;
-use crate::plan::{OnConflict, Place, Plan};
+use crate::plan::{OnConflict, OnFlush, Plan, Rules, Verdict};
 use crate::progress::Counters;
 use crate::rdb::event::{Event, KeyHead};
 use crate::rdb::format::{Family, Format};
@@ -17,6 +17,7 @@ use crate::server::{Flavour, Server, Version};
 use crate::target::{RdbPlace, RdbTarget};
 
 use super::super::fingerprints::{Fingerprints, Full};
+use super::super::left_out::{Left, left_out};
 use super::IntoFileError;
 
 /// The file, and what goes into it.
@@ -36,8 +37,8 @@ pub(super) struct Sheet<'a> {
     functions: HashMap<Vec<u8>, (Vec<u8>, usize), foldhash::fast::RandomState>,
     /// The source that is being read.
     source: usize,
-    /// The one database that is wanted of it.
-    only: Option<Db>,
+    /// What is wanted of it.
+    scope: Scope,
     db: Db,
     pub(super) conflicts: u64,
 }
@@ -68,19 +69,16 @@ impl<'a> Sheet<'a> {
             seen: (plan.sources.len() > 1).then(|| Fingerprints::new(half)),
             functions: HashMap::default(),
             source: 0,
-            only: None,
+            scope: Scope::default(),
             db: Db::default(),
             conflicts: 0,
         }
     }
 
     /// Turns to a source.
-    pub(super) fn open(&mut self, source: usize, place: &Place) {
+    pub(super) fn open(&mut self, source: usize, rules: &Rules) {
         self.source = source;
-        self.only = match place {
-            Place::Server(server) => server.db,
-            Place::Rdb(_) | Place::Capture(_) => None,
-        };
+        self.scope = Scope::new(rules.clone(), None, OnFlush::default());
         self.origin = Origin::default();
         self.conflicts = 0;
     }
@@ -98,7 +96,13 @@ impl<'a> Sheet<'a> {
                 if self.target.is_none() {
                     self.begin()?;
                 }
-                let depth = if self.is_wanted(&head)? {
+                let verdict = self.scope.judge_record(&head);
+                if let Verdict::Drop(why) = verdict {
+                    left_out(counters, why, Left::Key);
+                }
+                let db = self.scope.rules().place(head.db).unwrap_or(head.db);
+                let head = KeyHead { db, ..head };
+                let depth = if verdict.is_keep() && self.is_wanted(&head)? {
                     match &mut self.target {
                         Some(target) => self.copy.key(&head, target.writer())?,
                         None => Depth::Skip,
@@ -149,7 +153,7 @@ impl<'a> Sheet<'a> {
                     self.begin()?;
                 }
                 if self.seen.is_none()
-                    && self.only.is_none()
+                    && self.scope.rules().is_all()
                     && let Some(target) = &mut self.target
                 {
                     target.writer().resize_db(self.db, keys, expires);
@@ -173,9 +177,6 @@ impl<'a> Sheet<'a> {
 
     /// Whether a key belongs into the file.
     fn is_wanted(&mut self, head: &KeyHead<'_>) -> Result<bool, IntoFileError> {
-        if self.only.is_some_and(|only| only != head.db) {
-            return Ok(false);
-        }
         let Some(seen) = &mut self.seen else { return Ok(true) };
         let source = u16::try_from(self.source).unwrap_or(u16::MAX);
         let first = seen.insert(head.db, head.key, source);

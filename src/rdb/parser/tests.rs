@@ -667,3 +667,103 @@ fn a_depth_is_chosen_between_a_key_and_its_value() {
     assert!(said[2].starts_with("Payload"), "{said:?}");
     assert_eq!(said[4..], ["Text(1) 2", "ValueEnd"]);
 }
+
+/// One name a kind. A new kind does not compile here until it has a case below.
+fn name(kind: RdbErrorKind) -> &'static str {
+    match kind {
+        RdbErrorKind::NotRdb(_) => "not RDB",
+        RdbErrorKind::UnknownVersion(_) => "unknown version",
+        RdbErrorKind::UnknownOpcode { .. } => "unknown opcode",
+        RdbErrorKind::EnterpriseOpcode(_) => "enterprise opcode",
+        RdbErrorKind::PreReleaseModule => "pre-release module",
+        RdbErrorKind::PreReleaseFunction => "pre-release function",
+        RdbErrorKind::LengthForm(_) => "length form",
+        RdbErrorKind::LengthWanted(_) => "length wanted",
+        RdbErrorKind::StringEncoding(_) => "string encoding",
+        RdbErrorKind::LzfClaim { .. } => "LZF claim",
+        RdbErrorKind::Lzf(_) => "LZF",
+        RdbErrorKind::TooLarge { .. } => "too large",
+        RdbErrorKind::Database(_) => "database",
+        RdbErrorKind::Score => "score",
+        RdbErrorKind::FieldDeadline => "field deadline",
+        RdbErrorKind::Packed(_) => "packed",
+        RdbErrorKind::QuicklistContainer(_) => "quicklist container",
+        RdbErrorKind::StreamNodeId(_) => "stream node ID",
+        RdbErrorKind::StreamNode(_) => "stream node",
+        RdbErrorKind::ModuleOpcode(_) => "module opcode",
+        RdbErrorKind::Checksum { .. } => "checksum",
+        RdbErrorKind::Truncated => "truncated",
+    }
+}
+
+#[test]
+fn every_kind_of_error_is_met_and_has_advice() {
+    let key = |object: ObjectType, body: &[u8]| File::new(REDIS).key(object, b"k").raw(body).end();
+    let node = |entries: &[&str]| {
+        let mut blob = listpack::Builder::new();
+        entries.iter().for_each(|entry| blob.push(entry.as_bytes()).unwrap());
+        let body = File(Vec::new()).len(1).raw(&[16]).id(1, 1).text(&blob.finish()).0;
+        key(ObjectType::StreamListpacks, &body)
+    };
+    let cases: &[(&str, Vec<u8>)] = &[
+        ("not RDB", b"PONG from another port".to_vec()),
+        ("unknown version", b"VALKEY011\xff".to_vec()),
+        ("unknown opcode", File::new(VALKEY).raw(&[24]).0),
+        ("enterprise opcode", File::new(REDIS).raw(&[101]).0),
+        ("pre-release module", File::new(REDIS).raw(&[6]).0),
+        ("pre-release function", File::new(REDIS).raw(&[246]).0),
+        ("length form", File::new(REDIS).raw(&[251, 0x82]).0),
+        ("length wanted", File::new(REDIS).raw(&[251, 0xc0]).0),
+        ("string encoding", key(ObjectType::Set, &[1, 0xc4])),
+        ("LZF claim", key(ObjectType::Set, &[1, 0xc3, 1, 0x40, 89, 0])),
+        ("LZF", key(ObjectType::Set, &[1, 0xc3, 2, 9, 0x20, 0])),
+        ("too large", key(ObjectType::Set, &[1, 0x80, 1, 0, 0, 0])),
+        ("database", File::new(REDIS).raw(&[254]).len(1 << 33).0),
+        ("score", key(ObjectType::Zset, &[1, 1, b'm', 253])),
+        (
+            "field deadline",
+            key(ObjectType::HashMetadataPreRelease, &[&[1, 0x81][..], &[255; 8]].concat()),
+        ),
+        ("packed", key(ObjectType::SetIntset, &[4, 2, 0, 0, 0])),
+        ("quicklist container", key(ObjectType::ListQuicklist2, &[1, 4, 0])),
+        ("stream node ID", key(ObjectType::StreamListpacks, &[1, 2, 0, 0, 0])),
+        ("stream node", node(&["1", "0", "x"])),
+        ("module opcode", key(ObjectType::Module2, &[1, 6])),
+        ("truncated", REDIS.to_vec()),
+    ];
+    for (expected, bytes) in cases {
+        let error = said(bytes, Depth::Elements).1.unwrap_err();
+        assert_eq!(name(error.kind), *expected, "{error}");
+        assert!(error.advice().len() > 20, "{error}");
+        assert!(error.to_string().contains(" at byte "), "{error}");
+    }
+    // And the checksum, which the reader's tests meet: a parser does not sum up.
+    assert_eq!(cases.len() + 1, KINDS);
+}
+
+/// How many arms [`name`] has.
+const KINDS: usize = 22;
+
+#[test]
+fn every_damage_of_a_stream_node_has_its_words() {
+    let words = |entries: &[&str]| {
+        let mut blob = listpack::Builder::new();
+        entries.iter().for_each(|entry| blob.push(entry.as_bytes()).unwrap());
+        let body = File(Vec::new()).len(1).raw(&[16]).id(1, 1).text(&blob.finish()).0;
+        let file = File::new(REDIS).key(ObjectType::StreamListpacks, b"s").raw(&body).0;
+        match fault(&file).1 {
+            RdbErrorKind::StreamNode(words) => words,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(words(&["1", "0"]), "it ends inside an entry");
+    assert_eq!(words(&["1", "0", "f"]), "a number is not a number");
+    assert_eq!(words(&["1", "0", "-1"]), "a count is not a count");
+    assert_eq!(words(&["1", "0", "1", "f", "1"]), "its master entry does not end where it says");
+    let begin = ["1", "0", "1", "f", "0"];
+    assert_eq!(words(&begin), "it has other entries than its master entry says");
+    let entry = [&begin[..], &["2", "0", "0", "v", "5"]].concat();
+    assert_eq!(words(&entry), "an entry has another size than it says");
+    let cut = [&begin[..], &["2", "0", "0"]].concat();
+    assert_eq!(words(&cut), "it ends inside an entry");
+}

@@ -1,0 +1,390 @@
+//! What of a source is wanted, and where it goes: databases chosen and renumbered, keys by their names and types.
+
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+
+use crate::key::Db;
+use crate::rdb::event::ModuleId;
+use crate::rdb::opcode::ValueType;
+
+use super::glob::Glob;
+
+/// The rules of one source. [`Default`] wants everything as it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rules {
+    /// The databases that are wanted; `None` for all.
+    only: Option<BTreeSet<Db>>,
+    /// Where databases go that do not keep their number.
+    map: BTreeMap<Db, Db>,
+    include: Vec<Glob>,
+    exclude: Vec<Glob>,
+    types: Option<Types>,
+}
+
+/// What becomes of a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is wanted.
+    Keep,
+    /// It is left out.
+    Drop(Why),
+}
+
+/// Why a key is left out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// Its database is not chosen.
+    Db,
+    /// Its name is not included, or is excluded.
+    Key,
+    /// Its type is not chosen.
+    Type,
+    /// The target held it before, and it stays.
+    Conflict,
+    /// A flush that is passed over ([`OnFlush::Ignore`]).
+    Flush,
+}
+
+/// Types that are chosen.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Types {
+    plain: Vec<ValueType>,
+    /// Modules' types by name.
+    modules: BTreeSet<String>,
+}
+
+/// Why rules make no sense.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RulesError {
+    /// No database number.
+    #[error("{0:?} is no database number")]
+    Db(String),
+    /// A pair that is none.
+    #[error("{0:?} is no pair of databases such as 0:3")]
+    Pair(String),
+    /// A database that is sent to two places.
+    #[error("database {0} is mapped twice")]
+    MappedTwice(Db),
+    /// Two databases that are sent to one place.
+    #[error(
+        "databases {first} and {second} would both become database {into}; map one of them elsewhere, or choose with --only-db"
+    )]
+    TwoOntoOne {
+        /// One of them.
+        first: Db,
+        /// The other.
+        second: Db,
+        /// Where both would go.
+        into: Db,
+    },
+    /// A database that is renumbered and not wanted.
+    #[error("database {0} is mapped and not chosen")]
+    MappedNotChosen(Db),
+    /// The URL names one database and `--only-db` others.
+    #[error("the URL names database {0}, which --only-db leaves out")]
+    UrlNotChosen(Db),
+    /// No type.
+    #[error("{0:?} is no type: use string, list, set, zset, hash, stream, module or module:<name>")]
+    Type(String),
+}
+
+impl Rules {
+    /// Rules that want these databases (`None`: all), some of them renumbered, and of their keys those whose names match one of
+    /// `include` (none: all) and none of `exclude`, and whose types are chosen (`None`: all).
+    ///
+    /// # Errors
+    /// If two databases would become one, or one is mapped and not chosen.
+    pub fn new(
+        only: Option<BTreeSet<Db>>,
+        map: BTreeMap<Db, Db>,
+        include: Vec<Glob>,
+        exclude: Vec<Glob>,
+        types: Option<Types>,
+    ) -> Result<Self, RulesError> {
+        let is_chosen = |db: &Db| only.as_ref().is_none_or(|only| only.contains(db));
+        let mut places: BTreeMap<Db, Db> = BTreeMap::new();
+        for (&from, &into) in &map {
+            if !is_chosen(&from) {
+                return Err(RulesError::MappedNotChosen(from));
+            }
+            if let Some(first) = places.insert(into, from) {
+                return Err(RulesError::TwoOntoOne { first, second: from, into });
+            }
+        }
+        // A database that keeps its number, and whose number another one gets.
+        for (&into, &from) in &places {
+            if is_chosen(&into) && !map.contains_key(&into) {
+                return Err(RulesError::TwoOntoOne { first: from, second: into, into });
+            }
+        }
+        let map = map.into_iter().filter(|(from, into)| from != into).collect();
+        Ok(Self { only, map, include, exclude, types })
+    }
+
+    /// Whether everything is wanted as it is.
+    #[must_use]
+    pub fn is_all(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Whether databases are chosen or renumbered.
+    #[must_use]
+    pub fn has_databases(&self) -> bool {
+        self.only.is_some() || !self.map.is_empty()
+    }
+
+    /// Whether keys are chosen by name or type.
+    #[must_use]
+    pub fn has_keys(&self) -> bool {
+        !self.include.is_empty() || !self.exclude.is_empty() || self.types.is_some()
+    }
+
+    /// The databases that are wanted; `None` for all.
+    #[must_use]
+    pub fn chosen(&self) -> Option<&BTreeSet<Db>> {
+        self.only.as_ref()
+    }
+
+    /// The types that are wanted; `None` for all.
+    #[must_use]
+    pub fn types(&self) -> Option<&Types> {
+        self.types.as_ref()
+    }
+
+    /// Where a database of the source goes; `None` if it is not wanted.
+    #[must_use]
+    #[inline]
+    pub fn place(&self, db: Db) -> Option<Db> {
+        if self.only.as_ref().is_some_and(|only| !only.contains(&db)) {
+            return None;
+        }
+        Some(self.map.get(&db).copied().unwrap_or(db))
+    }
+
+    /// The database of the source that goes into this database of the target. No two do.
+    #[must_use]
+    pub fn origin(&self, place: Db) -> Db {
+        self.map.iter().find(|(_, into)| **into == place).map_or(place, |(from, _)| *from)
+    }
+
+    /// Whether a database of the target is written. It may not be, and hold whatever it does.
+    #[must_use]
+    pub fn writes(&self, place: Db) -> bool {
+        self.place(self.origin(place)) == Some(place)
+    }
+
+    /// What becomes of a key by its database and its name, as the source has them.
+    #[must_use]
+    #[inline]
+    pub fn judge(&self, db: Db, key: &[u8]) -> Verdict {
+        if self.only.as_ref().is_some_and(|only| !only.contains(&db)) {
+            return Verdict::Drop(Why::Db);
+        }
+        let included = self.include.is_empty() || self.include.iter().any(|glob| glob.matches(key));
+        if !included || self.exclude.iter().any(|glob| glob.matches(key)) {
+            return Verdict::Drop(Why::Key);
+        }
+        Verdict::Keep
+    }
+
+    /// Whether keys of this type are wanted. Of modules' types only [`admits_module`](Self::admits_module) can tell.
+    #[must_use]
+    #[inline]
+    pub fn admits(&self, kind: ValueType) -> bool {
+        self.types.as_ref().is_none_or(|types| {
+            types.plain.contains(&kind) || kind == ValueType::Module && !types.modules.is_empty()
+        })
+    }
+
+    /// Whether all keys of this type are wanted: not only those of some modules.
+    #[must_use]
+    pub fn admits_every(&self, kind: ValueType) -> bool {
+        self.types.as_ref().is_none_or(|types| types.plain.contains(&kind))
+    }
+
+    /// Whether a module's value is wanted. `body` is the value verbatim: it begins with the type's ID.
+    #[must_use]
+    pub fn admits_module(&self, body: &[u8]) -> bool {
+        let Some(types) = &self.types else { return true };
+        if types.plain.contains(&ValueType::Module) {
+            return true;
+        }
+        // The ID is a length of eight bytes.
+        let id = body.strip_prefix(&[0x81]).and_then(|rest| rest.first_chunk::<8>());
+        id.is_some_and(|id| {
+            types.modules.contains(&ModuleId::new(u64::from_be_bytes(*id)).to_string())
+        })
+    }
+}
+
+impl Verdict {
+    /// Whether it is wanted.
+    #[must_use]
+    pub fn is_keep(self) -> bool {
+        self == Self::Keep
+    }
+}
+
+impl Types {
+    /// Whether values of some modules are chosen, and not those of all.
+    #[must_use]
+    pub fn names_modules(&self) -> bool {
+        !self.modules.is_empty() && !self.plain.contains(&ValueType::Module)
+    }
+
+    /// Reads a list such as `string,hash,module:ReJSON-RL`.
+    ///
+    /// # Errors
+    /// If it holds what is no type.
+    pub fn parse(text: &str) -> Result<Self, RulesError> {
+        const PLAIN: [ValueType; 7] = [
+            ValueType::String,
+            ValueType::List,
+            ValueType::Set,
+            ValueType::Zset,
+            ValueType::Hash,
+            ValueType::Stream,
+            ValueType::Module,
+        ];
+        let mut types = Self::default();
+        for name in text.split(',').map(str::trim) {
+            match PLAIN.into_iter().find(|kind| kind.name() == name) {
+                Some(kind) => types.plain.push(kind),
+                None => match name.strip_prefix("module:") {
+                    Some(module) if !module.is_empty() => {
+                        types.modules.insert(module.to_owned());
+                    }
+                    _ => return Err(RulesError::Type(name.to_owned())),
+                },
+            }
+        }
+        Ok(types)
+    }
+}
+
+/// Reads a list of databases such as `0,3`.
+///
+/// # Errors
+/// If it holds what is no number of a database.
+pub fn databases(text: &str) -> Result<BTreeSet<Db>, RulesError> {
+    text.split(',').map(|db| database(db.trim())).collect()
+}
+
+/// Reads pairs of databases such as `0:3,1:0`.
+///
+/// # Errors
+/// If one is no pair, or a database stands on the left twice.
+pub fn database_map(text: &str) -> Result<BTreeMap<Db, Db>, RulesError> {
+    let mut map = BTreeMap::new();
+    for pair in text.split(',').map(str::trim) {
+        let (from, into) = pair.split_once(':').ok_or_else(|| RulesError::Pair(pair.to_owned()))?;
+        let (from, into) = (database(from)?, database(into)?);
+        if map.insert(from, into).is_some() {
+            return Err(RulesError::MappedTwice(from));
+        }
+    }
+    Ok(map)
+}
+
+fn database(text: &str) -> Result<Db, RulesError> {
+    Db::parse(text.as_bytes()).ok_or_else(|| RulesError::Db(text.to_owned()))
+}
+
+/// What becomes of a `FLUSHALL`, `FLUSHDB` or `SWAPDB` that cannot be meant for the whole target.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnFlush {
+    /// It is sent as it is: the target holds nothing but what this source brought.
+    Apply,
+    /// The lane stops.
+    #[default]
+    Stop,
+    /// A flush is passed over; what it deleted on the source stays in the target.
+    Ignore,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rules(only: Option<&str>, map: &str) -> Result<Rules, RulesError> {
+        let only = only.map(databases).transpose()?;
+        let map = if map.is_empty() { BTreeMap::new() } else { database_map(map)? };
+        Rules::new(only, map, Vec::new(), Vec::new(), None)
+    }
+
+    #[test]
+    fn databases_are_chosen_and_renumbered() {
+        let places = |rules: &Rules| [0, 1, 2, 3].map(|db| rules.place(Db::new(db)).map(Db::index));
+        assert!(Rules::default().is_all());
+        assert_eq!(places(&Rules::default()), [Some(0), Some(1), Some(2), Some(3)]);
+        assert_eq!(places(&rules(Some("0,2"), "").unwrap()), [Some(0), None, Some(2), None]);
+        let turned = rules(None, "0:1,1:2,2:0").unwrap();
+        assert_eq!(places(&turned), [Some(1), Some(2), Some(0), Some(3)]);
+        assert_eq!([0, 1, 2, 3].map(|db| turned.origin(Db::new(db)).index()), [2, 0, 1, 3]);
+        let one = rules(Some("0"), "0:3").unwrap();
+        assert_eq!(places(&one), [Some(3), None, None, None]);
+        assert_eq!([0, 3, 4].map(|db| one.writes(Db::new(db))), [false, true, false]);
+        assert!(rules(None, "4:4").unwrap().is_all());
+    }
+
+    #[test]
+    fn two_databases_onto_one_are_refused() {
+        let onto = |first, second, into| {
+            let [first, second, into] = [first, second, into].map(Db::new);
+            Err(RulesError::TwoOntoOne { first, second, into })
+        };
+        assert_eq!(rules(None, "0:3,1:3"), onto(0, 1, 3));
+        // Database 3 keeps its number.
+        assert_eq!(rules(None, "0:3"), onto(0, 3, 3));
+        assert_eq!(rules(Some("0,3"), "0:3"), onto(0, 3, 3));
+        assert!(rules(Some("0,1"), "0:3").is_ok());
+        assert!(rules(None, "0:3,3:0").is_ok());
+        assert_eq!(rules(None, "0:3,0:4"), Err(RulesError::MappedTwice(Db::new(0))));
+        assert_eq!(rules(Some("1"), "0:3"), Err(RulesError::MappedNotChosen(Db::new(0))));
+    }
+
+    #[test]
+    fn what_is_no_rule() {
+        assert_eq!(databases("0,x"), Err(RulesError::Db("x".into())));
+        assert_eq!(databases(""), Err(RulesError::Db(String::new())));
+        assert_eq!(database_map("3"), Err(RulesError::Pair("3".into())));
+        assert_eq!(database_map("3:-1"), Err(RulesError::Db("-1".into())));
+        assert_eq!(Types::parse("string,tree"), Err(RulesError::Type("tree".into())));
+        assert_eq!(Types::parse("module:"), Err(RulesError::Type("module:".into())));
+    }
+
+    #[test]
+    fn keys_by_name() {
+        let globs = |patterns: &[&str]| patterns.iter().map(|p| Glob::new(p.as_bytes())).collect();
+        let rules = |include, exclude| {
+            Rules::new(None, BTreeMap::new(), globs(include), globs(exclude), None).unwrap()
+        };
+        let kept = |rules: Rules| {
+            ["a:1", "b:1", "a:tmp"].map(|key| rules.judge(Db::new(0), key.as_bytes()).is_keep())
+        };
+        assert_eq!(kept(rules(&[], &[])), [true, true, true]);
+        assert_eq!(kept(rules(&["a:*"], &[])), [true, false, true]);
+        assert_eq!(kept(rules(&["a:*", "b:*"], &["*tmp"])), [true, true, false]);
+        assert_eq!(kept(rules(&[], &["a:*"])), [false, true, false]);
+    }
+
+    #[test]
+    fn keys_by_type() {
+        let rules = |list: &str| {
+            let types = Some(Types::parse(list).unwrap());
+            Rules::new(None, BTreeMap::new(), Vec::new(), Vec::new(), types).unwrap()
+        };
+        assert!(rules("string,hash").admits(ValueType::Hash));
+        assert!(!rules("string,hash").admits(ValueType::Module));
+        // "ReJSON-RL" and encoding version 3, as RedisJSON writes it.
+        let body = [&[0x81][..], &0x43e2_524d_3385_a003_u64.to_be_bytes(), b"..."].concat();
+        let name = ModuleId::new(0x43e2_524d_3385_a003).to_string();
+        assert!(rules("module").admits_module(&body));
+        assert!(rules(&format!("module:{name}")).admits_module(&body));
+        assert!(rules(&format!("module:{name}")).admits(ValueType::Module));
+        assert!(!rules("module:other").admits_module(&body));
+        assert!(!rules("module:other").admits_module(b""));
+        assert!(Rules::default().admits_module(b""));
+    }
+}

@@ -1,0 +1,179 @@
+//! Keys that the target holds already.
+
+use std::time::Duration;
+
+use crate::client::{Client, Value, cmd};
+use crate::judge::Dump;
+use crate::servers::Server;
+use crate::tool::Understudy;
+
+const PATIENCE: Duration = Duration::from_secs(8);
+const SERVERS: [&str; 2] = ["redis-3.2.6", "redis-7.0.15"];
+
+fn text(client: &mut Client, key: &str) -> String {
+    match client.call(cmd!("GET", key)) {
+        Value::Nil => "(nil)".to_owned(),
+        other => other.text(),
+    }
+}
+
+#[test]
+fn keep_leaves_the_targets_keys_alone() {
+    for name in SERVERS {
+        let (Some(source), Some(target)) = (Server::start(name), Server::start(name)) else {
+            return;
+        };
+        let (mut writer, mut reader) = (source.client(), target.client());
+        writer.call(cmd!("MSET", "both", "source", "both 2", "source", "mine", "source"));
+        reader.call(cmd!("MSET", "both", "target", "both 2", "target", "theirs", "target"));
+        let args =
+            ["sync", "--from", &source.url(), "--to", &target.url(), "--on-conflict", "keep"];
+        let mut running = Understudy::start(&args);
+        assert!(Client::wait_for_key(target.port, 0, "mine", PATIENCE, || running.is_running()));
+        writer.call(cmd!("APPEND", "both", "!"));
+        writer.call(cmd!("SET", "theirs", "source"));
+        writer.call(cmd!("DEL", "both 2", "mine"));
+        writer.call(cmd!("MSET", "both", "again", "fresh", "source"));
+        writer.call(cmd!("SET", "the end", 1));
+        assert!(Client::wait_for_key(target.port, 0, "the end", PATIENCE, || running.is_running()));
+        running.interrupt();
+        let ended = running.wait(PATIENCE);
+        ended.assert_code(130);
+        let found = ["both", "both 2", "theirs", "mine", "fresh"].map(|key| text(&mut reader, key));
+        assert_eq!(found, ["target", "target", "target", "(nil)", "source"], "{name}");
+        assert_eq!(ended.reported("sources.0.keys"), 1);
+        assert_eq!(ended.reported("sources.0.conflicts"), 2);
+        assert_eq!(ended.reported("sources.0.filtered.commands_on_kept_keys"), 2);
+        let mut names = [0, 1].map(|at| ended.reported(&format!("conflicts.{at}.key")).to_string());
+        names.sort();
+        assert_eq!(names, ["\"both 2\"", "\"both\""]);
+    }
+}
+
+#[test]
+fn replace_overwrites_and_counts() {
+    for name in SERVERS {
+        let (Some(source), Some(target)) = (Server::start(name), Server::start(name)) else {
+            return;
+        };
+        let (mut writer, mut reader) = (source.client(), target.client());
+        writer.call(cmd!("MSET", "both", "source", "mine", "source"));
+        writer.call(cmd!("RPUSH", "other type", "source"));
+        reader.call(cmd!("MSET", "both", "target", "theirs", "target", "other type", "target"));
+        let args = [
+            "sync",
+            "--from",
+            &source.url(),
+            "--to",
+            &target.url(),
+            "--once",
+            "--on-conflict",
+            "replace",
+        ];
+        let ended = Understudy::start(&args).wait(PATIENCE);
+        ended.assert_code(0);
+        assert_eq!(
+            ["both", "theirs"].map(|key| text(&mut reader, key)),
+            ["source", "target"],
+            "{name}"
+        );
+        assert_eq!(reader.call(cmd!("LLEN", "other type")).int(), 1);
+        assert_eq!(ended.reported("sources.0.conflicts"), 2);
+    }
+}
+
+/// Only the databases that the plan writes must be empty.
+#[test]
+fn other_databases_may_hold_what_they_do() {
+    for name in SERVERS {
+        let (Some(source), Some(target)) = (Server::start(name), Server::start(name)) else {
+            return;
+        };
+        let mut reader = target.client();
+        source.client().call(cmd!("SET", "key", "source"));
+        reader.select(1);
+        reader.call(cmd!("SET", "key", "target"));
+        reader.call(cmd!("SET", "understudy:left over", 1));
+        let (from, to) = (source.url(), target.url());
+        let sync = |flags: &[&str]| {
+            Understudy::start(&[&["sync", "--from", &from, "--to", &to, "--once"], flags].concat())
+                .wait(PATIENCE)
+        };
+        let refused = sync(&[]);
+        refused.assert_code(2);
+        assert!(refused.stderr.contains("already holds 1 keys"), "{}", refused.stderr);
+        sync(&["--on-conflict", "stop"]).assert_code(2);
+        sync(&["--only-db", "0", "--db-map", "0:1"]).assert_code(2);
+        sync(&["--only-db", "0"]).assert_code(0);
+        assert_eq!(text(&mut reader, "key"), "target");
+        reader.select(0);
+        assert_eq!(text(&mut reader, "key"), "source");
+    }
+}
+
+/// Names that do not fit are a refusal that says how much would do.
+#[test]
+fn too_many_names_are_refused() {
+    let name = "redis-7.0.15";
+    let (Some(source), Some(target)) = (Server::start(name), Server::start(name)) else { return };
+    target.client().call(cmd!("DEBUG", "POPULATE", 100_000));
+    let before = Dump::read(&mut target.client()).len();
+    let args = |memory| {
+        [
+            "--from",
+            &source.url(),
+            "--to",
+            &target.url(),
+            "--once",
+            "--on-conflict",
+            "keep",
+            "--memory",
+            memory,
+        ]
+        .map(str::to_owned)
+    };
+    let sync = |memory| {
+        let args = args(memory);
+        let args: Vec<&str> = ["sync"].into_iter().chain(args.iter().map(String::as_str)).collect();
+        Understudy::start(&args).wait(PATIENCE)
+    };
+    let refused = sync("15MiB");
+    refused.assert_code(2);
+    assert!(refused.stderr.contains("16MiB"), "{}", refused.stderr);
+    sync("16MiB").assert_code(0);
+    assert_eq!(Dump::read(&mut target.client()).len(), before);
+}
+
+/// Between sources there is one policy: the later one stops.
+#[test]
+fn two_sources_with_one_key() {
+    for name in SERVERS {
+        let servers = [Server::start(name), Server::start(name), Server::start(name)];
+        let [Some(first), Some(second), Some(target)] = servers else { return };
+        first.client().call(cmd!("MSET", "one", 1, "both", "first"));
+        second.client().call(cmd!("MSET", "two", 2, "both", "second"));
+        let (a, b, to) = (first.url(), second.url(), target.url());
+        let ended = Understudy::start(&["sync", "--from", &a, "--from", &b, "--to", &to, "--once"])
+            .wait(PATIENCE);
+        ended.assert_code(3);
+        let met = |at: usize| ended.reported(&format!("sources.{at}.conflicts")).as_u64().unwrap();
+        assert_eq!(
+            met(0) + met(1),
+            1,
+            "{name}: a collision counts once, for the source that met it"
+        );
+        assert_eq!(ended.reported("conflicts.0.key"), "both");
+        assert!(ended.stderr.contains("\"both\""), "{}", ended.stderr);
+        // The same without the collision.
+        target.client().call(cmd!("FLUSHALL"));
+        second.client().call(cmd!("DEL", "both"));
+        let ended = Understudy::start(&["sync", "--from", &a, "--from", &b, "--to", &to, "--once"])
+            .wait(PATIENCE);
+        ended.assert_code(0);
+        assert_eq!(Dump::read(&mut target.client()).len(), 3);
+        // Whose key would be replaced cannot be told.
+        let args =
+            ["sync", "--from", &a, "--from", &b, "--to", &to, "--once", "--on-conflict", "replace"];
+        Understudy::start(&args).wait(PATIENCE).assert_code(2);
+    }
+}
