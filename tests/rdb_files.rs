@@ -183,12 +183,6 @@ fn say(events: &mut Vec<Line>, event: &Event<'_>) {
             }
             (format!("text of {len}"), [bytes, b""])
         }
-        Event::Piece { bytes, .. } => {
-            if let Some(last) = events.last_mut().filter(|last| last.0.starts_with(b"pieces")) {
-                return last.0.extend_from_slice(bytes);
-            }
-            ("pieces".to_owned(), [bytes, b""])
-        }
         Event::Element(Element::Module { module, bytes }) => {
             let label = format!("module {module}");
             if let Some(last) =
