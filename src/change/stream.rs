@@ -514,7 +514,7 @@ fn put(wording: &Wording<'_>, call: &Call<'_>, draft: &mut Draft) {
     }
 }
 
-/// Adds ARGV[2] to what is left of each key's time, if that is less than ARGV[1].
+/// Adds `ARGV[2]` to what is left of each key's time, if that is less than `ARGV[1]`.
 const HOLD_BACK: &str = "\
 if redis.replicate_commands then redis.replicate_commands() end \
 local near,shift=tonumber(ARGV[1]),tonumber(ARGV[2]) \

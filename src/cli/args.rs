@@ -6,12 +6,14 @@ use std::time::Duration;
 use clap::{Parser, Subcommand, ValueEnum};
 use understudy::server::Server;
 
+use super::progress::Mode;
+
 /// Moves live Redis data: follows masters as their replica and plays what they say into another server.
 #[derive(Debug, Parser)]
 #[command(name = "understudy", version, max_term_width = 100)]
 pub(crate) struct Args {
     /// How logs are written to stderr. UNDERSTUDY_LOG takes filters such as info or understudy=debug
-    #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text)]
+    #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text, display_order = 900)]
     pub(crate) log_format: LogFormat,
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -37,6 +39,14 @@ pub(crate) enum Command {
     /// What is in an RDB file
     #[command(subcommand)]
     Rdb(Rdb),
+    /// Round-trip times to servers
+    Ping(Ping),
+    /// The main job on two recorded masters, into a redis-server or valkey-server of this machine
+    Demo {
+        /// What is shown on stderr meanwhile
+        #[arg(long, value_enum, default_value_t = Mode::Auto)]
+        progress: Mode,
+    },
 }
 
 /// What is asked about an RDB file.
@@ -89,6 +99,9 @@ pub(crate) struct Sync {
 
     #[command(flatten)]
     pub(crate) writing: Writing,
+
+    #[command(flatten)]
+    pub(crate) from_tls: FromTls,
 }
 
 /// How data is written to a target, and what is said of it.
@@ -116,12 +129,82 @@ pub(crate) struct Writing {
     #[arg(long, value_name = "SIZE", value_parser = super::rate::bytes)]
     pub(crate) limit_read: Option<u64>,
 
-    #[command(flatten)]
-    pub(crate) rules: super::rules::RuleArgs,
+    /// What is shown on stderr meanwhile
+    #[arg(long, value_enum, default_value_t = Mode::Auto)]
+    pub(crate) progress: Mode,
 
     /// Write the final report to FILE, as JSON
     #[arg(long, value_name = "FILE")]
     pub(crate) report: Option<PathBuf>,
+
+    // What has a heading comes last: whatever stands behind it would stand under it.
+    #[command(flatten)]
+    pub(crate) rules: super::rules::RuleArgs,
+
+    #[command(flatten)]
+    pub(crate) to_tls: ToTls,
+}
+
+/// How TLS is spoken with what is read.
+#[derive(Debug, Default, clap::Args)]
+#[command(next_help_heading = "TLS")]
+pub(crate) struct FromTls {
+    /// Authorities (PEM) that may have signed a source's certificate, in place of this system's
+    #[arg(long, value_name = "FILE")]
+    pub(crate) from_ca: Option<PathBuf>,
+
+    /// Our certificate (PEM), for sources that ask for one
+    #[arg(long, value_name = "FILE", requires = "from_key")]
+    pub(crate) from_cert: Option<PathBuf>,
+
+    /// The private key of --from-cert (PEM)
+    #[arg(long, value_name = "FILE", requires = "from_cert")]
+    pub(crate) from_key: Option<PathBuf>,
+
+    /// Take any certificate of a source. Whoever stands between can read everything; the report says so
+    #[arg(long, conflicts_with = "from_ca")]
+    pub(crate) from_insecure: bool,
+}
+
+/// How TLS is spoken with the target.
+#[derive(Debug, Default, clap::Args)]
+#[command(next_help_heading = "TLS")]
+pub(crate) struct ToTls {
+    /// Authorities (PEM) that may have signed the target's certificate, in place of this system's
+    #[arg(long, value_name = "FILE")]
+    pub(crate) to_ca: Option<PathBuf>,
+
+    /// Our certificate (PEM), for a target that asks for one
+    #[arg(long, value_name = "FILE", requires = "to_key")]
+    pub(crate) to_cert: Option<PathBuf>,
+
+    /// The private key of --to-cert (PEM)
+    #[arg(long, value_name = "FILE", requires = "to_cert")]
+    pub(crate) to_key: Option<PathBuf>,
+
+    /// Take any certificate of the target. Whoever stands between can read everything; the report says so
+    #[arg(long, conflicts_with = "to_ca")]
+    pub(crate) to_insecure: bool,
+}
+
+/// What `ping` was told.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Ping {
+    /// A server: redis://[[user]:password@]host[:port], rediss://… for TLS, unix:/path. The password may stand in
+    /// UNDERSTUDY_FROM_PASSWORD instead
+    #[arg(value_name = "URL", required = true)]
+    pub(crate) servers: Vec<String>,
+
+    /// How many PINGs are sent, one after the other
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub(crate) count: u32,
+
+    /// One JSON object a line instead of a table
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    #[command(flatten)]
+    pub(crate) from_tls: FromTls,
 }
 
 /// What `record` was told.
@@ -150,6 +233,9 @@ pub(crate) struct Record {
     /// Write over files of these names
     #[arg(long)]
     pub(crate) force: bool,
+
+    #[command(flatten)]
+    pub(crate) from_tls: FromTls,
 }
 
 /// What `replay` was told.

@@ -1,32 +1,41 @@
 //! From what was typed to what is meant.
 
 use std::env;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use understudy::flow;
-use understudy::plan::{OnConflict, Place, PlaceError, Plan, Rules, Source, Until};
+use understudy::plan::{
+    Identity, OnConflict, Place, PlaceError, Plan, Rules, ServerPlace, Side, Source, Tls, Until,
+};
 use understudy::repl::Credentials;
 use understudy::server::Server;
 
-use super::args::{self, OnConflictArg, Sync, UntilArg};
+use super::args::{self, FromTls, OnConflictArg, Ping, Sync, ToTls, UntilArg};
 
 /// The least that a source can be read with.
 const LEAST_MEMORY: u64 = 1 << 20;
 
 /// What a `record` stands for, as a plan whose target is the capture, and as what is to be done.
-pub(crate) fn record(args: &args::Record) -> Result<(Plan, flow::Record), String> {
-    let from = place("--from", &args.from, password("UNDERSTUDY_FROM_PASSWORD").as_deref())?;
+pub(crate) fn record(args: &args::Record) -> Result<(Plan, flow::Record), Refusal> {
+    let way = Way::from(&args.from_tls);
+    let from = place(&args.from, &way)?;
+    way.check_use([&from])?;
     let Place::Server(server) = &from else {
-        return Err(format!("--from {from}: a file says nothing new; give a server"));
+        return refuse(format!("--from {from}: a file says nothing new"), "give a server");
     };
     let out = args.out.display();
     let Some(Place::Capture(file)) = args.out.to_str().and_then(|out| Place::parse(out).ok())
     else {
-        return Err(format!("--out {out}: the name of a capture ends in .bin"));
+        return refuse(
+            format!("--out {out}: this is not the name of a capture"),
+            "the name of a capture ends in .bin",
+        );
     };
     for path in [file.clone(), file.with_extension("json")] {
         if path.exists() && !args.force {
-            return Err(format!("{} is there already: --force writes over it", path.display()));
+            let text = format!("{} is there already", path.display());
+            return refuse(text, "give another name, or --force to write over it");
         }
     }
     let until = until(args.once, args.until);
@@ -62,49 +71,64 @@ fn until(once: bool, until: UntilArg) -> Until {
 }
 
 /// The plan that a `sync` stands for.
-pub(crate) fn plan(args: &Sync) -> Result<Plan, String> {
-    let from_password = password("UNDERSTUDY_FROM_PASSWORD");
-    let target = place("--to", &args.to, password("UNDERSTUDY_TO_PASSWORD").as_deref())?;
+pub(crate) fn plan(args: &Sync) -> Result<Plan, Refusal> {
+    let from = Way::from(&args.from_tls);
+    let to = Way::to(&args.writing.to_tls);
+    let target = place(&args.to, &to)?;
     let mut sources: Vec<Source> = Vec::new();
     for text in &args.from {
-        let place = place("--from", text, from_password.as_deref())?;
+        let place = place(text, &from)?;
         let name = place.to_string();
         if sources.iter().any(|source| source.name == name) {
-            return Err(format!("--from {name}: this source is given twice"));
+            return refuse(format!("--from {name}: this source is given twice"), "give it once");
         }
-        let rules = args.writing.rules.of(&place, &target)?;
+        let rules = args
+            .writing
+            .rules
+            .of(&place, &target)
+            .map_err(|what| Refusal { what, mend: "see understudy sync --help" })?;
         sources.push(Source { name, place, rules });
     }
-    if sources.iter().any(|source| source.place == target) {
-        return Err(format!("{target} is source and target at once"));
+    if sources.iter().any(|source| source.name == target.to_string()) {
+        let text = format!("{target} is source and target at once");
+        return refuse(text, "give another server as --to");
     }
+    from.check_use(sources.iter().map(|source| &source.place))?;
+    to.check_use([&target])?;
     let least = LEAST_MEMORY * sources.len() as u64;
     if args.writing.memory < least {
-        return Err(format!(
-            "--memory: at least 1MiB a source is needed, {}MiB in all",
-            least >> 20
-        ));
+        return refuse(
+            format!("--memory: at least 1MiB a source is needed, {}MiB in all", least >> 20),
+            "give more, or fewer sources at once",
+        );
     }
     let is_file = match &target {
         Place::Server(_) => false,
         Place::Rdb(_) => true,
         Place::Capture(path) => {
-            return Err(format!("--to {}: a capture is no target of this command", path.display()));
+            return refuse(
+                format!("--to {}: a capture is no target of this command", path.display()),
+                "understudy record --from URL --out FILE makes captures",
+            );
         }
     };
     let until = match (args.once, args.until) {
         (true, _) | (_, Some(UntilArg::CaughtUp)) => Until::CaughtUp,
         (false, Some(UntilArg::Forever)) if is_file => {
-            return Err(
+            return refuse(
                 "--until forever: an .rdb file holds each source as it was when its copy began; changes cannot follow into it"
                     .to_owned(),
+                "leave it out, or use --once",
             );
         }
         (false, None) if is_file => Until::CaughtUp,
         (false, None | Some(UntilArg::Forever)) => Until::Forever,
     };
     if args.writing.written_for.is_some() && !is_file {
-        return Err("--for names the reader of an .rdb file, and the target is a server".to_owned());
+        return refuse(
+            "--for names the reader of an .rdb file, and the target is a server".to_owned(),
+            "leave it out: what a server reads is asked of it",
+        );
     }
     Ok(Plan {
         sources,
@@ -123,30 +147,126 @@ pub(crate) fn plan(args: &Sync) -> Result<Plan, String> {
     })
 }
 
-fn password(variable: &str) -> Option<String> {
-    env::var(variable).ok().filter(|password| !password.is_empty())
+/// The servers that `ping` was told.
+pub(crate) fn servers(args: &Ping) -> Result<Vec<ServerPlace>, Refusal> {
+    let way = Way::from(&args.from_tls);
+    let places: Result<Vec<_>, _> = args.servers.iter().map(|text| place(text, &way)).collect();
+    let places = places?;
+    way.check_use(&places)?;
+    places
+        .into_iter()
+        .map(|place| match place {
+            Place::Server(server) => Ok(server),
+            Place::Rdb(path) | Place::Capture(path) => refuse(
+                format!("{} is a file", path.display()),
+                "only servers can be pinged: redis://host:port",
+            ),
+        })
+        .collect()
 }
 
-fn place(flag: &str, text: &str, password: Option<&str>) -> Result<Place, String> {
-    let mut place = Place::parse(text).map_err(|error| match error {
-        // The text may hold a password that was mistyped into a wrong place.
-        PlaceError::Unknown(_) if text.contains('@') => {
-            format!("{flag}: this is no place that can be reached")
+/// What is wrong with what was typed, and what to do.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Refusal {
+    pub(crate) what: String,
+    pub(crate) mend: &'static str,
+}
+
+fn refuse<T>(what: String, mend: &'static str) -> Result<T, Refusal> {
+    Err(Refusal { what, mend })
+}
+
+/// What all places of one side share.
+struct Way {
+    side: Side,
+    tls: Tls,
+}
+
+impl Way {
+    fn from(args: &FromTls) -> Self {
+        let FromTls { from_ca, from_cert, from_key, from_insecure } = args;
+        let tls = wishes(from_ca.as_ref(), from_cert.as_ref(), from_key.as_ref(), *from_insecure);
+        Self { side: Side::Source, tls }
+    }
+
+    fn to(args: &ToTls) -> Self {
+        let ToTls { to_ca, to_cert, to_key, to_insecure } = args;
+        let tls = wishes(to_ca.as_ref(), to_cert.as_ref(), to_key.as_ref(), *to_insecure);
+        Self { side: Side::Target, tls }
+    }
+
+    /// Flags that nothing would heed are a mistake, and with TLS a grave one.
+    fn check_use<'p>(&self, places: impl IntoIterator<Item = &'p Place>) -> Result<(), Refusal> {
+        let speaks_tls =
+            |place: &Place| matches!(place, Place::Server(server) if server.tls.is_some());
+        if self.tls == Tls::default() || places.into_iter().any(speaks_tls) {
+            return Ok(());
         }
-        other => format!("{flag}: {other}"),
-    })?;
-    if let Place::Server(server) = &mut place
-        && let Some(password) = password
-    {
-        match &mut server.credentials {
-            Some(credentials) if credentials.password.is_empty() => {
-                credentials.password = password.to_owned();
+        let flag = self.side.flag();
+        refuse(
+            format!("{flag}-ca, -cert, -key and -insecure are for TLS, and no {flag} speaks it"),
+            "write rediss:// in place of redis://",
+        )
+    }
+
+    fn password(&self) -> Option<String> {
+        env::var(self.side.password_variable()).ok().filter(|password| !password.is_empty())
+    }
+}
+
+fn wishes(
+    authorities: Option<&PathBuf>,
+    certificate: Option<&PathBuf>,
+    key: Option<&PathBuf>,
+    insecure: bool,
+) -> Tls {
+    let pair = certificate.cloned().zip(key.cloned());
+    let identity = pair.map(|(certificate, key)| Identity { certificate, key });
+    Tls { authorities: authorities.cloned(), identity, insecure }
+}
+
+fn place(text: &str, way: &Way) -> Result<Place, Refusal> {
+    let flag = way.side.flag();
+    let mut place = match Place::parse(text) {
+        Ok(place) => place,
+        // The text may hold a password that was mistyped into a wrong place.
+        Err(_) if text.contains('@') => {
+            return refuse(
+                format!("{flag}: this is no place that can be reached"),
+                "write redis://user:password@host:port/db, with @ : / and % in a password as %40 %3A %2F %25",
+            );
+        }
+        Err(error) => return refuse(format!("{flag}: {error}"), advice(&error)),
+    };
+    if let Place::Server(server) = &mut place {
+        if let Some(password) = way.password() {
+            match &mut server.credentials {
+                Some(credentials) if credentials.password.is_empty() => {
+                    credentials.password = password;
+                }
+                Some(_) => {}
+                none => *none = Some(Credentials { user: None, password }),
             }
-            Some(_) => {}
-            none => *none = Some(Credentials { user: None, password: password.to_owned() }),
+        }
+        if let Some(tls) = &mut server.tls {
+            *tls = way.tls.clone();
         }
     }
     Ok(place)
+}
+
+fn advice(error: &PlaceError) -> &'static str {
+    match error {
+        PlaceError::Unknown(_) => {
+            "write redis://host:port for a server, rediss:// for TLS, unix:/path for a socket, or a path that ends in .rdb or .bin"
+        }
+        PlaceError::Port(_) => "a port is a number from 1 to 65535: redis://host:6379",
+        PlaceError::Db(_) => "a database is a number behind the last slash: redis://host:6379/3",
+        PlaceError::Host => "write redis://host:port",
+        PlaceError::Percent => "write @ : / and % in a user or a password as %40 %3A %2F %25",
+        PlaceError::Unsupported(_) => "give the master itself: redis://host:port",
+        _ => "",
+    }
 }
 
 /// Reads the name of a server and its version.

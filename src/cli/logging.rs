@@ -1,16 +1,21 @@
 //! Logs, on stderr.
 
 use std::io;
+use std::io::IsTerminal;
 
 use tracing_subscriber::EnvFilter;
 
 use super::args::LogFormat;
+use super::terminal::Stderr;
 
-/// Lets logs be written. `UNDERSTUDY_LOG` takes tracing's filters; without it warnings are shown.
-pub(crate) fn start(format: LogFormat) {
+/// Lets logs be written: those of this level and above, or what the filters of `UNDERSTUDY_LOG` say.
+pub(crate) fn start(format: LogFormat, level: &str) {
     let filter =
-        EnvFilter::try_from_env("UNDERSTUDY_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+        EnvFilter::try_from_env("UNDERSTUDY_LOG").unwrap_or_else(|_| EnvFilter::new(level));
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(Stderr)
+        .with_ansi(io::stderr().is_terminal());
     // A second start is no harm: the first one stays.
     let _ = match format {
         LogFormat::Text => builder.with_target(false).try_init(),

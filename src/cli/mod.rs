@@ -2,9 +2,12 @@
 //! prints.
 
 mod args;
+mod demo;
 mod intent;
 mod logging;
 mod outcome;
+mod ping;
+mod progress;
 mod rate;
 mod rdb;
 mod record;
@@ -13,6 +16,7 @@ mod report;
 mod rules;
 mod signals;
 mod sync;
+mod terminal;
 
 pub(crate) use args::Args;
 pub(crate) use outcome::Outcome;
@@ -21,11 +25,18 @@ use args::Command;
 
 /// Does what was asked for.
 pub(crate) fn run(args: Args) -> Outcome {
-    logging::start(args.log_format);
+    let level = match args.command {
+        // A recorded master cannot be asked for what was not recorded. That is no news to who has asked for a demo.
+        Command::Demo { .. } => "error",
+        _ => "warn",
+    };
+    logging::start(args.log_format, level);
     match args.command {
         // Reads a file and needs no runtime.
         Command::Rdb(args) => rdb::run(&args),
         Command::Sync(args) => block_on(sync::run(&args)),
+        Command::Demo { progress } => block_on(demo::run(progress)),
+        Command::Ping(args) => block_on(ping::run(&args)),
         Command::Record(args) => block_on(record::run(&args)),
         Command::Replay(args) => block_on(replay::run(*args)),
     }

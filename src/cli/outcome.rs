@@ -4,6 +4,8 @@ use std::process::ExitCode;
 
 use understudy::flow::Ended;
 
+use super::terminal;
+
 /// How a command ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
@@ -56,10 +58,9 @@ pub(crate) fn failed(what: &str, mend: &str) -> Outcome {
 }
 
 /// An error and its mend, on stderr.
-#[expect(clippy::print_stderr, reason = "this is where errors are said")]
 pub(crate) fn say(what: &str, mend: &str) {
-    eprintln!("error: {what}");
+    terminal::line(&format!("error: {what}"));
     if !mend.is_empty() {
-        eprintln!("  mend: {mend}");
+        terminal::line(&format!("  mend: {mend}"));
     }
 }

@@ -14,13 +14,13 @@ use super::signals::Signals;
 pub(crate) async fn run(args: &Record) -> Outcome {
     let (plan, mut what) = match intent::record(args) {
         Ok(meant) => meant,
-        Err(text) => return refused(&text, ""),
+        Err(refusal) => return refused(&refusal.what, refusal.mend),
     };
     let signals = Signals::heed();
     let net = Net::system();
     let mut facts = match look(&net, &plan).await {
         Ok(facts) => facts,
-        Err(error) => return refused(&chain(&error), error.advice()),
+        Err(error) => return refused(&chain(&error), &error.advice()),
     };
     if let Some(Some(source)) = facts.sources.first_mut() {
         what.server = source.server;

@@ -6,7 +6,7 @@ use understudy::flow::{Recording, chain, replay};
 use understudy::net::Listener;
 use understudy::plan::Place;
 
-use super::args::{Replay, Sync};
+use super::args::{FromTls, Replay, Sync};
 use super::outcome::{Outcome, failed, refused};
 use super::signals::Signals;
 use super::sync;
@@ -16,7 +16,9 @@ pub(crate) async fn run(args: Replay) -> Outcome {
     let Replay { file, to, listen, writing } = args;
     match (to, listen) {
         (Some(to), _) => {
-            sync::run(&Sync { from: vec![file], to, until: None, once: true, writing }).await
+            let from_tls = FromTls::default();
+            let sync = Sync { from: vec![file], to, until: None, once: true, from_tls, writing };
+            sync::run(&sync).await
         }
         (None, Some((host, port))) => serve(&file, &host, port).await,
         (None, None) => refused("replay needs --to URL or --listen HOST:PORT", ""),

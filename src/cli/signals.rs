@@ -1,8 +1,13 @@
-//! SIGINT and SIGTERM, as a request to stop.
+//! SIGINT and SIGTERM: the first is a request to stop, the second ends the process at once.
+
+use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio::time::sleep;
 use understudy::flow::Stop;
+
+use super::terminal;
 
 /// Both signals are heeded while this lives.
 #[derive(Debug)]
@@ -11,19 +16,33 @@ pub(crate) struct Signals {
     waiting: JoinHandle<()>,
 }
 
+/// A signal that comes so soon after the first is that one once more.
+const ONE_AND_THE_SAME: Duration = Duration::from_millis(500);
+
+/// What a shell expects of a program that SIGINT has ended.
+const INTERRUPTED: i32 = 130;
+
 impl Signals {
     /// Begins to heed them.
     pub(crate) fn heed() -> Self {
         let (stop, stopped) = watch::channel(false);
         let waiting = tokio::spawn(async move {
             stop_signal().await;
+            terminal::line("stopping, within 10 s; Ctrl-C once more ends at once");
             // Nobody listens any more: the run has ended by itself.
             let _ = stop.send(true);
+            // Whoever started us may pass on a signal that we got already, as `timeout` and many a wrapper do.
+            sleep(ONE_AND_THE_SAME).await;
+            stop_signal().await;
+            terminal::line(
+                "ended at once: of what was under way nobody can say whether it was done",
+            );
+            std::process::exit(INTERRUPTED);
         });
         Self { stop: stopped, waiting }
     }
 
-    /// The request, which becomes true when one of them comes.
+    /// The request, which becomes true when the first of them comes.
     pub(crate) fn stop(&self) -> &Stop {
         &self.stop
     }

@@ -1,62 +1,193 @@
 //! `sync`: copy, then follow.
 
+use std::fs::OpenOptions;
+use std::io;
+use std::path::Path;
 use std::sync::Arc;
 
-use understudy::flow::{Ended, Report, chain, migrate};
+use tokio::task::JoinSet;
+use understudy::flow::{Ended, Report, SourceReport, Stop, chain, migrate, watch_offset};
 use understudy::net::Net;
-use understudy::plan::judge;
-use understudy::preflight::look;
+use understudy::plan::{Facts, Finding, Place, Plan, ServerFacts, judge};
+use understudy::preflight::{Unreachable, count_keys, look};
 use understudy::progress::Counters;
 
 use super::args::Sync;
-use super::outcome::{Outcome, failed, refused, say};
+use super::outcome::{Outcome, refused, say};
+use super::progress::{Mode, Show, Watched, grouped};
 use super::signals::Signals;
-use super::{intent, report};
+use super::{intent, report, terminal};
 
 /// Runs `sync` to its end.
 pub(crate) async fn run(args: &Sync) -> Outcome {
     let plan = match intent::plan(args) {
         Ok(plan) => plan,
-        Err(text) => return refused(&text, ""),
+        Err(refusal) => return refused(&refusal.what, refusal.mend),
     };
+    if let Some(path) = &args.writing.report
+        && let Err(error) = try_report(path)
+    {
+        let text = format!("--report: cannot write {}: {error}", path.display());
+        return refused(&text, "give a path that this user may write");
+    }
+    let signals = Signals::heed();
+    begin(args, &plan, signals.stop()).await
+}
+
+async fn begin(args: &Sync, plan: &Plan, stopped: &Stop) -> Outcome {
     let net = Net::system();
-    let facts = match look(&net, &plan).await {
-        Ok(facts) => facts,
-        Err(error) => {
-            let text = chain(&error);
-            let say = if error.is_damage() { failed } else { refused };
-            return say(&text, error.advice());
+    let mut told_to_stop = stopped.clone();
+    let looked = tokio::select! {
+        looked = look(&net, plan) => looked,
+        _ = told_to_stop.wait_for(|stop| *stop) => {
+            terminal::line("stopped before anything was written");
+            return nothing_done(args, plan, &Facts::default(), Ended::Stopped, &[]);
         }
     };
-    let findings = judge(&facts, &plan);
+    let facts = match looked {
+        Ok(facts) => facts,
+        Err(error) => {
+            let found = finding(&error);
+            say(&format!("{}: {}", found.place, found.evidence), &found.mend);
+            let ended = if error.is_damage() { Ended::Failed } else { Ended::Refused };
+            return nothing_done(args, plan, &Facts::default(), ended, &[found]);
+        }
+    };
+    let findings = judge(&facts, plan);
     for finding in &findings {
         say(&format!("{}: {}", finding.place, finding.evidence), &finding.mend);
     }
     if !findings.is_empty() {
-        return Outcome::Refused;
+        return nothing_done(args, plan, &facts, Ended::Refused, &findings);
     }
-    let signals = Signals::heed();
-    let counters: Vec<Arc<Counters>> = plan.sources.iter().map(|_| Arc::default()).collect();
-    let run = migrate(&net, &plan, &facts, &counters, signals.stop()).await;
-    finish(args, &plan.target.to_string(), &run)
-}
 
-fn finish(args: &Sync, target: &str, run: &Report) -> Outcome {
-    for source in &run.sources {
-        if let Some((failure, advice)) = &source.failure {
-            say(&format!("{}: {failure}", source.name), advice);
+    let counters: Vec<Arc<Counters>> = plan.sources.iter().map(|_| Arc::default()).collect();
+    let mut monitors = JoinSet::new();
+    if args.writing.progress != Mode::None {
+        for (source, counters) in plan.sources.iter().zip(&counters) {
+            if let Place::Server(place) = &source.place {
+                monitors.spawn(watch_offset(net.clone(), place.clone(), Arc::clone(counters)));
+            }
         }
     }
-    report::print_table(run);
-    let mut ended = run.ended();
-    if let Some(path) = &args.writing.report
-        && let Err(error) = std::fs::write(path, report::json(run, target))
-    {
+    let show = Show::begin(args.writing.progress, watched(plan, &facts, &counters), net.clock());
+    let run = migrate(&net, plan, &facts, &counters, stopped).await;
+    monitors.abort_all();
+    show.end().await;
+
+    for source in &run.sources {
+        say_end(source);
+    }
+    let places = plan.sources.iter().map(|source| &source.place).chain([&plan.target]);
+    report::print_table(&run, places);
+    let keys_after = match &plan.target {
+        Place::Server(place) => count_keys(&net, place).await,
+        Place::Rdb(_) | Place::Capture(_) => None,
+    };
+    let text =
+        report::json(&report::Told { run: &run, plan, facts: &facts, findings: &[], keys_after });
+    let written = write_report(args.writing.report.as_deref(), &text);
+    match (run.ended(), written) {
+        (Ended::Done | Ended::Differences, Err(())) => Outcome::Failed,
+        (ended, _) => ended.into(),
+    }
+}
+
+fn watched(plan: &Plan, facts: &Facts, counters: &[Arc<Counters>]) -> Vec<Watched> {
+    let sources = plan.sources.iter().zip(&facts.sources).zip(counters);
+    let watched = sources.map(|((source, facts), counters)| Watched {
+        name: source.name.clone(),
+        counters: Arc::clone(counters),
+        expected_keys: facts.as_ref().map(ServerFacts::keys_in_all),
+    });
+    watched.collect()
+}
+
+/// Says what became of a source, unless it is plainly done.
+fn say_end(source: &SourceReport) {
+    let name = &source.name;
+    if let Some((failure, advice)) = &source.failure {
+        say(&format!("{name}: {failure}"), advice);
+    }
+    if source.ended == Ended::Stopped {
+        let now = &source.numbers;
+        let (keys, commands) = (grouped(now.keys), grouped(now.commands));
+        let offset = match now.confirmed_offset {
+            // It began here and has said nothing since, or has no offsets.
+            0 => String::new(),
+            offset => format!(" up to offset {offset}"),
+        };
+        terminal::line(&match source.copy_seconds {
+            Some(_) => format!(
+                "stopped: {name}: all of it is in the target{offset}: {keys} keys and {commands} commands"
+            ),
+            None => {
+                format!("stopped: {name}: in the midst of the copy: {keys} keys are in the target")
+            }
+        });
+        terminal::line(
+            "  to go on: empty the target and start again; this version begins with a new copy",
+        );
+    }
+    let shifted = match source.held_back {
+        Some(0) => None,
+        Some(keys) => Some(format!("{} keys have", grouped(keys))),
+        None => Some("an unknown number of keys have".to_owned()),
+    };
+    if let Some(shifted) = shifted {
+        terminal::line(&format!(
+            "warning: {name}: {shifted} a deadline in the target that is still held back (it lies 1115 years late)"
+        ));
+        terminal::line(
+            "  mend: empty the target and run the sync again with --once: at its end each deadline is the source's own",
+        );
+    }
+    if source.unproven > 0 {
+        terminal::line(&format!(
+            "warning: {name}: {} things could not be proven to be as they are on the source",
+            grouped(source.unproven)
+        ));
+        terminal::line(
+            "  mend: see the warnings above; a run while the source is written to less can prove them",
+        );
+    }
+}
+
+fn finding(error: &Unreachable) -> Finding {
+    Finding { place: error.place.clone(), evidence: chain(&error.source), mend: error.advice() }
+}
+
+/// Ends a run that has written nothing.
+fn nothing_done(
+    args: &Sync,
+    plan: &Plan,
+    facts: &Facts,
+    ended: Ended,
+    findings: &[Finding],
+) -> Outcome {
+    let sources = plan
+        .sources
+        .iter()
+        .map(|source| SourceReport { ended, ..SourceReport::new(source.name.clone()) });
+    let run = Report { sources: sources.collect(), seconds: 0.0 };
+    let keys_after = facts.target.as_ref().map(ServerFacts::keys_in_all);
+    let text = report::json(&report::Told { run: &run, plan, facts, findings, keys_after });
+    // Nothing was done, and that is said: a report that cannot be written changes nothing about it.
+    let _ = write_report(args.writing.report.as_deref(), &text);
+    ended.into()
+}
+
+/// Sees that the report can be written before there is something to report. What an earlier run has left stays until then.
+fn try_report(path: &Path) -> io::Result<()> {
+    OpenOptions::new().create(true).append(true).open(path).map(drop)
+}
+
+fn write_report(path: Option<&Path>, text: &str) -> Result<(), ()> {
+    let Some(path) = path else { return Ok(()) };
+    std::fs::write(path, text).map_err(|error| {
         say(
             &format!("cannot write the report to {}: {error}", path.display()),
-            "see the table above",
+            "the run itself ended as the table above says; make room and take its numbers from there",
         );
-        ended = if ended == Ended::Done { Ended::Failed } else { ended };
-    }
-    ended.into()
+    })
 }

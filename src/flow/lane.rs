@@ -54,7 +54,7 @@ use super::upstream::Upstream;
 #[non_exhaustive]
 pub enum LaneError {
     /// The source failed.
-    #[error("source")]
+    #[error(transparent)]
     Source(#[from] SourceError),
     /// The target failed.
     #[error("target")]

@@ -10,6 +10,7 @@ mod held;
 mod into_file;
 mod lane;
 mod left_out;
+mod monitor;
 mod record;
 mod remedy;
 mod replay;
@@ -26,6 +27,7 @@ use tracing::Instrument;
 
 use lane::stop_requested;
 pub use lane::{LaneError, chain};
+pub use monitor::watch_offset;
 pub use record::{Record, Recorded, record};
 pub use remedy::{Remedy, remedy};
 pub use replay::{Recording, replay};

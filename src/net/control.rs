@@ -1,5 +1,6 @@
 //! The control plane: questions to a server beside the stream of data.
 
+use std::io;
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
@@ -8,9 +9,9 @@ use redis::{
 };
 use tokio::task::JoinHandle;
 
-use crate::plan::ServerPlace;
-use crate::repl::Credentials;
+use crate::plan::{ServerPlace, Side};
 
+use super::greet::greet;
 use super::{LinkError, Net};
 
 /// A connection for questions.
@@ -27,9 +28,30 @@ pub enum ControlError {
     /// There is no connection.
     #[error(transparent)]
     Link(#[from] LinkError),
-    /// The password, or the ACL user, was refused, or one is asked for.
-    #[error("the server asks for another password: {0}")]
-    Password(String),
+    /// The server asks for a password, and none was given.
+    #[error("it asks for a password: {0}")]
+    PasswordMissing(String),
+    /// The password, or the ACL user, was refused.
+    #[error("it refuses the password: {0}")]
+    PasswordRefused(String),
+    /// It is in protected mode.
+    #[error("it lets no one in from here: {0}")]
+    Protected(String),
+    /// It serves as many clients as it may.
+    #[error("it has no room for one more client: {0}")]
+    Full(String),
+    /// What answers is no Redis.
+    #[error("{0}")]
+    Foreign(Foreign),
+    /// It closed the connection in place of an answer.
+    #[error("it closed the connection without a word")]
+    Closed,
+    /// The connection was made, and nothing came.
+    #[error("it accepts connections and says nothing for {} s", .0.as_secs())]
+    Silent(Duration),
+    /// The connection was lost.
+    #[error("the connection was lost")]
+    Lost(#[source] io::Error),
     /// The server answered with an error, or not at all.
     #[error("{question}: {text}")]
     Refused {
@@ -38,6 +60,53 @@ pub enum ControlError {
         /// What was said.
         text: String,
     },
+}
+
+impl ControlError {
+    /// What the operator can do, if the server is on this side.
+    #[must_use]
+    pub fn advice(&self, side: Side) -> String {
+        let (flag, variable) = (side.flag(), side.password_variable());
+        match self {
+            Self::Link(error) => error.advice(side),
+            Self::PasswordMissing(_) => format!(
+                "give it in {variable}, or in the URL: redis://[user]:password@host:port"
+            ),
+            Self::PasswordRefused(_) => format!(
+                "check {variable} or the URL; for an ACL user (6.0 and later) the URL names it: redis://user:password@host:port"
+            ),
+            Self::Protected(_) => {
+                "the server has neither a password nor a bind address and then serves its own machine only: set requirepass, or bind, in its configuration".to_owned()
+            }
+            Self::Full(_) => "raise maxclients on the server, or close some of its clients (CLIENT LIST)".to_owned(),
+            Self::Foreign(Foreign::Tls) | Self::Closed => format!(
+                "if this port speaks TLS write rediss:// in {flag}; else see the server's log"
+            ),
+            Self::Foreign(Foreign::Http | Foreign::Other(_)) | Self::Silent(_) => {
+                format!("give the host and the port of a Redis or Valkey server in {flag}")
+            }
+            Self::Lost(_) => "see the server's log, and what stands between (a proxy, a firewall)".to_owned(),
+            Self::Refused { text, .. } if text.starts_with("NOPERM") => {
+                "let this ACL user run the command".to_owned()
+            }
+            Self::Refused { .. } => "see the server's log".to_owned(),
+        }
+    }
+}
+
+/// What answers in place of a Redis.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Foreign {
+    /// A web server.
+    #[error("this is an HTTP server")]
+    Http,
+    /// A server that speaks TLS and was spoken to in plain.
+    #[error("this port speaks TLS")]
+    Tls,
+    /// Something else; the beginning of what it said.
+    #[error("this is no Redis: it says {0:?}")]
+    Other(String),
 }
 
 /// How long an answer may take. A server that loads a key of gigabytes, or runs a script, is silent for seconds.
@@ -49,17 +118,12 @@ impl Control {
     /// # Errors
     /// If the server cannot be reached or refuses the password.
     pub async fn open(net: &Net, place: &ServerPlace) -> Result<Self, ControlError> {
-        let link = net.connect(place).await?;
-        let mut info = RedisConnectionInfo::default().set_skip_set_lib_name();
-        if let Some(Credentials { user, password }) = &place.credentials {
-            info = info.set_password(password);
-            if let Some(user) = user {
-                info = info.set_username(user);
-            }
-        }
+        let mut link = net.connect(place).await?;
+        greet(&mut link, place.credentials.as_ref()).await?;
+        let info = RedisConnectionInfo::default().set_skip_set_lib_name();
         let config = AsyncConnectionConfig::new().set_response_timeout(Some(PATIENCE));
         let opened = MultiplexedConnection::new_with_config(&info, link, config).await;
-        let (connection, driver) = opened.map_err(|error| ControlError::Password(said(&error)))?;
+        let (connection, driver) = opened.map_err(|error| refused("connect", &error))?;
         Ok(Self { connection, driver: tokio::spawn(driver) })
     }
 
@@ -112,8 +176,9 @@ impl Drop for Control {
 
 fn refused(question: &'static str, error: &RedisError) -> ControlError {
     let text = said(error);
-    if text.contains("NOAUTH") || text.contains("operation not permitted") {
-        return ControlError::Password(text);
+    // A server may be given a password while we are connected.
+    if text.starts_with("NOAUTH") || text.contains("operation not permitted") {
+        return ControlError::PasswordMissing(text);
     }
     ControlError::Refused { question, text }
 }

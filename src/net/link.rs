@@ -8,9 +8,13 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::{TcpStream, UnixStream, lookup_host};
+use tokio_rustls::client::TlsStream;
 
-use crate::plan::{Address, ServerPlace};
+use crate::plan::{Address, ServerPlace, Side};
+
+use super::tls;
+use super::tls::{Connectors, TlsError};
 
 /// A connection.
 #[derive(Debug)]
@@ -19,6 +23,8 @@ pub enum Link {
     Tcp(TcpStream),
     /// A socket of this machine.
     Unix(UnixStream),
+    /// TLS over TCP. What is written waits in the last record until it is flushed.
+    Tls(Box<TlsStream<TcpStream>>),
     /// Bytes that somebody else carries.
     Other(Box<dyn Carrier>),
 }
@@ -38,12 +44,14 @@ pub trait Dial: fmt::Debug + Send + Sync {
 pub type Dialing<'a> = Pin<Box<dyn Future<Output = Result<Link, LinkError>> + Send + 'a>>;
 
 /// The sockets of this machine.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Sockets;
+#[derive(Debug, Default)]
+pub struct Sockets {
+    connectors: Connectors,
+}
 
 impl Dial for Sockets {
     fn dial<'a>(&'a self, place: &'a ServerPlace) -> Dialing<'a> {
-        Box::pin(connect(place))
+        Box::pin(connect(place, &self.connectors))
     }
 }
 
@@ -57,6 +65,43 @@ pub enum LinkError {
     /// The system says why.
     #[error("cannot connect")]
     Connect(#[source] io::Error),
+    /// The name of the host is not known.
+    #[error("the name {host} cannot be resolved")]
+    NoSuchHost {
+        /// The name.
+        host: String,
+        /// What the resolver says.
+        #[source]
+        source: io::Error,
+    },
+    /// TLS cannot be spoken.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+}
+
+impl LinkError {
+    /// What the operator can do, if the server is on this side.
+    #[must_use]
+    pub fn advice(&self, side: Side) -> String {
+        let flag = side.flag();
+        match self {
+            Self::TimedOut(_) => {
+                "is a firewall in between, or the host down? See that the port can be reached from here".to_owned()
+            }
+            Self::NoSuchHost { .. } => format!("check the host's name in {flag}"),
+            Self::Connect(error) => match error.kind() {
+                io::ErrorKind::ConnectionRefused => {
+                    format!("nothing listens there: check the port in {flag}, and that the server is up")
+                }
+                io::ErrorKind::NotFound => format!("check the socket's path in {flag}"),
+                io::ErrorKind::PermissionDenied => {
+                    "this user may not open the socket: see its mode (unixsocketperm)".to_owned()
+                }
+                _ => "see that the address is right and the network lets us through".to_owned(),
+            },
+            Self::Tls(error) => error.advice(side),
+        }
+    }
 }
 
 /// How long a connection may take to be made.
@@ -65,23 +110,46 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Connects to a server.
 ///
 /// # Errors
-/// If there is no answer within ten seconds, or a refusal.
-async fn connect(place: &ServerPlace) -> Result<Link, LinkError> {
+/// If there is no answer within ten seconds, a refusal, or no TLS that can be trusted.
+async fn connect(place: &ServerPlace, connectors: &Connectors) -> Result<Link, LinkError> {
     let open = async {
         Ok(match &place.address {
             Address::Tcp { host, port } => {
-                let stream = TcpStream::connect((host.as_str(), *port)).await?;
-                // A command that waits for more to send with it is late; we gather ourselves.
-                stream.set_nodelay(true)?;
-                Link::Tcp(stream)
+                let stream = open_tcp(host, *port).await?;
+                match &place.tls {
+                    None => Link::Tcp(stream),
+                    Some(tls) => {
+                        let connector = connectors.connector(tls)?;
+                        Link::Tls(Box::new(tls::shake_hands(&connector, host, stream).await?))
+                    }
+                }
             }
-            Address::Unix(path) => Link::Unix(UnixStream::connect(path).await?),
+            Address::Unix(path) => {
+                Link::Unix(UnixStream::connect(path).await.map_err(LinkError::Connect)?)
+            }
         })
     };
-    match tokio::time::timeout(PATIENCE, open).await {
-        Ok(link) => link.map_err(LinkError::Connect),
-        Err(_) => Err(LinkError::TimedOut(PATIENCE)),
+    tokio::time::timeout(PATIENCE, open).await.unwrap_or(Err(LinkError::TimedOut(PATIENCE)))
+}
+
+/// Tries the addresses of a host one by one.
+async fn open_tcp(host: &str, port: u16) -> Result<TcpStream, LinkError> {
+    let no_such_host = |source| LinkError::NoSuchHost { host: host.to_owned(), source };
+    let mut failure = None;
+    for address in lookup_host((host, port)).await.map_err(no_such_host)? {
+        match TcpStream::connect(address).await {
+            Ok(stream) => {
+                // A command that waits for more to send with it is late; we gather ourselves.
+                stream.set_nodelay(true).map_err(LinkError::Connect)?;
+                return Ok(stream);
+            }
+            Err(error) => failure = Some(error),
+        }
     }
+    Err(match failure {
+        Some(error) => LinkError::Connect(error),
+        None => no_such_host(io::ErrorKind::NotFound.into()),
+    })
 }
 
 impl AsyncRead for Link {
@@ -93,6 +161,7 @@ impl AsyncRead for Link {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
             Self::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
             Self::Other(carrier) => Pin::new(carrier).poll_read(cx, buf),
         }
     }
@@ -107,6 +176,7 @@ impl AsyncWrite for Link {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
             Self::Unix(stream) => Pin::new(stream).poll_write(cx, buf),
+            Self::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
             Self::Other(carrier) => Pin::new(carrier).poll_write(cx, buf),
         }
     }
@@ -115,6 +185,7 @@ impl AsyncWrite for Link {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_flush(cx),
             Self::Unix(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
             Self::Other(carrier) => Pin::new(carrier).poll_flush(cx),
         }
     }
@@ -123,6 +194,7 @@ impl AsyncWrite for Link {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Other(carrier) => Pin::new(carrier).poll_shutdown(cx),
         }
     }

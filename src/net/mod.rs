@@ -2,15 +2,20 @@
 
 mod clock;
 mod control;
+mod greet;
 mod link;
 mod listener;
+mod ping;
+mod tls;
 
 use std::sync::Arc;
 
 pub use clock::Clock;
-pub use control::{Control, ControlError, info_field};
+pub use control::{Control, ControlError, Foreign, info_field};
 pub use link::{Carrier, Dial, Dialing, Link, LinkError, Sockets};
 pub use listener::Listener;
+pub use ping::round_trips;
+pub use tls::TlsError;
 
 use crate::plan::ServerPlace;
 
@@ -25,7 +30,7 @@ impl Net {
     /// The sockets and the clock of this machine.
     #[must_use]
     pub fn system() -> Self {
-        Self::with(Arc::new(Sockets))
+        Self::with(Arc::new(Sockets::default()))
     }
 
     /// Connections that are made in another way.

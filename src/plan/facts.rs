@@ -35,6 +35,47 @@ pub struct ServerFacts {
     pub used_memory: u64,
     /// Keys in each of its databases that holds any, without understudy's own.
     pub keys: BTreeMap<Db, u64>,
+    /// The name of its process, which no other has; empty if it does not tell.
+    pub run_id: String,
+    /// A database that a source uses and this target does not have.
+    pub lacks_db: Option<Db>,
+}
+
+impl ServerFacts {
+    /// Keys in all its databases, without understudy's own.
+    #[must_use]
+    pub fn keys_in_all(&self) -> u64 {
+        self.keys.values().sum()
+    }
+}
+
+/// Which side of a run a place is on. It decides which flags and variables a message names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// It is read.
+    Source,
+    /// It is written.
+    Target,
+}
+
+impl Side {
+    /// The flag that names places of this side, and with which its other flags begin.
+    #[must_use]
+    pub const fn flag(self) -> &'static str {
+        match self {
+            Self::Source => "--from",
+            Self::Target => "--to",
+        }
+    }
+
+    /// The variable that holds its password.
+    #[must_use]
+    pub const fn password_variable(self) -> &'static str {
+        match self {
+            Self::Source => "UNDERSTUDY_FROM_PASSWORD",
+            Self::Target => "UNDERSTUDY_TO_PASSWORD",
+        }
+    }
 }
 
 /// What a server is to other servers.
@@ -105,7 +146,42 @@ pub fn judge(facts: &Facts, plan: &Plan) -> Vec<Finding> {
     if let Some(target) = &facts.target {
         judge_target(target, plan, &mut findings);
     }
+    judge_identity(facts, plan, &mut findings);
     findings
+}
+
+/// A server may be reached under several names, but it is one.
+fn judge_identity(facts: &Facts, plan: &Plan, findings: &mut Vec<Finding>) {
+    let run_id = |facts: &ServerFacts| (!facts.run_id.is_empty()).then(|| facts.run_id.clone());
+    let target = facts.target.as_ref().and_then(run_id);
+    let mut seen: Vec<(&str, String)> = Vec::new();
+    for (source, facts) in plan.sources.iter().zip(&facts.sources) {
+        let Some(id) = facts.as_ref().and_then(run_id) else { continue };
+        if target.as_ref() == Some(&id) {
+            findings.push(Finding {
+                place: source.name.clone(),
+                evidence: format!("this source and the target {} are one server", plan.target),
+                mend: "give another server as --to".to_owned(),
+            });
+        }
+        let db = |place: &Place| match place {
+            Place::Server(server) => server.db,
+            Place::Rdb(_) | Place::Capture(_) => None,
+        };
+        let twice = seen.iter().find(|(name, other)| {
+            let place = plan.sources.iter().find(|one| one.name == *name).map(|one| &one.place);
+            let (one, other_db) = (db(&source.place), place.and_then(db));
+            *other == id && (one.is_none() || other_db.is_none() || one == other_db)
+        });
+        if let Some((name, _)) = twice {
+            findings.push(Finding {
+                place: source.name.clone(),
+                evidence: format!("this source and {name} are one server"),
+                mend: "give it once".to_owned(),
+            });
+        }
+        seen.push((&source.name, id));
+    }
 }
 
 fn judge_target(facts: &ServerFacts, plan: &Plan, findings: &mut Vec<Finding>) {
@@ -129,6 +205,12 @@ fn judge_target(facts: &ServerFacts, plan: &Plan, findings: &mut Vec<Finding>) {
         say(
             "the target is a replica and takes no writes".to_owned(),
             "give the address of its master",
+        );
+    }
+    if let Some(db) = facts.lacks_db {
+        say(
+            format!("the target has no database {db}, which a source uses"),
+            "set `databases` in the target's configuration higher and start it again, or choose another with --db-map",
         );
     }
     judge_keys(facts, plan, &mut say);
@@ -265,6 +347,40 @@ mod tests {
         assert_eq!(found(source(), full.clone(), Some(OnConflict::Stop)).len(), 1);
         assert!(found(source(), full.clone(), Some(OnConflict::Replace)).is_empty());
         assert!(found(source(), full, Some(OnConflict::Keep)).is_empty());
+    }
+
+    #[test]
+    fn one_server_under_two_names_is_found() {
+        let named = |run_id: &str| ServerFacts { run_id: run_id.into(), ..ServerFacts::default() };
+        assert_eq!(
+            found(named("1"), named("1"), None),
+            ["a:1: this source and the target b:2 are one server"]
+        );
+        assert!(found(named("1"), named("2"), None).is_empty());
+        assert!(found(named(""), named(""), None).is_empty(), "neither tells who it is");
+
+        let source = |text: &str| Source {
+            name: text.into(),
+            place: Place::parse(text).unwrap(),
+            rules: Rules::default(),
+        };
+        let count = |first: &str, second: &str| {
+            let plan = Plan { sources: vec![source(first), source(second)], ..plan(None) };
+            let facts = Facts { sources: vec![Some(named("1")), Some(named("1"))], target: None };
+            judge(&facts, &plan).len()
+        };
+        assert_eq!(count("redis://a", "redis://b"), 1);
+        assert_eq!(count("redis://a/1", "redis://b/1"), 1);
+        assert_eq!(count("redis://a/1", "redis://b/2"), 0, "different databases of one server");
+    }
+
+    #[test]
+    fn a_database_that_the_target_lacks_is_named() {
+        let lacking = ServerFacts { lacks_db: Some(Db::new(17)), ..ServerFacts::default() };
+        assert_eq!(
+            found(ServerFacts::default(), lacking, None),
+            ["b:2: the target has no database 17, which a source uses"]
+        );
     }
 
     #[test]

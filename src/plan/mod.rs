@@ -6,12 +6,14 @@ mod glob;
 mod place;
 mod rate;
 pub mod rules;
+mod tls;
 
-pub use facts::{Facts, Finding, Role, ServerFacts, judge};
+pub use facts::{Facts, Finding, Role, ServerFacts, Side, judge};
 pub use glob::Glob;
 pub use place::{Address, Place, PlaceError, ServerPlace};
 pub use rate::{Bucket, Rate};
 pub use rules::{OnFlush, Rules, Verdict, Why};
+pub use tls::{Identity, Tls};
 
 use crate::server::Server;
 

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use crate::key::Db;
 use crate::repl::Credentials;
 
+use super::Tls;
+
 /// A source or a target, as the command line names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Place {
@@ -22,8 +24,8 @@ pub enum Place {
 pub struct ServerPlace {
     /// Where it listens.
     pub address: Address,
-    /// Whether TLS is spoken.
-    pub tls: bool,
+    /// How TLS is spoken; `None` for a server that is spoken to in plain.
+    pub tls: Option<Tls>,
     /// Who we are; from the URL, or later from the environment.
     pub credentials: Option<Credentials>,
     /// The one database that is meant; without it a source means all.
@@ -84,8 +86,8 @@ impl Place {
             },
         };
         match scheme {
-            "redis" | "valkey" => Self::tcp(rest, false),
-            "rediss" | "valkeys" => Self::tcp(rest, true),
+            "redis" | "valkey" => Self::tcp(rest, None),
+            "rediss" | "valkeys" => Self::tcp(rest, Some(Tls::default())),
             "unix" | "redis+unix" | "valkey+unix" => Self::unix(rest),
             "redis-cluster" | "valkey-cluster" => Err(PlaceError::Unsupported("redis-cluster://")),
             "redis-sentinel" | "valkey-sentinel" => {
@@ -104,7 +106,7 @@ impl Place {
         }
     }
 
-    fn tcp(rest: &str, tls: bool) -> Result<Self, PlaceError> {
+    fn tcp(rest: &str, tls: Option<Tls>) -> Result<Self, PlaceError> {
         let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
         // A password may hold an @; a host cannot.
         let (login, host_port) = match authority.rsplit_once('@') {
@@ -142,7 +144,7 @@ impl Place {
         }
         Ok(Self::Server(ServerPlace {
             address: Address::Unix(PathBuf::from(path)),
-            tls: false,
+            tls: None,
             credentials: None,
             db: database(db)?,
         }))
@@ -229,14 +231,14 @@ mod tests {
     fn urls_of_servers() {
         let plain = server("redis://10.0.0.7");
         assert_eq!(plain.address, Address::Tcp { host: "10.0.0.7".into(), port: 6379 });
-        assert_eq!((plain.db, plain.credentials, plain.tls), (None, None, false));
+        assert_eq!((plain.db, plain.credentials, plain.tls), (None, None, None));
 
         let full = server("rediss://app:p%40s%3As@h.example:7001/3");
         assert_eq!(
             full.credentials,
             Some(Credentials { user: Some("app".into()), password: "p@s:s".into() })
         );
-        assert_eq!((full.db, full.tls), (Some(Db::new(3)), true));
+        assert_eq!((full.db, &full.tls), (Some(Db::new(3)), &Some(Tls::default())));
         assert_eq!(full.to_string(), "h.example:7001/3");
 
         let old = server("redis://:secret@[::1]:6380");

@@ -1,12 +1,17 @@
 //! Finding out what both sides are, before anything is written.
 
 use std::collections::HashSet;
+use std::time::Duration;
+
+use tokio::time::sleep;
+use tracing::warn;
 
 use crate::key::Db;
 use crate::net::{Control, ControlError, Net, info_field};
-use crate::plan::{Facts, Place, Plan, Role, ServerFacts, ServerPlace};
+use crate::plan::{Facts, Place, Plan, Role, ServerFacts, ServerPlace, Side, Source};
 use crate::server::Server;
-use crate::source::{Source, SourceError};
+use crate::source as opened;
+use crate::source::SourceError;
 
 /// A place that could not be asked.
 #[derive(Debug, thiserror::Error)]
@@ -14,6 +19,8 @@ use crate::source::{Source, SourceError};
 pub struct Unreachable {
     /// The place, as it is named in reports.
     pub place: String,
+    /// Which side of the run it is on.
+    pub side: Side,
     /// Why.
     #[source]
     pub source: Obstacle,
@@ -34,18 +41,10 @@ pub enum Obstacle {
 impl Unreachable {
     /// What the operator can do.
     #[must_use]
-    pub fn advice(&self) -> &'static str {
+    pub fn advice(&self) -> String {
         match &self.source {
-            Obstacle::Server(ControlError::Link(_)) => {
-                "see that the address is right, the server is up and no firewall stands between"
-            }
-            Obstacle::Server(ControlError::Password(_)) => {
-                "give the password in the URL (redis://[user]:password@host:port), or in UNDERSTUDY_FROM_PASSWORD or UNDERSTUDY_TO_PASSWORD"
-            }
-            Obstacle::Server(ControlError::Refused { .. }) => {
-                "is this the address of a Redis or Valkey server?"
-            }
-            Obstacle::File(error) => error.advice(),
+            Obstacle::Server(error) => error.advice(self.side),
+            Obstacle::File(error) => error.advice().to_owned(),
         }
     }
 
@@ -64,61 +63,118 @@ impl Unreachable {
 pub async fn look(net: &Net, plan: &Plan) -> Result<Facts, Unreachable> {
     let mut facts = Facts::default();
     for source in &plan.sources {
-        facts.sources.push(look_at(net, &source.place, &source.name, false).await?);
+        facts.sources.push(look_at(net, &source.place, &source.name, Side::Source, None).await?);
     }
-    facts.target = look_at(net, &plan.target, &plan.target.to_string(), true).await?;
+    let uses = highest_db(plan, &facts);
+    let name = plan.target.to_string();
+    facts.target = look_at(net, &plan.target, &name, Side::Target, uses).await?;
     Ok(facts)
+}
+
+/// How many keys a server holds; `None` if it does not tell.
+pub async fn count_keys(net: &Net, place: &ServerPlace) -> Option<u64> {
+    let mut control = Control::open(net, place).await.ok()?;
+    let info = control.info("keyspace").await.ok()?;
+    Some(info.lines().filter_map(keys_of_db).map(|(_, keys)| keys).sum())
+}
+
+/// The highest database of which the target will be told.
+fn highest_db(plan: &Plan, facts: &Facts) -> Option<Db> {
+    let uses = |(source, facts): (&Source, &Option<ServerFacts>)| {
+        let used = facts.iter().flat_map(|facts| facts.keys.keys().copied());
+        used.filter_map(|db| source.rules.place(db)).max()
+    };
+    plan.sources.iter().zip(&facts.sources).filter_map(uses).max()
 }
 
 async fn look_at(
     net: &Net,
     place: &Place,
     name: &str,
-    is_target: bool,
+    side: Side,
+    uses: Option<Db>,
 ) -> Result<Option<ServerFacts>, Unreachable> {
+    let unreachable = |source| Unreachable { place: name.to_owned(), side, source };
     match place {
-        Place::Server(server) => match facts_of(net, server, is_target).await {
+        Place::Server(server) => match facts_of(net, server, name, side, uses).await {
             Ok(facts) => Ok(Some(facts)),
-            Err(source) => Err(Unreachable { place: name.to_owned(), source: source.into() }),
+            Err(error) => Err(unreachable(error.into())),
         },
-        Place::Rdb(_) | Place::Capture(_) if is_target => Ok(None),
-        Place::Rdb(_) | Place::Capture(_) => match Source::open(net, place, None).await {
+        Place::Rdb(_) | Place::Capture(_) if side == Side::Target => Ok(None),
+        Place::Rdb(_) | Place::Capture(_) => match opened::Source::open(net, place, None).await {
             Ok(_) => Ok(None),
-            Err(source) => Err(Unreachable { place: name.to_owned(), source: source.into() }),
+            Err(error) => Err(unreachable(error.into())),
         },
     }
 }
 
+/// Asks a server what it is, and whether it has this database.
 async fn facts_of(
     net: &Net,
     place: &ServerPlace,
-    count: bool,
+    name: &str,
+    side: Side,
+    uses: Option<Db>,
 ) -> Result<ServerFacts, ControlError> {
     let mut control = Control::open(net, place).await?;
     let mut facts = ServerFacts::default();
-    let info = match control.ask::<String>("INFO", &[]).await {
+    let info = match loaded(&mut control, name).await {
         Ok(info) => info,
         Err(ControlError::Refused { .. }) => return Ok(facts),
         Err(other) => return Err(other),
     };
+    let field = |name| info_field(&info, name);
     facts.server = Server::from_info(&info);
-    facts.cluster = info_field(&info, "cluster_enabled") == Some("1");
-    facts.sentinel = info_field(&info, "redis_mode") == Some("sentinel");
-    facts.role = match (info_field(&info, "role"), info_field(&info, "master_link_status")) {
+    facts.cluster = field("cluster_enabled") == Some("1");
+    facts.sentinel = field("redis_mode") == Some("sentinel");
+    facts.role = match (field("role"), field("master_link_status")) {
         (Some("slave"), Some("up")) => Role::Replica,
         (Some("slave"), _) => Role::LostReplica,
         _ => Role::Master,
     };
-    facts.used_memory =
-        info_field(&info, "used_memory").and_then(|bytes| bytes.parse().ok()).unwrap_or(0);
-    if count {
-        facts.keys = info.lines().filter_map(keys_of_db).collect();
+    facts.used_memory = field("used_memory").and_then(|bytes| bytes.parse().ok()).unwrap_or(0);
+    facts.run_id = field("run_id").unwrap_or_default().to_owned();
+    facts.keys = info.lines().filter_map(keys_of_db).collect();
+    if side == Side::Target {
         for (db, keys) in facts.keys.iter_mut().filter(|(_, keys)| **keys <= OWN_AT_MOST) {
             let own = own_keys(&mut control, *db).await?;
             *keys = keys.saturating_sub(own);
         }
     }
+    if let Some(db) = uses.filter(|_| !facts.cluster && !facts.sentinel) {
+        facts.lacks_db = lacks(&mut control, db).await?.then_some(db);
+    }
     Ok(facts)
+}
+
+/// What a server says of itself once it has its data.
+async fn loaded(control: &mut Control, name: &str) -> Result<String, ControlError> {
+    const LOOK_AGAIN: Duration = Duration::from_secs(1);
+    let mut said = false;
+    loop {
+        let info = control.ask::<String>("INFO", &[]).await?;
+        if info_field(&info, "loading") != Some("1") {
+            return Ok(info);
+        }
+        if !std::mem::replace(&mut said, true) {
+            let eta = info_field(&info, "loading_eta_seconds").unwrap_or("unknown");
+            warn!(
+                place = name,
+                eta_seconds = eta,
+                "the server is loading its data: waiting for it"
+            );
+        }
+        sleep(LOOK_AGAIN).await;
+    }
+}
+
+async fn lacks(control: &mut Control, db: Db) -> Result<bool, ControlError> {
+    match control.ask::<()>("SELECT", &[db.index().to_string().as_bytes()]).await {
+        Ok(()) => Ok(false),
+        // "invalid DB index" up to 3.2, "DB index is out of range" from 4.0 on.
+        Err(ControlError::Refused { text, .. }) => Ok(text.contains("DB index")),
+        Err(other) => Err(other),
+    }
 }
 
 /// A database with more keys holds more than understudy's own.

@@ -99,7 +99,11 @@ impl Question {
                 Ok(())
             }
             Self::Auth => Err(ReplError::PasswordRefused(text)),
-            // An ACL without +ping or +replconf still lets us synchronize, if +psync is there.
+            // An ACL without +ping still lets us synchronize, if +psync is there. Without +replconf it must not be tried: each
+            // acknowledgement would be answered with an error, in the midst of the stream.
+            Self::CapaEof | Self::CapaPsync2 | Self::Version if error.starts_with(b"NOPERM") => {
+                Err(ReplError::Forbidden { command: "REPLCONF", text })
+            }
             Self::Ping | Self::CapaEof | Self::CapaPsync2 | Self::Version => Ok(()),
         }
     }
@@ -242,6 +246,11 @@ mod tests {
         assert!(matches!(auth.judge(b"-ERR invalid password"), Err(ReplError::PasswordRefused(_))));
         assert!(matches!(auth.judge(b"-WRONGPASS invalid"), Err(ReplError::PasswordRefused(_))));
         assert!(Question::CapaEof.judge(b"-ERR Unrecognized REPLCONF option: capa").is_ok());
+        assert!(Question::Ping.judge(b"-NOPERM this user has no permissions").is_ok());
+        assert!(matches!(
+            Question::CapaEof.judge(b"-NOPERM this user has no permissions"),
+            Err(ReplError::Forbidden { command: "REPLCONF", .. })
+        ));
         assert!(matches!(
             Question::Ping.judge(b"-ERR operation not permitted"),
             Err(ReplError::PasswordMissing(_))

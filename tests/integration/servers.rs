@@ -92,11 +92,7 @@ impl Server {
 
     /// As [`Server::start`], with further options of the server's command line.
     pub(crate) fn start_with(name: &'static str, options: &[&str]) -> Option<Self> {
-        let binary = folder().join(name).join("redis-server");
-        if !binary.exists() {
-            skip(&format!("no {name}"));
-            return None;
-        }
+        let binary = program(name)?;
         // Between the choice of a port and the server's bind another process may take it: then another port.
         for _ in 0..5 {
             if let Some(server) = Self::try_start(name, &binary, options) {
@@ -220,6 +216,16 @@ pub(crate) fn say(line: &str) {
     let _ = writeln!(std::io::stderr(), "{line}");
 }
 
+/// The program of a server. `None` if it is not on this machine, as in [`Server::start`].
+pub(crate) fn program(name: &'static str) -> Option<PathBuf> {
+    let binary = folder().join(name).join("redis-server");
+    if !binary.exists() {
+        skip(&format!("no {name}"));
+        return None;
+    }
+    Some(binary)
+}
+
 /// Where `scripts/servers.sh` puts the servers.
 pub(crate) fn folder() -> PathBuf {
     let set = |name| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
@@ -237,6 +243,6 @@ fn folder_for_data() -> TempDir {
     in_memory.or_else(|_| tempfile::tempdir()).expect("a folder for the server")
 }
 
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
 }

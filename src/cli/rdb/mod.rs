@@ -60,6 +60,24 @@ pub(crate) fn run(args: &Rdb) -> Outcome {
     }
 }
 
+/// The lines that `rdb cat` prints of a file, in its order.
+pub(super) fn keys(path: &Path) -> Result<Vec<serde_json::Value>, String> {
+    let named = |error: String| format!("{}: {error}", path.display());
+    let file = open(path).map_err(|error| named(error.to_string()))?;
+    keys_of(file).map_err(named)
+}
+
+/// The lines that `rdb cat` prints of these bytes of a file.
+pub(super) fn keys_of(file: impl Read) -> Result<Vec<serde_json::Value>, String> {
+    let mut out = Vec::new();
+    cat::cat(file, &mut out, usize::MAX).map_err(|stopped| match stopped {
+        Stopped::Read(error) | Stopped::Write(error) => error.to_string(),
+        Stopped::Rdb(error) => error.to_string(),
+    })?;
+    let lines = out.split(|&byte| byte == b'\n').filter(|line| !line.is_empty());
+    lines.map(|line| serde_json::from_slice(line).map_err(|error| error.to_string())).collect()
+}
+
 fn open(path: &Path) -> io::Result<File> {
     let file = File::open(path)?;
     // A directory can be opened and only then not be read.

@@ -1,0 +1,279 @@
+//! What is shown while a run goes on: bars, lines or JSON lines on stderr, all of one [`Reading`] of the counters.
+
+mod reading;
+mod words;
+
+use std::io;
+use std::io::IsTerminal;
+use std::sync::Arc;
+use std::time::Duration;
+
+use indicatif::ProgressBar;
+use indicatif::ProgressStyle;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tokio::time::MissedTickBehavior;
+use tokio::time::interval;
+use understudy::net::Clock;
+use understudy::progress::Counters;
+use understudy::progress::Phase;
+
+use reading::Meter;
+use reading::Reading;
+pub(super) use words::grouped;
+
+use super::terminal;
+
+/// How progress is shown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Mode {
+    /// Bars on a terminal, lines otherwise
+    #[default]
+    Auto,
+    /// A bar for each source
+    Bar,
+    /// A line for each source, every few seconds and when its phase changes
+    Plain,
+    /// A JSON object a line for each source, every second and when its phase changes
+    Json,
+    /// Nothing
+    None,
+}
+
+/// One source whose progress is shown.
+#[derive(Clone, Debug)]
+pub(crate) struct Watched {
+    /// Its name.
+    pub(crate) name: String,
+    /// Its numbers.
+    pub(crate) counters: Arc<Counters>,
+    /// Keys that it held before the copy began, if it told.
+    pub(crate) expected_keys: Option<u64>,
+}
+
+/// Shows progress until it is [ended](Self::end).
+#[derive(Debug)]
+pub(crate) struct Show {
+    stop: oneshot::Sender<()>,
+    task: JoinHandle<()>,
+}
+
+/// How often the counters are read.
+const TICK: Duration = Duration::from_millis(200);
+/// How often a line is written although nothing new has begun.
+const PLAIN_EVERY: Duration = Duration::from_secs(5);
+const JSON_EVERY: Duration = Duration::from_secs(1);
+
+impl Show {
+    /// Begins to show the progress of these sources.
+    pub(crate) fn begin(mode: Mode, sources: Vec<Watched>, clock: Clock) -> Self {
+        let (stop, stopped) = oneshot::channel();
+        let view: Box<dyn View + Send> = match mode {
+            Mode::None => Box::new(Nothing),
+            Mode::Json => Box::new(Lines::new(JSON_EVERY, write_json)),
+            Mode::Auto if io::stderr().is_terminal() => Box::new(Bars::new(&sources)),
+            Mode::Bar => Box::new(Bars::new(&sources)),
+            Mode::Auto | Mode::Plain => Box::new(Lines::new(PLAIN_EVERY, write_plain)),
+        };
+        Self { stop, task: tokio::spawn(show(view, sources, clock, stopped)) }
+    }
+
+    /// Shows the last numbers and ends.
+    pub(crate) async fn end(self) {
+        // Either has failed only if the task is gone.
+        let _ = self.stop.send(());
+        let _ = self.task.await;
+    }
+}
+
+async fn show(
+    mut view: Box<dyn View + Send>,
+    sources: Vec<Watched>,
+    clock: Clock,
+    mut stopped: oneshot::Receiver<()>,
+) {
+    let mut meters: Vec<Meter> =
+        sources.iter().map(|source| Meter::new(source.expected_keys)).collect();
+    let begun = clock.now();
+    let mut tick = interval(TICK);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    loop {
+        let last = tokio::select! {
+            _ = &mut stopped => true,
+            _ = tick.tick() => false,
+        };
+        let now = clock.now();
+        let readings: Vec<(String, Reading)> = sources
+            .iter()
+            .zip(&mut meters)
+            .map(|(source, meter)| {
+                (source.name.clone(), meter.read(now, source.counters.snapshot()))
+            })
+            .collect();
+        view.show(now.saturating_sub(begun), &readings);
+        if last {
+            view.end();
+            return;
+        }
+    }
+}
+
+/// A way to show readings.
+trait View {
+    fn show(&mut self, elapsed: Duration, readings: &[(String, Reading)]);
+    fn end(&mut self) {}
+}
+
+struct Nothing;
+
+impl View for Nothing {
+    fn show(&mut self, _: Duration, _: &[(String, Reading)]) {}
+}
+
+/// Writes one line for a source, or for all together.
+type WriteLine = fn(Option<&str>, Duration, &Reading) -> String;
+
+/// Lines, for a log or a program.
+struct Lines {
+    every: Duration,
+    write: WriteLine,
+    /// When all were written last.
+    written: Option<Duration>,
+    /// The phase of each source that was written last.
+    phases: Vec<Phase>,
+}
+
+impl Lines {
+    fn new(every: Duration, write: WriteLine) -> Self {
+        Self { every, write, written: None, phases: Vec::new() }
+    }
+
+    /// The lines that are due.
+    fn due(&mut self, elapsed: Duration, readings: &[(String, Reading)]) -> Vec<String> {
+        let all = self.written.is_none_or(|at| elapsed.saturating_sub(at) >= self.every);
+        let mut lines = Vec::new();
+        for (index, (name, reading)) in readings.iter().enumerate() {
+            let before = self.phases.get(index).copied();
+            // A source that has ended has nothing new to tell.
+            let still = all && before != Some(Phase::Done);
+            if still || before != Some(reading.phase) {
+                lines.push((self.write)(Some(name), elapsed, reading));
+            }
+        }
+        if all {
+            self.written = Some(elapsed);
+            if readings.len() > 1 {
+                let all: Vec<Reading> = readings.iter().map(|(_, one)| one.clone()).collect();
+                lines.push((self.write)(None, elapsed, &Reading::total(&all)));
+            }
+        }
+        self.phases = readings.iter().map(|(_, reading)| reading.phase).collect();
+        lines
+    }
+}
+
+impl View for Lines {
+    fn show(&mut self, elapsed: Duration, readings: &[(String, Reading)]) {
+        for line in self.due(elapsed, readings) {
+            terminal::line(&line);
+        }
+    }
+}
+
+fn write_plain(name: Option<&str>, _: Duration, reading: &Reading) -> String {
+    words::line(name.unwrap_or("all sources"), reading)
+}
+
+fn write_json(name: Option<&str>, elapsed: Duration, reading: &Reading) -> String {
+    words::json(name, elapsed, reading).to_string()
+}
+
+/// A bar for each source, and one for all.
+struct Bars {
+    bars: Vec<ProgressBar>,
+    total: Option<ProgressBar>,
+}
+
+/// A bar's full length: thousandths.
+const FULL: u64 = 1000;
+
+impl Bars {
+    fn new(sources: &[Watched]) -> Self {
+        let width = sources.iter().map(|source| source.name.chars().count()).max().unwrap_or(0);
+        let bar = |name: &str| {
+            let bar = terminal::bars().add(ProgressBar::new(FULL));
+            let template = format!("{{prefix:{}}} {{bar:20}} {{wide_msg}}", width.clamp(5, 32));
+            if let Ok(style) = ProgressStyle::with_template(&template) {
+                bar.set_style(style.progress_chars("=> "));
+            }
+            bar.set_prefix(name.to_owned());
+            bar
+        };
+        let bars = sources.iter().map(|source| bar(&source.name)).collect();
+        Self { bars, total: (sources.len() > 1).then(|| bar("total")) }
+    }
+}
+
+impl View for Bars {
+    fn show(&mut self, _: Duration, readings: &[(String, Reading)]) {
+        for (bar, (_, reading)) in self.bars.iter().zip(readings) {
+            draw(bar, reading);
+        }
+        if let Some(bar) = &self.total {
+            let all: Vec<Reading> = readings.iter().map(|(_, one)| one.clone()).collect();
+            draw(bar, &Reading::total(&all));
+        }
+    }
+
+    fn end(&mut self) {
+        // The table says what there is to say.
+        for bar in self.bars.iter().chain(&self.total) {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+fn draw(bar: &ProgressBar, reading: &Reading) {
+    // Whole thousandths of a percentage are seconds of a duration, without a cast.
+    let thousandths =
+        reading.percent.and_then(|percent| Duration::try_from_secs_f64(percent * 10.0).ok());
+    bar.set_position(thousandths.map_or(0, |part| part.as_secs().min(FULL)));
+    bar.set_message(words::words(reading));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reading(phase: Phase, keys: u64) -> Reading {
+        Reading { phase, keys, ..Reading::default() }
+    }
+
+    fn at(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn lines_come_now_and_then_and_when_something_new_begins() {
+        let mut lines = Lines::new(at(5), write_plain);
+        let mut due =
+            |seconds, phase| lines.due(at(seconds), &[("a".to_owned(), reading(phase, seconds))]);
+        assert_eq!(due(0, Phase::Connecting), ["a  connecting"]);
+        assert_eq!(due(1, Phase::Connecting), Vec::<String>::new());
+        assert_eq!(due(2, Phase::Following).len(), 1, "a new phase");
+        assert_eq!(due(4, Phase::Following).len(), 0);
+        assert_eq!(due(5, Phase::Following).len(), 1, "five seconds have gone");
+        assert_eq!(due(6, Phase::Done), ["a  done  6 keys  0 commands"]);
+        assert_eq!(due(60, Phase::Done).len(), 0, "it has said so");
+    }
+
+    #[test]
+    fn several_sources_have_a_total() {
+        let mut lines = Lines::new(at(1), write_json);
+        let sources = ["a", "b"].map(|name| (name.to_owned(), reading(Phase::Following, 2)));
+        let due = lines.due(at(0), &sources);
+        assert_eq!(due.len(), 3);
+        let total: serde_json::Value = serde_json::from_str(&due[2]).unwrap();
+        assert_eq!((&total["source"], &total["keys"]), (&serde_json::Value::Null, &4.into()));
+    }
+}
