@@ -192,6 +192,20 @@ fn say(events: &mut Vec<Line>, event: &Event<'_>) {
             }
             (label, [bytes, b""])
         }
+        Event::Piece { bytes, last } => {
+            let label = "piece ";
+            if let Some(open) =
+                events.last_mut().filter(|last| last.0.starts_with(label.as_bytes()))
+            {
+                open.0.extend_from_slice(bytes);
+                // A closed one takes nothing more.
+                if last {
+                    open.0.splice(..label.len(), *b"whole ");
+                }
+                return;
+            }
+            (if last { "whole" } else { "piece" }.to_owned(), [bytes, b""])
+        }
         Event::Element(Element::Item(item)) => ("item".to_owned(), [item, b""]),
         Event::Element(Element::Member(member)) => ("member".to_owned(), [member, b""]),
         Event::Element(Element::Field { field, value, expire_at_ms }) => {

@@ -10,7 +10,7 @@ use crate::plan::{OnFlush, Why};
 use crate::rdb::transcode::TranscodeError;
 use crate::repl::Command;
 use crate::resp;
-use crate::server::Server;
+use crate::server::{Server, Version};
 
 use super::fitted::dump_fitted;
 use super::ruling::{Ruling, Undecidable, rule};
@@ -99,17 +99,27 @@ fn of_key(key: Option<&[u8]>) -> String {
 pub struct Stream {
     db: Db,
     in_transaction: bool,
+    /// The source's `MOVE` leaves the deadline behind.
+    moves_without_deadline: bool,
     target: Server,
     scope: Scope,
     scripts: Scripts,
 }
 
 impl Stream {
-    /// A stream for this target, of which this is played. Scripts are remembered while they fit into so many bytes.
+    /// The stream of this source, where it is known, for this target, of which this is played. Scripts are remembered while they fit into
+    /// so many bytes.
     #[must_use]
-    pub fn new(target: Server, scope: Scope, memory: usize) -> Self {
-        let scripts = Scripts::new(memory);
-        Self { db: Db::default(), in_transaction: false, target, scope, scripts }
+    pub fn new(source: Option<Server>, target: Server, scope: Scope, memory: usize) -> Self {
+        Self {
+            db: Db::default(),
+            in_transaction: false,
+            moves_without_deadline: source
+                .is_some_and(|source| source.as_redis() < MOVES_DEADLINES),
+            target,
+            scope,
+            scripts: Scripts::new(memory),
+        }
     }
 
     /// What of the source is played.
@@ -360,6 +370,9 @@ impl Stream {
             self.scripts.learn(text);
         }
         call.note_heirs(deadlines);
+        if self.moves_without_deadline && known.name() == "move" {
+            leave_deadline(call, deadlines, draft);
+        }
         Ok(())
     }
 
@@ -498,6 +511,18 @@ fn leniently(call: &Call<'_>, draft: &mut Draft) -> bool {
     }
 }
 
+/// Takes the deadline off a key that the source has moved without it, and has it asked for: some releases of 2.8 may keep it.
+fn leave_deadline(call: &Call<'_>, deadlines: &mut Deadlines, draft: &mut Draft) {
+    call.each_written(|db, key| {
+        if db != call.db {
+            draft.select(db);
+            draft.push(&[b"PERSIST", key], Expect::Integer);
+            draft.select(call.db);
+            deadlines.unsure(db, key);
+        }
+    });
+}
+
 /// Writes a command as it came.
 fn push(args: &[&[u8]], raw: Option<&[u8]>, expect: Expect, draft: &mut Draft) {
     match raw {
@@ -529,6 +554,9 @@ if string.lower(ARGV[1])=='rename' then redis.call('DEL',KEYS[2]) end return 0";
 
 /// What lies so near the horizon is not held back by a script: what it holds back must be below the horizon on the source's clock too.
 const SLACK_MS: i64 = 60_000;
+
+/// The first release whose `MOVE` takes the deadline along: in 3.0.4 and 2.8.17 it stays behind (issue 2765 of redis/redis).
+const MOVES_DEADLINES: Version = Version(3, 0, 5);
 
 /// Nearly no command has more arguments than this.
 const FEW: usize = 16;

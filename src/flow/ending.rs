@@ -100,7 +100,7 @@ pub(super) async fn ask_deadlines(
                 told.push_back(answer);
                 rest = later;
             }
-            Err(error) if tries < QUESTION_TRIES => {
+            Err(error) if tries < QUESTION_TRIES && !error.is_answer() => {
                 debug!(error = %error, "the source does not tell deadlines");
                 control = None;
                 sleep(pause(tries)).await;

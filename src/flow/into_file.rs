@@ -184,7 +184,7 @@ impl Run<'_> {
         let mut newest: Option<Server> = None;
         for (index, source) in self.plan.sources.iter().enumerate() {
             let server = match facts.sources.get(index) {
-                Some(Some(facts)) => facts.server,
+                Some(Some(facts)) if matches!(source.place, Place::Server(_)) => facts.server,
                 _ if self.plan.sources.len() > 1 => peek(self.net, &source.place).await?,
                 _ => None,
             };

@@ -368,6 +368,8 @@ impl<'a> Lane<'a> {
         // No two runs, nor two lanes of one, write the same temporary key.
         let token = format!("{:x}-{:x}-{index}", net.clock().unix_ms(), std::process::id());
         let server = facts.target.as_ref().and_then(|target| target.server).unwrap_or(OLDEST);
+        let origin =
+            facts.sources.get(index).and_then(Option::as_ref).and_then(|facts| facts.server);
         // With one source nothing else writes these keys; with several a key that is there is another's.
         let existing = if plan.sources.len() == 1 { Existing::Replace } else { Existing::Refuse };
         let keeps = plan.on_conflict == Some(OnConflict::Keep);
@@ -396,7 +398,7 @@ impl<'a> Lane<'a> {
             target,
             relinking: None,
             copy: Copy::new(server, existing, share.copy, token),
-            stream: Stream::new(server, scope, share.scripts),
+            stream: Stream::new(origin, server, scope, share.scripts),
             throttle,
             held_up: false,
             replaced,
@@ -1095,7 +1097,7 @@ pub(super) async fn ask_offset(net: Net, place: ServerPlace, has_offsets: bool) 
         let asked = async { Control::open(&net, &place).await?.info("replication").await };
         match asked.await {
             Ok(info) => break info,
-            Err(error) if tries < QUESTION_TRIES => {
+            Err(error) if tries < QUESTION_TRIES && !error.is_answer() => {
                 debug!(error = chain(&error), "the master does not tell its offset");
                 sleep(pause(tries)).await;
                 tries += 1;

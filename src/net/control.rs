@@ -63,6 +63,12 @@ pub enum ControlError {
 }
 
 impl ControlError {
+    /// Whether the server has answered, so that asking again brings nothing new.
+    #[must_use]
+    pub const fn is_answer(&self) -> bool {
+        matches!(self, Self::Refused { .. } | Self::PasswordMissing(_) | Self::PasswordRefused(_))
+    }
+
     /// What the operator can do, if the server is on this side.
     #[must_use]
     pub fn advice(&self, side: Side) -> String {

@@ -102,7 +102,10 @@ async fn look_at(
         },
         Place::Rdb(_) | Place::Capture(_) if side == Side::Target => Ok(None),
         Place::Rdb(_) | Place::Capture(_) => match opened::Source::open(net, place, None).await {
-            Ok(_) => Ok(None),
+            // A file is no server, but a capture knows whose words it holds.
+            Ok(source) => Ok(source
+                .recorded_server()
+                .map(|server| ServerFacts { server: Some(server), ..ServerFacts::default() })),
             Err(error) => Err(unreachable(error.into())),
         },
     }

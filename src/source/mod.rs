@@ -22,6 +22,7 @@ use crate::offset::Offset;
 use crate::plan::Place;
 use crate::rdb::parser::Depth;
 use crate::repl::{Event, Resume};
+use crate::server::Server;
 
 /// Any source.
 #[derive(Debug)]
@@ -123,6 +124,15 @@ impl Source {
             Self::Replica(_) => false,
             Self::Capture(capture) => capture.is_ended(),
             Self::Rdb(rdb) => rdb.is_ended(),
+        }
+    }
+
+    /// The server whose words a file holds, as far as that is noted; `None` for a master, which can be asked itself.
+    #[must_use]
+    pub fn recorded_server(&self) -> Option<Server> {
+        match self {
+            Self::Capture(capture) => capture.sidecar().server(),
+            Self::Replica(_) | Self::Rdb(_) => None,
         }
     }
 

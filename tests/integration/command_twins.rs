@@ -235,7 +235,24 @@ fn recorded_commands_are_answered_by_a_twin_as_expected() {
         // A client gets no answer to REPLCONF GETACK.
         commands.retain(|args| !args[0].eq_ignore_ascii_case(b"REPLCONF"));
         assert!(commands.len() > 1000, "{name}: {} commands", commands.len());
+        let recorded_at = sidecar(&recorded)["recorded_from_ms"].as_i64().unwrap();
+        commands.iter_mut().flatten().for_each(|arg| renew(arg, recorded_at));
         twins(name, commands.into_iter());
+    }
+}
+
+/// Puts a time of day as far from now as it was from when it was recorded, and a minute more: what dies meanwhile has no deadline to
+/// compare.
+fn renew(arg: &mut Vec<u8>, recorded_at: i64) {
+    const YEAR: i64 = 365 * 86_400_000;
+    let digits =
+        std::str::from_utf8(arg).ok().filter(|text| text.bytes().all(|b| b.is_ascii_digit()));
+    let Some(number) = digits.and_then(|text| text.parse::<i64>().ok()) else { return };
+    let since = now_ms() - recorded_at + 60_000;
+    for unit in [1, 1000] {
+        if (recorded_at - YEAR..recorded_at + 5 * YEAR).contains(&number.saturating_mul(unit)) {
+            *arg = (number + since / unit).to_string().into_bytes();
+        }
     }
 }
 
@@ -503,7 +520,7 @@ fn commands(bytes: &[u8]) -> (Vec<Command>, &[u8]) {
 }
 
 /// The stream in a recording: its commands.
-fn stream(recorded: &Path) -> Vec<Command> {
+pub(crate) fn stream(recorded: &Path) -> Vec<Command> {
     let bytes = fs::read(recorded).unwrap();
     let start = sidecar(recorded)["stream_start"].as_u64().unwrap_or(0);
     // Some were cut within a command.

@@ -1,6 +1,6 @@
 //! The built binary as a child process.
 
-use std::fs::File;
+use std::fs;
 use std::io::Read;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, Receiver};
@@ -82,8 +82,10 @@ impl Understudy {
         };
         let stdout = self.stdout.recv().unwrap_or_default();
         let code = self.child.wait().unwrap().code();
-        let report = File::open(self.state.path().join("report.json")).ok();
-        let report = report.map(|file| serde_json::from_reader(file).expect("the report is JSON"));
+        // One that was ended at once leaves it as empty as it was when the run saw that it can be written.
+        let report = fs::read(self.state.path().join("report.json")).ok();
+        let report = report.filter(|json| !json.is_empty());
+        let report = report.map(|json| serde_json::from_slice(&json).expect("the report is JSON"));
         Ended { code, stdout, stderr, report }
     }
 }
