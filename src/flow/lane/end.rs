@@ -1,0 +1,266 @@
+//! How a lane comes to its end.
+//!
+//! ```text
+//!  No ──▶ Asking ◀──▶ Reaching ──▶ Settling ──▶ Walking ──▶ Closing ◀──▶ Reading
+//!  drained  deadlines  the stream   all replies  too many    deadlines    a page of
+//!           asked      up to them   are in       names       are set      names
+//! ```
+
+use std::collections::VecDeque;
+use std::future::pending;
+use std::time::Duration;
+
+use tracing::warn;
+
+use crate::change::{Draft, Finish};
+use crate::net::ControlError;
+use crate::offset::Offset;
+use crate::plan::Place;
+use crate::progress::Phase;
+
+use super::super::ending::{Closing, Page, Told, Walk, ask_deadlines};
+use super::super::report::Ended;
+use super::taking::CHUNK;
+use super::{Lane, LaneError, Later, Stage, chain};
+
+/// When a source has been drained.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Goal {
+    /// Not known yet, or never.
+    None,
+    /// When the target has confirmed this offset.
+    Offset(Offset),
+    /// When nothing but pings has come for a while.
+    Silence,
+}
+
+/// How far the end of a lane has come.
+pub(super) enum End {
+    /// It has not begun.
+    No,
+    /// The source is being asked for deadlines; the stream waits, so that it is behind the answers.
+    Asking(Later<Result<VecDeque<Told>, ControlError>>),
+    /// The stream goes on to where the answers held.
+    Reaching(VecDeque<Told>),
+    /// Nothing more is taken; what was sent is being confirmed.
+    Settling,
+    /// There are more names than were kept: the target is asked for them.
+    Walking(Later<Result<Walk, ControlError>>),
+    /// Deadlines are set to what they are.
+    Closing(Box<Closing>),
+    /// The same, and a page of names is being read.
+    Reading(Box<Closing>, Later<Result<(Option<Walk>, Page), ControlError>>),
+    /// All is done that could be.
+    Done,
+}
+
+/// What a question at the end was answered.
+pub(super) enum Answer {
+    Told(Result<VecDeque<Told>, ControlError>),
+    Walk(Result<Walk, ControlError>),
+    Page(Box<Closing>, Result<(Option<Walk>, Page), ControlError>),
+}
+
+impl End {
+    /// Waits for the answer that is under way, or for ever. Nothing is lost if the future is dropped.
+    pub(super) async fn answered(&mut self) -> Answer {
+        match self {
+            Self::Asking(told) => Answer::Told(told.await),
+            Self::Walking(walk) => Answer::Walk(walk.await),
+            Self::Reading(_, page) => {
+                let page = page.await;
+                match std::mem::replace(self, Self::Done) {
+                    Self::Reading(closing, _) => Answer::Page(closing, page),
+                    _ => pending().await,
+                }
+            }
+            _ => pending().await,
+        }
+    }
+}
+
+impl Lane<'_> {
+    /// Whether everything was taken up to where the source told deadlines. Writes those that held where the stream stands.
+    pub(super) fn has_reached(&mut self) -> bool {
+        let End::Reaching(told) = &mut self.end else { return false };
+        while let Some(next) = told.front() {
+            if self.stream.is_whole() && next.fence.is_none_or(|fence| self.taken >= fence) {
+                next.apply(&mut self.deadlines, &mut self.draft);
+                told.pop_front();
+            } else {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Takes the end of the lane as far as it goes now. Gives how the lane has ended once it has.
+    pub(super) fn advance_end(&mut self) -> Option<Ended> {
+        let ended = if self.stopping.is_some() { Ended::Stopped } else { Ended::Done };
+        if self
+            .stopping
+            .is_some_and(|since| self.clock.now().saturating_sub(since) >= STOP_PATIENCE)
+        {
+            return Some(ended);
+        }
+        loop {
+            self.end = match std::mem::replace(&mut self.end, End::Done) {
+                End::No if self.is_drained() => self.ask_or_settle(),
+                End::Reaching(told) if told.is_empty() => self.ask_or_settle(),
+                End::Settling if self.target.is_idle() => self.close(),
+                End::Closing(closing) if closing.is_done() && self.target.is_idle() => {
+                    self.held_back = Some(0);
+                    End::Done
+                }
+                End::Closing(mut closing) if !closing.is_done() && self.has_room() => {
+                    match closing.take_walk() {
+                        Some(walk) => End::Reading(closing, Box::pin(walk.page())),
+                        None => {
+                            closing.page(&mut self.draft);
+                            if self.draft.size() >= CHUNK || closing.is_done() {
+                                self.push();
+                            }
+                            End::Closing(closing)
+                        }
+                    }
+                }
+                End::Done => return Some(ended),
+                waiting => {
+                    self.end = waiting;
+                    return None;
+                }
+            };
+        }
+    }
+
+    /// Whether all that is wanted of the source has been taken.
+    pub(super) fn is_drained(&self) -> bool {
+        if self.stopping.is_some() {
+            return true;
+        }
+        if self.stage != Stage::Following || !self.target.is_idle() {
+            return false;
+        }
+        if self.starved && self.source.is_ended() {
+            if !self.stream.is_whole() {
+                warn!("the source ends inside of a transaction, which is left out");
+            }
+            return true;
+        }
+        if !self.stream.is_whole() {
+            return false;
+        }
+        match self.goal {
+            Goal::None => false,
+            Goal::Offset(goal) => self.taken >= goal,
+            // One that is not there is silent too.
+            Goal::Silence => {
+                self.source_lost.is_none()
+                    && self.clock.now().saturating_sub(self.last_data) >= SILENCE
+            }
+        }
+    }
+
+    /// Asks the source for deadlines that only it can tell; without any, the stream has come to its end.
+    pub(super) fn ask_or_settle(&mut self) -> End {
+        let may_ask =
+            self.stage == Stage::Following && self.rounds < ROUNDS && self.stream.is_whole();
+        // In a file there is nobody to ask: what it says counts from when it was recorded.
+        if may_ask
+            && self.deadlines.is_unsure()
+            && let Place::Server(from) = self.from
+        {
+            self.rounds += 1;
+            let names = self.deadlines.take_unsure();
+            let asking = ask_deadlines(
+                self.net.clone(),
+                from.clone(),
+                names,
+                self.stream.scope().rules().clone(),
+                self.history.is_some(),
+            );
+            return End::Asking(Box::pin(asking));
+        }
+        self.counters.enter(Phase::Finishing);
+        if self.stream.is_whole() {
+            self.push();
+        }
+        // A stop in the middle of a large value: what was written of it goes.
+        if let Some(batch) = self.copy.abandon() {
+            self.target.push(batch);
+        }
+        End::Settling
+    }
+
+    /// Begins to set deadlines to what they are.
+    pub(super) fn close(&mut self) -> End {
+        if self.deadlines.held().is_empty() && self.deadlines.fields().is_empty() {
+            self.held_back = Some(0);
+            return End::Done;
+        }
+        self.held_back = self.deadlines.held().len().map(|keys| keys as u64);
+        self.target.begin_closing();
+        self.draft = Draft::default();
+        if self.deadlines.held().len().is_none() || self.deadlines.fields().len().is_none() {
+            return End::Walking(Box::pin(Walk::begin(self.net.clone(), self.to.clone())));
+        }
+        let finish = self.finish();
+        let (held, fields) = self.deadlines.take_held();
+        End::Closing(Box::new(Closing::new(finish, held, fields)))
+    }
+
+    /// What was asked for at the end has been answered.
+    pub(super) fn end_answered(&mut self, answer: Answer) -> Result<(), LaneError> {
+        match answer {
+            Answer::Told(Ok(told)) => self.end = End::Reaching(told),
+            Answer::Told(Err(error)) => {
+                warn!(
+                    error = chain(&error),
+                    "the source did not tell deadlines; those it sent as times from now stay as they came"
+                );
+                self.rounds = ROUNDS;
+                self.unproven += 1;
+                self.end = End::Reaching(VecDeque::new());
+            }
+            Answer::Walk(walk) => {
+                self.end = End::Closing(Box::new(Closing::walking(self.finish(), walk?)));
+            }
+            Answer::Page(closing, page) => {
+                let (walk, page) = page?;
+                let mut closing = closing;
+                closing.walked(walk, &page, &mut self.draft);
+                self.end = End::Closing(closing);
+                self.push();
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn finish(&self) -> Finish {
+        Finish::new(self.server, self.deadlines.end(), self.clock.unix_ms())
+    }
+
+    /// When the loop must look again although nothing has come.
+    pub(super) fn alarm(&self) -> Option<Duration> {
+        let end = match (self.stopping, self.goal) {
+            (Some(since), _) => Some(since + STOP_PATIENCE),
+            (None, Goal::Silence) if self.stage == Stage::Following => {
+                Some(self.last_data + SILENCE)
+            }
+            _ => None,
+        };
+        let again = self.refusal.map(|refusal| refusal.again_at);
+        // What has come already was looked at in this round; whatever else it waits for wakes the loop by itself.
+        let now = self.clock.now();
+        [end, again].into_iter().flatten().filter(|at| *at > now).min()
+    }
+}
+
+/// How long a stop may take to have everything confirmed that was sent.
+const STOP_PATIENCE: Duration = Duration::from_secs(8);
+
+/// A stream without offsets is drained when it has been silent, but for pings, for so long.
+pub(in super::super) const SILENCE: Duration = Duration::from_secs(1);
+
+/// How often a source is asked for deadlines that it goes on setting.
+const ROUNDS: u32 = 20;

@@ -1,0 +1,97 @@
+//! Why a lane breaks off.
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::change::{CopyError, Failure, StreamError};
+use crate::key::{Db, Escaped};
+use crate::net::ControlError;
+use crate::offset::Offset;
+use crate::server::Server;
+use crate::source::SourceError;
+use crate::target::TargetError;
+
+/// Why a lane broke off.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LaneError {
+    /// The source failed.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// The target failed.
+    #[error("target")]
+    Target(#[from] TargetError),
+    /// A record cannot be put into the target.
+    #[error("copy db {db}: key {}", Escaped(key))]
+    Copy {
+        /// Its database.
+        db: Db,
+        /// Its key.
+        key: Vec<u8>,
+        /// Why.
+        #[source]
+        source: CopyError,
+    },
+    /// The source has functions and the target cannot have any.
+    #[error("the source has libraries of functions, and {0} cannot hold any")]
+    Functions(Server),
+    /// A command of the stream cannot be applied.
+    #[error("at offset {offset}")]
+    Stream {
+        /// Where it ends.
+        offset: Offset,
+        /// Why.
+        #[source]
+        source: StreamError,
+    },
+    /// A command did something else on the target than on the source.
+    #[error("db {}: {} of key {} was answered {:?} by the target", .0.db, String::from_utf8_lossy(&.0.name), key_of(.0), .0.reply)]
+    Diverged(Failure),
+    /// A key of the copy is in the target already.
+    #[error("db {}: key {} is in the target already", .0.db, key_of(.0))]
+    Conflict(Failure),
+    /// The target does not read a value of this kind.
+    #[error("db {}: key {} is a {} that the target does not take: {}", .0.db, key_of(.0), .0.value.as_deref().unwrap_or("value"), .0.reply)]
+    Unreadable(Failure),
+    /// A question to the target was not answered.
+    #[error("target")]
+    Control(#[from] ControlError),
+    /// The target refused a command for a reason that did not pass.
+    #[error("the target refuses to go on: {0}")]
+    Refused(String),
+    /// The link was lost while the data set was being sent.
+    #[error("the copy was cut off: {0}")]
+    CopyCut(String),
+    /// What was received cannot be written.
+    #[error("cannot write {}", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// After a reconnection the master began anew: it no longer has what came after our place.
+    #[error("the master no longer has what came after the place where the link was lost")]
+    Overrun,
+}
+
+/// An error and what caused it, as one line.
+#[must_use]
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut line = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let text = error.to_string();
+        if !line.ends_with(&text) {
+            line.push_str(": ");
+            line.push_str(&text);
+        }
+        cause = error.source();
+    }
+    line
+}
+
+fn key_of(failure: &Failure) -> String {
+    failure.key.as_deref().map_or_else(|| "(none)".to_owned(), |key| Escaped(key).to_string())
+}

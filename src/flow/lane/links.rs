@@ -1,0 +1,123 @@
+//! Links that are lost, and a target that refuses to go on for now.
+
+use std::time::Duration;
+
+use tokio::time::sleep;
+use tracing::{info, warn};
+
+use crate::net::Link;
+use crate::repl::Resume;
+use crate::source::SourceError;
+use crate::target::{Standalone, TargetError};
+
+use super::super::remedy::{Remedy, patience, pause, refusal_patience, remedy};
+use super::end::End;
+use super::{Lane, LaneError, Later, Stage, chain};
+
+/// The target refuses to go on.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Refusal {
+    since: Duration,
+    pub(super) again_at: Duration,
+    tries: u32,
+}
+
+impl Lane<'_> {
+    /// Whether the target refuses to go on for now; tries again when it is time.
+    pub(super) fn is_refused(&mut self) -> Result<bool, LaneError> {
+        let Some(reply) = self.target.refused() else { return Ok(false) };
+        let now = self.clock.now();
+        let refusal = match &mut self.refusal {
+            Some(refusal) => refusal,
+            none => {
+                warn!(reply, "the target refuses to go on for now");
+                none.insert(Refusal { since: now, again_at: now + pause(0), tries: 0 })
+            }
+        };
+        if now.saturating_sub(refusal.since) >= refusal_patience(reply) {
+            return Err(LaneError::Refused(reply.to_owned()));
+        }
+        if now < refusal.again_at {
+            return Ok(true);
+        }
+        refusal.tries += 1;
+        refusal.again_at = now + pause(refusal.tries);
+        if reply.starts_with("READONLY") {
+            // It has become a replica: its name may lead to the new master.
+            warn!(reply, "the target is asked for anew");
+            self.relinking = Some(self.connect_target(Duration::ZERO));
+        }
+        self.target.go_on();
+        Ok(false)
+    }
+
+    pub(super) fn connect_target(&self, pause: Duration) -> Later<Result<Link, TargetError>> {
+        let (net, place) = (self.net.clone(), self.to.clone());
+        Box::pin(async move {
+            sleep(pause).await;
+            Standalone::connect(net, place).await
+        })
+    }
+
+    /// The source has been lost, or has refused us.
+    pub(super) fn source_lost(&mut self, error: SourceError) -> Result<(), LaneError> {
+        if !matches!(self.end, End::No | End::Asking(_) | End::Reaching(_)) {
+            // Everything that is wanted of it has been taken.
+            self.source.let_go();
+            return Ok(());
+        }
+        let now = self.clock.now();
+        if error.is_final() {
+            return Err(error.into());
+        }
+        let since = *self.source_lost.get_or_insert(now);
+        let waited = now.saturating_sub(since);
+        // An open end: what was taken up to here is in the target's queue, and the stream goes on behind it.
+        let resume = match (self.stage, self.history) {
+            (Stage::Connecting, _) => match &error {
+                SourceError::Repl(refusal) if waited < patience(refusal) => None,
+                _ => return Err(error.into()),
+            },
+            (Stage::Copying, _) | (_, None) => return Err(LaneError::CopyCut(chain(&error))),
+            (Stage::Settling | Stage::Following, Some(at)) => {
+                Some(Resume { replid: at.replid, offset: self.taken })
+            }
+        };
+        let error = LaneError::Source(error);
+        if remedy(&error) != Remedy::ReconnectSource {
+            return Err(error);
+        }
+        let pause = pause(self.source_tries);
+        warn!(error = chain(&error), again_in = ?pause, "the source is lost");
+        self.source_tries += 1;
+        self.source.reconnect(resume, pause);
+        Ok(())
+    }
+
+    /// The source serves us again.
+    pub(super) fn source_is_there(&mut self) {
+        self.source_lost = None;
+        self.source_tries = 0;
+    }
+
+    /// The target has been lost, or could not be reached again.
+    pub(super) fn target_lost(&mut self, error: TargetError) -> Result<(), LaneError> {
+        let error = LaneError::Target(error);
+        if remedy(&error) != Remedy::ReconnectTarget {
+            return Err(error);
+        }
+        if self.target.is_undecided() {
+            return Err(TargetError::Undecided.into());
+        }
+        let pause = pause(self.target_tries);
+        warn!(error = chain(&error), again_in = ?pause, "the target is lost");
+        self.target_tries += 1;
+        self.relinking = Some(self.connect_target(pause));
+        Ok(())
+    }
+
+    pub(super) fn relinked(&mut self, link: Link) -> Result<(), LaneError> {
+        info!("the target is there again");
+        Ok(self.target.relink(link)?)
+    }
+}

@@ -1,0 +1,235 @@
+//! What the source says, taken.
+
+use std::time::Duration;
+
+use tracing::{info, warn};
+
+use crate::change::{Copy, CopyError, Taken};
+use crate::command::judge::Expect;
+use crate::key::Db;
+use crate::plan::{Place, Verdict, Why};
+use crate::progress::{Counters, Phase};
+use crate::rdb::event::{Event as RdbEvent, KeyHead};
+use crate::rdb::parser::Depth;
+use crate::repl::{Event, Resume};
+use crate::server::Version;
+
+use super::super::left_out::{Left, left_out};
+use super::end::End;
+use super::{CONFLICTS_NAMED, Lane, LaneError, Stage};
+
+impl Lane<'_> {
+    /// Whether the source is listened to: not while deadlines are asked for, and not behind the last one.
+    pub(super) fn may_take(&self) -> bool {
+        match &self.end {
+            End::No => self.stopping.is_none(),
+            End::Reaching(_) => true,
+            _ => false,
+        }
+    }
+
+    /// Takes what the source has said while there is room for what becomes of it.
+    pub(super) fn take_events(&mut self) -> Result<(), LaneError> {
+        self.held_up = false;
+        if !self.may_take() {
+            return Ok(());
+        }
+        self.starved = false;
+        while self.has_room() && !self.has_reached() {
+            if !self.may_write() {
+                self.held_up = true;
+                break;
+            }
+            let mark = self.throttle.mark(&self.draft);
+            let then = self.source.recorded_ms();
+            let Some(event) = self.source.poll_event()? else {
+                self.starved = true;
+                break;
+            };
+            match event {
+                Event::FullSync { at } => self.full_sync(at)?,
+                Event::PartialSync { at } => self.partial_sync(at),
+                Event::PayloadBegins { length, .. } => {
+                    self.stage = Stage::Copying;
+                    self.counters.enter(Phase::Copying);
+                    Counters::set(&self.counters.payload_size, length.unwrap_or(0));
+                }
+                Event::Rdb(event) => match event {
+                    RdbEvent::Aux { name: b"repl-stream-db", value } => {
+                        if let Some(db) = Db::parse(value) {
+                            self.stream.begin_in(db);
+                        }
+                    }
+                    RdbEvent::Aux { name: b"lua", value } => {
+                        self.stream.learn(value);
+                        self.draft.push(&[b"SCRIPT", b"LOAD", value], Expect::Any);
+                    }
+                    RdbEvent::Function { .. } if self.server.as_redis() < Version(7, 0, 0) => {
+                        return Err(LaneError::Functions(self.server));
+                    }
+                    RdbEvent::Function { code } => {
+                        self.draft.push(&[b"FUNCTION", b"LOAD", b"REPLACE", code], Expect::Any);
+                    }
+                    RdbEvent::Key(head) => {
+                        Counters::add(&self.counters.keys_read, 1);
+                        let scope = self.stream.scope();
+                        let place = scope.rules().place(head.db).unwrap_or(head.db);
+                        let verdict = scope.judge_record(&head);
+                        let head = KeyHead { db: place, ..head };
+                        if verdict == Verdict::Drop(Why::Conflict)
+                            || self.replaced.as_ref().is_some_and(|held| held.has(place, head.key))
+                        {
+                            Counters::add(&self.counters.conflicts, 1);
+                            if self.conflict_names.len() < CONFLICTS_NAMED {
+                                self.conflict_names.push((place, head.key.to_vec()));
+                            }
+                        }
+                        let depth = match verdict {
+                            Verdict::Keep => self.copy.key(&head, &mut self.deadlines),
+                            Verdict::Drop(why) => {
+                                left_out(self.counters, why, Left::Key);
+                                Depth::Skip
+                            }
+                        };
+                        self.source.choose(depth);
+                    }
+                    RdbEvent::Payload(payload) if !self.stream.scope().admits_payload(&payload) => {
+                        left_out(self.counters, Why::Type, Left::Key);
+                    }
+                    RdbEvent::Payload(payload) => {
+                        let put = self.copy.payload(&payload, &mut self.deadlines, &mut self.draft);
+                        put.map_err(|source| refused(&self.copy, source))?;
+                    }
+                    RdbEvent::Element(element) => {
+                        let put = self.copy.element(&element, &mut self.deadlines);
+                        put.map_err(|source| refused(&self.copy, source))?;
+                        self.push_pieces();
+                    }
+                    RdbEvent::ValueEnd => {
+                        self.copy.value_end().map_err(|source| refused(&self.copy, source))?;
+                        self.push_pieces();
+                    }
+                    _ => {}
+                },
+                Event::KeepAlive | Event::PayloadRead { .. } => {}
+                Event::PayloadEnds => {
+                    self.push();
+                    self.target.begin_stream();
+                    self.stage = Stage::Settling;
+                    self.counters.enter(Phase::CatchingUp);
+                    self.draft.covers = Some(self.taken);
+                    self.push();
+                }
+                Event::Command(command) => {
+                    let end = command.end;
+                    let now_ms = then.unwrap_or_else(|| self.clock.unix_ms());
+                    let data =
+                        self.stream.take(&command, now_ms, &mut self.deadlines, &mut self.draft);
+                    match data.map_err(|source| LaneError::Stream { offset: end, source })? {
+                        Taken::Data => self.last_data = self.clock.now(),
+                        Taken::LeftOut(why) => {
+                            left_out(self.counters, why, Left::Command);
+                            self.last_data = self.clock.now();
+                        }
+                        Taken::Other => {}
+                    }
+                    self.taken = end;
+                }
+            }
+            self.throttle.was_written(|| self.clock.now(), mark, &self.draft);
+            if self.draft.size() >= CHUNK && self.stream.is_whole() {
+                self.push();
+            }
+        }
+        if self.stream.is_whole() {
+            self.push();
+        }
+        self.observe();
+        Ok(())
+    }
+
+    /// The master is about to send all that it has.
+    fn full_sync(&mut self, at: Option<Resume>) -> Result<(), LaneError> {
+        if self.stage != Stage::Connecting {
+            return Err(LaneError::Overrun);
+        }
+        Counters::add(&self.counters.full_syncs, 1);
+        self.source_is_there();
+        self.history = at;
+        if at.is_none() && matches!(self.from, Place::Server(_)) {
+            warn!("this master has no offsets: a lost link costs a new copy");
+        }
+        self.method = match self.from {
+            Place::Server(_) if at.is_some() => "psync",
+            Place::Server(_) => "sync",
+            Place::Capture(_) => "capture",
+            Place::Rdb(_) => "rdb",
+        };
+        self.taken = at.map(|at| at.offset).unwrap_or_default();
+        info!(method = self.method, offset = %self.taken, "full synchronization");
+        Ok(())
+    }
+
+    /// The master goes on where the link was lost.
+    fn partial_sync(&mut self, at: Resume) {
+        Counters::add(&self.counters.partial_syncs, 1);
+        self.source_is_there();
+        self.history = Some(at);
+        self.last_data = self.clock.now();
+        self.source.confirm(self.confirmed);
+        info!(offset = %at.offset, "partial synchronization");
+    }
+
+    /// Sends what has been gathered.
+    pub(super) fn push(&mut self) {
+        if self.draft.is_empty() {
+            return;
+        }
+        let batch = self.draft.finish();
+        self.wrote |= !batch.is_empty();
+        self.target.push(batch);
+    }
+
+    /// Sends what has become of a value that goes in pieces.
+    pub(super) fn push_pieces(&mut self) {
+        while let Some(batch) = self.copy.poll_batch() {
+            self.wrote = true;
+            self.throttle.was_sent(|| self.clock.now(), &batch);
+            self.target.push(batch);
+        }
+    }
+
+    /// Until when a limit holds the lane up, if one does.
+    pub(super) fn limited_until(&self) -> Option<Duration> {
+        let now = self.clock.now();
+        let read = self.throttle.read_wait(|| now);
+        // What is to be written may be so by now: then it is time at once.
+        let write = self.held_up.then(|| self.throttle.write_wait(|| now));
+        write.or_else(|| (!read.is_zero()).then_some(read)).map(|wait| now + wait)
+    }
+
+    pub(super) fn may_write(&self) -> bool {
+        self.throttle.write_wait(|| self.clock.now()).is_zero()
+    }
+
+    pub(super) fn has_room(&self) -> bool {
+        self.target.in_flight() < self.room
+    }
+
+    pub(super) fn observe(&self) {
+        Counters::set(&self.counters.in_flight, self.target.in_flight() as u64);
+        Counters::set(&self.counters.read_offset, self.taken.get());
+        if let Some(position) = self.source.payload_position() {
+            Counters::set(&self.counters.payload_read, position);
+        }
+    }
+}
+
+/// The record that is being copied cannot be put into the target.
+fn refused(copy: &Copy, source: CopyError) -> LaneError {
+    let (db, key) = copy.current();
+    LaneError::Copy { db, key: key.to_vec(), source }
+}
+
+/// How many bytes of commands are gathered before they are sent while there is more to read.
+pub(super) const CHUNK: usize = 128 * 1024;
