@@ -145,10 +145,7 @@ async fn ask_some(
         });
         return Ok(Told { fence: first.filter(|_| has_offsets), deadlines: deadlines.collect() });
     }
-    Err(ControlError::Refused {
-        question: "PTTL",
-        text: "the source is written to so fast that its offset never stood still".to_owned(),
-    })
+    Err(ControlError::Unsettled)
 }
 
 /// The offsets and times (in milliseconds) at both ends of the answers.

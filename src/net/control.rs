@@ -52,7 +52,10 @@ pub enum ControlError {
     /// The connection was lost.
     #[error("the connection was lost")]
     Lost(#[source] io::Error),
-    /// The server answered with an error, or not at all.
+    /// It is written to so fast that its offset never stood still between two answers.
+    #[error("it is written to so fast that its offset never stood still")]
+    Unsettled,
+    /// The server answered with an error.
     #[error("{question}: {text}")]
     Refused {
         /// What was asked.
@@ -95,6 +98,7 @@ impl ControlError {
             Self::Refused { text, .. } if text.starts_with("NOPERM") => {
                 "let this ACL user run the command".to_owned()
             }
+            Self::Unsettled => "try again when less is written to it".to_owned(),
             Self::Refused { .. } => "see the server's log".to_owned(),
         }
     }
@@ -182,6 +186,9 @@ impl Drop for Control {
 
 fn refused(question: &'static str, error: &RedisError) -> ControlError {
     let text = said(error);
+    if error.is_io_error() || error.is_connection_dropped() || error.is_timeout() {
+        return ControlError::Lost(io::Error::other(text));
+    }
     // A server may be given a password while we are connected.
     if text.starts_with("NOAUTH") || text.contains("operation not permitted") {
         return ControlError::PasswordMissing(text);
