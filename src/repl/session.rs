@@ -132,6 +132,8 @@ pub struct Session {
     confirmed: Offset,
     /// When the next acknowledgement is due. `None` while none is understood.
     ack_due: Option<Duration>,
+    /// How long after it the one behind it is due.
+    ack_pause: Duration,
     /// A `GETACK` stands before this offset and is answered once that is confirmed.
     getack: Option<Offset>,
     /// How many bytes `buffer` offers to read into at once.
@@ -159,6 +161,9 @@ enum State {
 
 /// How often a replica acknowledges (redis `replicationCron` runs once a second).
 const ACK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How soon the first acknowledgement behind an EOF transfer is repeated; from there on the pauses double up to the usual one.
+const FIRST_ACK_AGAIN: Duration = Duration::from_millis(10);
 
 impl Session {
     /// A session that begins with the handshake.
@@ -192,6 +197,7 @@ impl Session {
             offset: Offset::default(),
             confirmed: Offset::default(),
             ack_due: None,
+            ack_pause: ACK_INTERVAL,
             getack: None,
             read_size: 256 * 1024,
             element_limit: DEFAULT_ELEMENT_LIMIT,
@@ -250,8 +256,7 @@ impl Session {
     /// Does what is due at `now`.
     pub fn handle_timeout(&mut self, now: Duration) {
         if self.ack_due.is_some_and(|due| due <= now) {
-            self.ack_due = Some(now.saturating_add(ACK_INTERVAL));
-            self.acknowledge();
+            self.acknowledge_and_again(now);
         }
     }
 
@@ -459,15 +464,19 @@ impl Session {
                 }
             }
         }
-        let skip = if matches!(frame, Frame::Mark(_)) { 40 } else { 0 };
+        let by_mark = matches!(frame, Frame::Mark(_));
+        let skip = if by_mark { 40 } else { 0 };
         self.input = Intake::default();
         self.input.extend(reader.rest().get(skip..).unwrap_or_default());
         self.taken = self.taken.saturating_add(reader.position()).saturating_add(skip as u64);
         self.state = State::Stream;
         if self.ack_due.is_some() {
-            // An EOF transfer goes on only after the first acknowledgement, whatever it says.
-            self.ack_due = Some(now.saturating_add(ACK_INTERVAL));
-            self.acknowledge();
+            // An EOF transfer goes on only after the first acknowledgement, whatever it says; and one that comes before the master has
+            // reaped the child that saved is lost (redis `replconfCommand`, `checkChildrenDone`).
+            if by_mark {
+                self.ack_pause = FIRST_ACK_AGAIN;
+            }
+            self.acknowledge_and_again(now);
         }
         Ok(true)
     }
@@ -547,6 +556,13 @@ impl Session {
         }
     }
 
+    /// Acknowledges now, and says when the next time is.
+    fn acknowledge_and_again(&mut self, now: Duration) {
+        self.ack_due = Some(now.saturating_add(self.ack_pause));
+        self.ack_pause = (self.ack_pause * 2).min(ACK_INTERVAL);
+        self.acknowledge();
+    }
+
     fn acknowledge(&mut self) {
         let offset = self.confirmed.to_acknowledge().to_string();
         command(&mut self.output, &[b"REPLCONF", b"ACK", offset.as_bytes()]);
@@ -598,5 +614,37 @@ impl Intake {
         let begin = self.taken;
         self.taken = self.taken.saturating_add(count).min(self.filled);
         self.bytes.get(begin..self.taken).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn taken(session: &mut Session, bytes: &[u8]) {
+        session.buffer()[..bytes.len()].copy_from_slice(bytes);
+        session.filled(bytes.len());
+        while session.poll_event(Duration::ZERO).unwrap().is_some() {}
+    }
+
+    #[test]
+    fn the_acknowledgement_that_an_eof_transfer_waits_for_is_repeated_soon() {
+        let mut session = Session::asked(false, None);
+        let mark = "m".repeat(40);
+        let hello = format!("+FULLRESYNC {} 0\r\n$EOF:{mark}\r\n", "0".repeat(40));
+        let payload = [b"REDIS0011\xff\0\0\0\0\0\0\0\0", mark.as_bytes()].concat();
+        taken(&mut session, hello.as_bytes());
+        taken(&mut session, &payload);
+        assert!(session.transmit().ends_with(b"REPLCONF\r\n$3\r\nACK\r\n$1\r\n0\r\n"));
+        let mut now = Duration::ZERO;
+        let pauses: Vec<u128> = std::iter::from_fn(|| {
+            let due = session.poll_timeout()?;
+            let pause = due - std::mem::replace(&mut now, due);
+            session.handle_timeout(due);
+            Some(pause.as_millis())
+        })
+        .take(9)
+        .collect();
+        assert_eq!(pauses, [10, 20, 40, 80, 160, 320, 640, 1000, 1000]);
     }
 }
