@@ -100,15 +100,16 @@ impl Deadlines {
         &self.fields
     }
 
+    /// How many keys, and hashes with such fields, are held back at the most; `None` if there are more than were counted.
+    #[must_use]
+    pub fn held_back(&self) -> Option<u64> {
+        Some((self.held.len()? + self.fields.len()?) as u64)
+    }
+
     /// Whether a deadline must be asked of the source.
     #[must_use]
     pub fn is_unsure(&self) -> bool {
         !self.unsure.is_empty()
-    }
-
-    /// Takes the names of the keys, and of the hashes, with deadlines that are held back.
-    pub fn take_held(&mut self) -> (Names, Names) {
-        (std::mem::take(&mut self.held), std::mem::take(&mut self.fields))
     }
 
     /// Takes the keys whose deadlines must be asked of the source.

@@ -173,16 +173,10 @@ pub(super) struct Closing {
 
 /// Where the names come from.
 enum Source {
-    /// They were kept: first those of keys, then those of hashes. The number is how far the list was read.
-    Held {
-        held: Names,
-        fields: Names,
-        at: usize,
-    },
-    Fields {
-        fields: Names,
-        at: usize,
-    },
+    /// The names of keys were kept. The number is how far the list was read.
+    Held(usize),
+    /// So were those of hashes, which come behind them.
+    Fields(usize),
     /// There were more than fit: the target is walked through, all keys of all databases.
     Walk(Walk),
     Done,
@@ -204,12 +198,8 @@ pub(super) struct Page {
 
 impl Closing {
     /// Begins with the names that were kept.
-    pub(super) fn new(finish: Finish, held: Names, fields: Names) -> Self {
-        let names = match (held.len(), fields.len()) {
-            (Some(_), Some(_)) => Source::Held { held, fields, at: 0 },
-            _ => Source::Done,
-        };
-        Self { finish, names, db: None }
+    pub(super) fn kept(finish: Finish) -> Self {
+        Self { finish, names: Source::Held(0), db: None }
     }
 
     /// Begins with a walk through the target.
@@ -249,30 +239,28 @@ impl Closing {
     }
 
     /// Writes the commands for the next page of the names that were kept.
-    pub(super) fn page(&mut self, draft: &mut Draft) {
+    pub(super) fn page(&mut self, deadlines: &Deadlines, draft: &mut Draft) {
         match std::mem::replace(&mut self.names, Source::Done) {
-            Source::Held { held, fields, at } => {
-                let (db, page, next) = held.page(at, PAGE);
+            Source::Held(at) => {
+                let (db, page, next) = deadlines.held().page(at, PAGE);
                 if page.is_empty() {
-                    self.names = if self.finish.has_fields() {
-                        Source::Fields { fields, at: 0 }
-                    } else {
-                        Source::Done
-                    };
+                    if self.finish.has_fields() {
+                        self.names = Source::Fields(0);
+                    }
                     return;
                 }
                 self.enter(db, draft);
                 self.finish.keys(&page, draft);
-                self.names = Source::Held { held, fields, at: next };
+                self.names = Source::Held(next);
             }
-            Source::Fields { fields, at } => {
-                let (db, page, next) = fields.page(at, PAGE);
+            Source::Fields(at) => {
+                let (db, page, next) = deadlines.fields().page(at, PAGE);
                 if page.is_empty() {
                     return;
                 }
                 self.enter(db, draft);
                 self.finish.fields(&page, draft);
-                self.names = Source::Fields { fields, at: next };
+                self.names = Source::Fields(next);
             }
             Source::Walk(walk) => self.names = Source::Walk(walk),
             Source::Done => {

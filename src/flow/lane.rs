@@ -32,7 +32,7 @@ use crate::progress::{Counters, Phase};
 use crate::repl::{Remark, Resume};
 use crate::server::{Flavour, Server, Version};
 use crate::source::SourceError;
-use crate::target::{Confirmed, Standalone, Surprise, TargetError};
+use crate::target::{Confirmed, RunId, Standalone, Surprise, TargetError};
 
 use super::Stop;
 use super::remedy::{QUESTION_TRIES, Remedy, pause, remedy};
@@ -71,7 +71,7 @@ pub(super) async fn run(
                     report.stream_seconds =
                         lane.copied_at.map(|at| clock.now().saturating_sub(at).as_secs_f64());
                     report.method = lane.method;
-                    report.held_back = lane.held_back;
+                    report.held_back = lane.held_back();
                     report.unproven = lane.unproven;
                     report.conflicts = lane.conflicts(ended.as_ref().err());
                     report.conflict_names = std::mem::take(&mut lane.conflict_names);
@@ -150,8 +150,8 @@ struct Lane<'a> {
     rounds: u32,
     /// Things that could not be proven to be as they are on the source.
     unproven: u64,
-    /// Keys whose deadlines are still held back; `None` if that is not known.
-    held_back: Option<u64>,
+    /// The process that is written to.
+    run_id: RunId,
     /// When the last data command was taken.
     last_data: Duration,
     /// Since when we have been stopping.
@@ -201,7 +201,9 @@ impl<'a> Lane<'a> {
     ) -> Result<Self, LaneError> {
         let Known { facts, held, index, throttle, net } = known;
         counters.enter(Phase::Connecting);
-        let target = Standalone::open(net, to).await?;
+        let run_id =
+            RunId(facts.target.as_ref().map(|target| target.run_id.clone()).unwrap_or_default());
+        let target = Standalone::open(net, to, &run_id).await?;
         let names = held.map_or(0, |held| Kept::BYTES_A_KEY * held.len() as u64);
         let share = Share::of(plan.memory.saturating_sub(names), plan.sources.len());
         // No two runs, nor two lanes of one, write the same temporary key.
@@ -256,7 +258,7 @@ impl<'a> Lane<'a> {
             end: End::No,
             rounds: 0,
             unproven: 0,
-            held_back: Some(0),
+            run_id,
             last_data: Duration::ZERO,
             stopping: None,
             source_tries: 0,
@@ -284,12 +286,12 @@ impl<'a> Lane<'a> {
     /// The loop. Each round takes what there is to take, then waits for whatever comes first.
     async fn play(&mut self) -> Result<Ended, LaneError> {
         let failure = match self.go_round().await {
+            Ok(Ended::Done) => return self.see_target().await.map(|()| Ended::Done),
             Ok(ended) => return Ok(ended),
             Err(failure) if !self.wrote => return Err(failure),
             Err(failure) => failure,
         };
         // What is in the target stays valid, its deadlines too, as far as they can be set within the time of a stop.
-        self.held_back = self.deadlines.held().len().map(|keys| keys as u64);
         // In the middle of a copy that the source ended, the target still has pieces to take: what removes them goes behind
         // them.
         let source_ended = match &failure {
@@ -299,7 +301,7 @@ impl<'a> Lane<'a> {
             _ => false,
         };
         let mut ready = source_ended && self.relinking.is_none();
-        if !ready && let Ok(target) = Standalone::open(&self.net, self.to).await {
+        if !ready && let Ok(target) = Standalone::open(&self.net, self.to, &self.run_id).await {
             self.target = target;
             self.relinking = None;
             ready = true;

@@ -51,6 +51,9 @@ pub fn remedy(error: &LaneError) -> Remedy {
                 "the live stream needs MULTI and EXEC; a proxy that has none cannot be a target of this version",
             ),
             TargetError::Resp(_) => Remedy::Ask("is this the address of a Redis or Valkey server?"),
+            TargetError::Replaced => Remedy::Ask(
+                "see in its log why it was restarted, and what it has kept; then empty it and start again",
+            ),
             TargetError::Undecided => Remedy::Ask(
                 "empty the target and start again: whether the last transaction was done cannot be told",
             ),

@@ -15,7 +15,7 @@ mod rdb;
 mod standalone;
 
 pub use rdb::{FileError, RdbPlace, RdbTarget};
-pub use standalone::{Standalone, TargetError};
+pub use standalone::{RunId, Standalone, TargetError};
 
 use crate::change::{Batch, Carries, Failure};
 use crate::offset::Offset;

@@ -9,7 +9,7 @@ use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use crate::change::Batch;
-use crate::net::{Link, LinkError, Net};
+use crate::net::{Link, LinkError, Net, info_field};
 use crate::plan::ServerPlace;
 use crate::repl::Credentials;
 use crate::resp::{Reply, ReplyReader, RespError, command};
@@ -47,6 +47,9 @@ pub enum TargetError {
     /// The link was lost while an `EXEC` was unanswered: no one can tell whether it was done.
     #[error("the connection was lost while a transaction was being committed")]
     Undecided,
+    /// Under its address answers another process than the one that was written to.
+    #[error("the target was restarted or replaced: what it had confirmed may be gone")]
+    Replaced,
 }
 
 /// A connection to a single server, over which one source's changes go.
@@ -60,6 +63,11 @@ pub struct Standalone {
     exchange: Exchange,
     in_flight: usize,
 }
+
+/// The process that a target is: what it has confirmed is in this one, and no other one need hold it. Empty if it does not tell
+/// (`run_id` in its `INFO server`).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RunId(pub String);
 
 #[derive(Debug)]
 enum Exchange {
@@ -75,9 +83,9 @@ impl Standalone {
     /// Connects and makes sure that the server can do what the live stream needs.
     ///
     /// # Errors
-    /// If it cannot be reached, refuses the password or knows no transactions.
-    pub async fn open(net: &Net, place: &ServerPlace) -> Result<Self, TargetError> {
-        let link = enter(net, place).await?;
+    /// If it cannot be reached, refuses the password, knows no transactions or is another process.
+    pub async fn open(net: &Net, place: &ServerPlace, run_id: &RunId) -> Result<Self, TargetError> {
+        let link = enter(net, place, run_id).await?;
         let exchange = Exchange::Copy { pipeline: Box::default(), behind: None };
         Ok(Self { link, input: BytesMut::new(), exchange, in_flight: 0 })
     }
@@ -195,8 +203,12 @@ impl Standalone {
     ///
     /// # Errors
     /// As [`open`](Self::open).
-    pub async fn connect(net: Net, place: ServerPlace) -> Result<Link, TargetError> {
-        enter(&net, &place).await
+    pub async fn connect(
+        net: &Net,
+        place: &ServerPlace,
+        run_id: &RunId,
+    ) -> Result<Link, TargetError> {
+        enter(net, place, run_id).await
     }
 
     /// Takes a new connection in place of a lost one and sends again what was not confirmed.
@@ -250,8 +262,8 @@ impl Standalone {
 /// How many bytes of replies are read at once.
 const READ_SIZE: usize = 64 * 1024;
 
-/// Connects, says who we are, and sees that transactions are there.
-async fn enter(net: &Net, place: &ServerPlace) -> Result<Link, TargetError> {
+/// Connects, says who we are, and sees that it is the process that is meant and that transactions are there.
+async fn enter(net: &Net, place: &ServerPlace, run_id: &RunId) -> Result<Link, TargetError> {
     let mut link = net.connect(place).await?;
     if let Some(Credentials { user, password }) = &place.credentials {
         let answer = match user {
@@ -277,6 +289,13 @@ async fn enter(net: &Net, place: &ServerPlace) -> Result<Link, TargetError> {
         return Err(TargetError::NoTransactions(answer));
     }
     ask(&mut link, &[b"DISCARD"]).await?;
+    if !run_id.0.is_empty() {
+        let info = ask(&mut link, &[b"INFO", b"server"]).await?;
+        // One that no longer tells is no other one.
+        if info_field(&info, "run_id").is_some_and(|now| now != run_id.0) {
+            return Err(TargetError::Replaced);
+        }
+    }
     Ok(link)
 }
 
@@ -292,10 +311,10 @@ async fn ask(link: &mut Link, args: &[&[u8]]) -> Result<String, TargetError> {
             return Err(TargetError::Closed);
         }
         if let Some((reply, _)) = reader.read(&input)? {
-            return Ok(judge::text(match reply {
-                Reply::Bulk(bytes) => Reply::Simple(bytes),
-                other => other,
-            }));
+            return Ok(match reply {
+                Reply::Bulk(bytes) => String::from_utf8_lossy(bytes).into_owned(),
+                other => judge::text(other),
+            });
         }
     }
 }

@@ -35,6 +35,7 @@ mod rdb_load;
 mod recorded;
 mod refusals;
 mod replicas;
+mod restarts;
 mod rules;
 mod servers;
 mod sessions;

@@ -77,6 +77,7 @@ pub(crate) struct Server {
     pub(crate) version: Version,
     child: Child,
     log: Log,
+    options: Vec<String>,
     _dir: TempDir,
 }
 
@@ -95,15 +96,19 @@ impl Server {
         let binary = program(name)?;
         // Between the choice of a port and the server's bind another process may take it: then another port.
         for _ in 0..5 {
-            if let Some(server) = Self::try_start(name, &binary, options) {
+            if let Some(server) = Self::try_start(name, &binary, free_port(), options) {
                 return Some(server);
             }
         }
         panic!("{name} does not start");
     }
 
-    fn try_start(name: &'static str, binary: &PathBuf, options: &[&str]) -> Option<Self> {
-        let port = free_port();
+    fn try_start(
+        name: &'static str,
+        binary: &PathBuf,
+        port: u16,
+        options: &[&str],
+    ) -> Option<Self> {
         let dir = folder_for_data();
         let mut command = Command::new(binary);
         command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", ""]);
@@ -151,7 +156,23 @@ impl Server {
             child.id().to_string(),
             "another server is on {port}"
         );
-        Some(Self { name, port, version, child, log, _dir: dir })
+        let options = options.iter().map(|&option| option.to_owned()).collect();
+        Some(Self { name, port, version, child, log, options, _dir: dir })
+    }
+
+    /// Kills it, and starts it again under its address, without its data.
+    pub(crate) fn kill_and_start_empty(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        let binary = program(self.name).expect("it was there a moment ago");
+        let options: Vec<&str> = self.options.iter().map(String::as_str).collect();
+        let again = Self::try_start(self.name, &binary, self.port, &options);
+        *self = again.expect("its port is free");
+    }
+
+    /// Its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
     }
 
     pub(crate) fn client(&self) -> Client {

@@ -59,9 +59,7 @@ impl Understudy {
     /// Sends SIGINT, as Ctrl-C does; it may have ended before.
     pub(crate) fn interrupt(&mut self) {
         if self.is_running() {
-            let id = self.child.id().to_string();
-            let sent = Command::new("sh").args(["-c", "kill -INT \"$0\"", &id]).status().unwrap();
-            assert!(sent.success(), "no signal could be sent");
+            signal("INT", self.child.id());
         }
     }
 
@@ -99,6 +97,13 @@ impl Drop for Understudy {
             say(&format!("understudy's stderr:\n{said}"));
         }
     }
+}
+
+/// Sends a signal to a process.
+pub(crate) fn signal(name: &str, process: u32) {
+    let process = process.to_string();
+    let sent = Command::new("sh").args(["-c", "kill -$0 \"$1\"", name, &process]).status();
+    assert!(sent.unwrap().success(), "no signal could be sent");
 }
 
 impl Ended {

@@ -16,6 +16,8 @@ use crate::dice::Dice;
 pub(crate) struct LinkPlan {
     /// It is refused.
     pub(crate) refused: bool,
+    /// Before it is made the target dies, and begins anew without its data.
+    pub(crate) restarts: bool,
     /// How many bytes fit into it.
     pub(crate) room: usize,
     /// It breaks after so many bytes have come to us.

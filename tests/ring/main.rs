@@ -152,7 +152,7 @@ async fn play(seed: u64) -> (Ending, u64) {
     let facts = |server| ServerFacts { server: Some(server), ..ServerFacts::default() };
     let facts = Facts {
         sources: vec![Some(facts(schedule.master.server))],
-        target: Some(facts(schedule.target)),
+        target: Some(ServerFacts { run_id: "1".to_owned(), ..facts(schedule.target) }),
     };
     if env::var_os("UNDERSTUDY_RING_SEED").is_some() {
         println!("{schedule:#?}");
@@ -232,6 +232,9 @@ impl Dial for Hand {
             let pieces = Dice::new(ring.dice.lock().unwrap().next());
             let (carrier, theirs, delay) = connect(&plan, dice);
             if to_target {
+                if plan.restarts {
+                    ring.target.restart();
+                }
                 tokio::spawn(Arc::clone(&ring.target).serve(theirs, plan, delay));
             } else {
                 tokio::spawn(Arc::clone(&ring.master).serve(theirs, delay, pieces));

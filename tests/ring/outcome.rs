@@ -23,11 +23,20 @@ pub(crate) enum Ending {
     Undecided,
     /// The target refused for longer than is waited for.
     GivenUp,
+    /// The target was restarted and had lost what it was told.
+    Replaced,
 }
 
 impl Ending {
-    pub(crate) const ALL: [Self; 6] =
-        [Self::Exact, Self::Nothing, Self::Cut, Self::Overrun, Self::Undecided, Self::GivenUp];
+    pub(crate) const ALL: [Self; 7] = [
+        Self::Exact,
+        Self::Nothing,
+        Self::Cut,
+        Self::Overrun,
+        Self::Undecided,
+        Self::GivenUp,
+        Self::Replaced,
+    ];
 }
 
 /// When a run began, and what time it is now that it has ended, in milliseconds since 1970.
@@ -46,7 +55,9 @@ pub(crate) fn judge(
 ) -> Ending {
     let Times { begun, now } = times;
     let is_stubborn = target.is_stubborn();
-    assert_eq!(master.faults(), [""; 0]);
+    let restarted = target.was_restarted();
+    // What a target has lost was acknowledged before.
+    assert!(restarted || master.faults().is_empty(), "{:?}", master.faults());
     let confirmed = report.numbers.confirmed_offset;
     let there = target.with(Model::clone);
     let failure = report.failure.as_ref().map(|(failure, _)| failure.as_str()).unwrap_or_default();
@@ -73,8 +84,13 @@ pub(crate) fn judge(
         }
         Ended::Failed => {
             let is = |text: &str| failure.contains(text);
+            if restarted && is("the target was restarted or replaced") {
+                return Ending::Replaced;
+            }
             let full = master.full().unwrap();
-            if confirmed == 0 {
+            if restarted {
+                // What it holds was told by nobody; that the run has failed is all that may be said.
+            } else if confirmed == 0 {
                 is_part(&there, &full, failure);
             } else {
                 is_a_moment(&there, &full, &master.log_after(full.offset), confirmed, now);

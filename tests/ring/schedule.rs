@@ -186,6 +186,7 @@ fn links(dice: &mut Dice, side: Side) -> VecDeque<LinkPlan> {
                 link.delay = millis(dice, 60);
             }
             link.refused = chance(dice, refused) && (number > 0 || spared == 0);
+            link.restarts = matches!(side, Side::Target) && number > 0 && chance(dice, 2);
             if chance(dice, troubles) {
                 let bits = dice.below(14);
                 let after = spared + dice.below(2 << bits);

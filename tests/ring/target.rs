@@ -42,8 +42,13 @@ pub(crate) enum Kind {
 #[derive(Debug)]
 pub(crate) struct Target {
     state: Mutex<State>,
+    /// Whether it may refuse for longer than is waited for.
+    is_stubborn: bool,
     clock: Clock,
 }
+
+/// So many refusals in a row take five minutes.
+const STUBBORN: usize = 30;
 
 #[derive(Debug)]
 struct State {
@@ -51,6 +56,8 @@ struct State {
     refusals: VecDeque<Refusal>,
     /// How many connections were made.
     links: u64,
+    /// Which of its processes this is: the first has number 1.
+    process: u64,
 }
 
 /// What is known of one connection.
@@ -63,7 +70,9 @@ struct Client {
 
 impl Target {
     pub(crate) fn new(refusals: VecDeque<Refusal>, clock: Clock) -> Self {
-        Self { state: Mutex::new(State { model: Model::default(), refusals, links: 0 }), clock }
+        let refused = refusals.iter().fold(0, |all: usize, one| all.saturating_add(one.count));
+        let state = State { model: Model::default(), refusals, links: 0, process: 1 };
+        Self { state: Mutex::new(state), is_stubborn: refused >= STUBBORN, clock }
     }
 
     pub(crate) fn with<T>(&self, look: impl FnOnce(&Model) -> T) -> T {
@@ -75,9 +84,21 @@ impl Target {
         self.state.lock().unwrap().links.saturating_sub(1)
     }
 
-    /// Whether something is refused for good.
+    /// It dies, and begins anew without its data.
+    pub(crate) fn restart(&self) {
+        let mut state = self.state.lock().unwrap();
+        state.model = Model::default();
+        state.process += 1;
+    }
+
+    /// Whether it was restarted.
+    pub(crate) fn was_restarted(&self) -> bool {
+        self.state.lock().unwrap().process > 1
+    }
+
+    /// Whether it may refuse for longer than is waited for.
     pub(crate) fn is_stubborn(&self) -> bool {
-        self.state.lock().unwrap().refusals.iter().any(|refusal| refusal.count > 1 << 20)
+        self.is_stubborn
     }
 
     /// Serves one connection to its end.
@@ -89,7 +110,11 @@ impl Target {
     ) {
         let (mut reader, mut input) = (CommandReader::default(), Vec::new());
         let mut client = Client::default();
-        self.state.lock().unwrap().links += 1;
+        let process = {
+            let mut state = self.state.lock().unwrap();
+            state.links += 1;
+            state.process
+        };
         let mut room = [0; 4096];
         let mut said = 0;
         loop {
@@ -99,6 +124,9 @@ impl Target {
             }
             input.extend_from_slice(&room[..count]);
             delay.wait().await;
+            if self.state.lock().unwrap().process != process {
+                return;
+            }
             let mut output = Vec::new();
             while let Some(used) = reader.read(&input).unwrap() {
                 let args: Args = reader.args(&input).map(<[u8]>::to_vec).collect();
@@ -204,7 +232,11 @@ impl State {
                 let lines: Vec<String> = lines
                     .map(|(db, keys)| format!("db{db}:keys={},expires=0", keys.len()))
                     .collect();
-                Reply::Bulk(format!("# Keyspace\r\n{}\r\n", lines.join("\r\n")).into_bytes())
+                let (process, lines) = (self.process, lines.join("\r\n"));
+                Reply::Bulk(
+                    format!("# Server\r\nrun_id:{process}\r\n# Keyspace\r\n{lines}\r\n")
+                        .into_bytes(),
+                )
             }
             b"SCAN" => self.scan(client.db, number(1)),
             b"EVAL" => {

@@ -108,15 +108,12 @@ impl Lane<'_> {
                 End::No if self.is_drained() => self.ask_or_settle(),
                 End::Reaching(told) if told.is_empty() => self.ask_or_settle(),
                 End::Settling if self.target.is_idle() => self.close(),
-                End::Closing(closing) if closing.is_done() && self.target.is_idle() => {
-                    self.held_back = Some(0);
-                    End::Done
-                }
+                End::Closing(closing) if closing.is_done() && self.target.is_idle() => End::Done,
                 End::Closing(mut closing) if !closing.is_done() && self.has_room() => {
                     match closing.take_walk() {
                         Some(walk) => End::Reading(closing, Box::pin(walk.page())),
                         None => {
-                            closing.page(&mut self.draft);
+                            closing.page(&self.deadlines, &mut self.draft);
                             if self.draft.size() >= CHUNK || closing.is_done() {
                                 self.push();
                             }
@@ -194,19 +191,22 @@ impl Lane<'_> {
 
     /// Begins to set deadlines to what they are.
     pub(super) fn close(&mut self) -> End {
-        if self.deadlines.held().is_empty() && self.deadlines.fields().is_empty() {
-            self.held_back = Some(0);
+        let held_back = self.deadlines.held_back();
+        if held_back == Some(0) {
             return End::Done;
         }
-        self.held_back = self.deadlines.held().len().map(|keys| keys as u64);
         self.target.begin_closing();
         self.draft = Draft::default();
-        if self.deadlines.held().len().is_none() || self.deadlines.fields().len().is_none() {
+        if held_back.is_none() {
             return End::Walking(Box::pin(Walk::begin(self.net.clone(), self.to.clone())));
         }
-        let finish = self.finish();
-        let (held, fields) = self.deadlines.take_held();
-        End::Closing(Box::new(Closing::new(finish, held, fields)))
+        End::Closing(Box::new(Closing::kept(self.finish())))
+    }
+
+    /// Keys whose deadlines are held back in the target, at the most; `None` if that is not known. Whatever broke the lane off:
+    /// until the last of them is confirmed all may be.
+    pub(super) fn held_back(&self) -> Option<u64> {
+        if matches!(self.end, End::Done) { Some(0) } else { self.deadlines.held_back() }
     }
 
     /// What was asked for at the end has been answered.

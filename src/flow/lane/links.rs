@@ -10,7 +10,7 @@ use crate::repl::Resume;
 use crate::source::SourceError;
 use crate::target::{Standalone, TargetError};
 
-use super::super::remedy::{Remedy, patience, pause, refusal_patience, remedy};
+use super::super::remedy::{QUESTION_TRIES, Remedy, patience, pause, refusal_patience, remedy};
 use super::end::End;
 use super::{Lane, LaneError, Later, Stage, chain};
 
@@ -52,10 +52,10 @@ impl Lane<'_> {
     }
 
     pub(super) fn connect_target(&self, pause: Duration) -> Later<Result<Link, TargetError>> {
-        let (net, place) = (self.net.clone(), self.to.clone());
+        let (net, place, run_id) = (self.net.clone(), self.to.clone(), self.run_id.clone());
         Box::pin(async move {
             sleep(pause).await;
-            Standalone::connect(net, place).await
+            Standalone::connect(&net, &place, &run_id).await
         })
     }
 
@@ -114,6 +114,25 @@ impl Lane<'_> {
         self.target_tries += 1;
         self.relinking = Some(self.connect_target(pause));
         Ok(())
+    }
+
+    /// Everything is done, if the target still is the one that confirmed it: between its last answer and now it may have been
+    /// restarted, and nothing would have told.
+    pub(super) async fn see_target(&mut self) -> Result<(), LaneError> {
+        let mut tries = 0;
+        loop {
+            match self.connect_target(Duration::ZERO).await {
+                Ok(_) => return Ok(()),
+                Err(error) => {
+                    let error = LaneError::Target(error);
+                    if remedy(&error) != Remedy::ReconnectTarget || tries >= QUESTION_TRIES {
+                        return Err(error);
+                    }
+                    sleep(pause(tries)).await;
+                    tries += 1;
+                }
+            }
+        }
     }
 
     pub(super) fn relinked(&mut self, link: Link) -> Result<(), LaneError> {

@@ -1,0 +1,92 @@
+//! Targets that lose what they confirmed, and those that no longer confirm: neither may look like success.
+
+use std::thread;
+use std::time::Duration;
+
+use crate::client::{Client, cmd};
+use crate::servers::Server;
+use crate::tool::{Ended, Understudy, signal};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A source that takes seconds to be copied, its deadlines near, and an empty target.
+fn pair(name: &'static str) -> Option<(Server, Server)> {
+    let (source, target) = (Server::start(name)?, Server::start(name)?);
+    let set = |n: usize| cmd!("SET", format!("key:{n}"), "x".repeat(100), "EX", 3000);
+    source.client().pipeline(&(0..KEYS).map(set).collect::<Vec<_>>());
+    Some((source, target))
+}
+
+const KEYS: usize = 4000;
+
+fn start(source: &Server, target: &Server, flags: &[&str]) -> Understudy {
+    let (from, to) = (source.url(), target.url());
+    Understudy::start(&[&["sync", "--from", &from, "--to", &to], flags].concat())
+}
+
+/// Waits until the last key is there.
+fn wait_for_copy(running: &mut Understudy, source: &Server, target: &Server) {
+    source.client().call(cmd!("SET", "last", "1"));
+    assert!(Client::wait_for_key(target.port, 0, "last", PATIENCE, || running.is_running()));
+}
+
+fn assert_told_of_restart(ended: &Ended) {
+    ended.assert_code(3);
+    assert!(ended.stderr.contains("the target was restarted or replaced"), "{}", ended.stderr);
+    assert_eq!(ended.reported("outcome"), "failed");
+}
+
+#[test]
+fn a_target_that_loses_half_of_the_copy() {
+    for name in ["redis-2.8.17", "redis-7.0.15", "valkey-9.1.2"] {
+        let Some((source, mut target)) = pair(name) else { return };
+        let mut running = start(&source, &target, &["--once", "--limit-rate", "2000"]);
+        // Somewhere in the midst of the others.
+        let going = || running.is_running();
+        assert!(Client::wait_for_key(target.port, 0, "key:0", PATIENCE, going));
+        target.kill_and_start_empty();
+        assert_told_of_restart(&running.wait(PATIENCE));
+    }
+}
+
+#[test]
+fn a_target_that_loses_the_copy_while_it_is_followed() {
+    for name in ["redis-2.8.17", "redis-7.0.15", "valkey-9.1.2"] {
+        let Some((source, mut target)) = pair(name) else { return };
+        let mut running = start(&source, &target, &[]);
+        wait_for_copy(&mut running, &source, &target);
+        target.kill_and_start_empty();
+        source.client().call(cmd!("SET", "behind", "1"));
+        assert_told_of_restart(&running.wait(PATIENCE));
+        assert_eq!(target.client().call(cmd!("DBSIZE")).int(), 0, "it was written to");
+    }
+}
+
+/// A stop that the target does not let us finish says how many deadlines are still held back.
+fn stop_with(hinder: impl FnOnce(&Server), free: impl FnOnce(&Server)) {
+    let Some((source, target)) = pair("redis-7.0.15") else { return };
+    let mut running = start(&source, &target, &[]);
+    wait_for_copy(&mut running, &source, &target);
+    hinder(&target);
+    source.client().call(cmd!("SET", "behind", "1"));
+    thread::sleep(Duration::from_millis(500));
+    running.interrupt();
+    let ended = running.wait(PATIENCE);
+    free(&target);
+    ended.assert_code(130);
+    assert_eq!(ended.reported("sources.0.deadlines_held_back"), KEYS);
+    assert!(ended.stderr.contains("4,000 keys have a deadline in the target"), "{}", ended.stderr);
+}
+
+#[test]
+fn a_stop_while_the_target_is_silent() {
+    stop_with(|target| signal("STOP", target.id()), |target| signal("CONT", target.id()));
+}
+
+#[test]
+fn a_stop_while_the_target_refuses_writes() {
+    let refuse = |target: &Server| {
+        target.client().call(cmd!("CONFIG", "SET", "min-replicas-to-write", 1));
+    };
+    stop_with(refuse, |_| {});
+}
