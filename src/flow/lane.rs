@@ -37,7 +37,7 @@ use crate::target::{Confirmed, RunId, Standalone, Surprise, TargetError};
 use super::Stop;
 use super::remedy::{QUESTION_TRIES, Remedy, pause, remedy};
 use super::report::{Ended, SourceReport};
-use super::share::Share;
+use super::share::{Excess, Pool, Share};
 use super::throttle::Throttle;
 use super::upstream::Upstream;
 
@@ -162,8 +162,8 @@ struct Lane<'a> {
     refusal: Option<Refusal>,
     /// Since when the source has not been there.
     source_lost: Option<Duration>,
-    /// How many bytes may be on their way to the target.
-    room: usize,
+    share: Share,
+    excess: Excess,
     method: &'static str,
     wrote: bool,
     copied_at: Option<Duration>,
@@ -177,6 +177,7 @@ pub(super) struct Known<'k> {
     /// Which of the sources it is.
     pub(super) index: usize,
     pub(super) throttle: Throttle,
+    pub(super) pool: Pool,
     pub(super) net: &'k Net,
 }
 
@@ -199,7 +200,7 @@ impl<'a> Lane<'a> {
         counters: &'a Counters,
         stop: Stop,
     ) -> Result<Self, LaneError> {
-        let Known { facts, held, index, throttle, net } = known;
+        let Known { facts, held, index, throttle, pool, net } = known;
         counters.enter(Phase::Connecting);
         let run_id =
             RunId(facts.target.as_ref().map(|target| target.run_id.clone()).unwrap_or_default());
@@ -235,7 +236,7 @@ impl<'a> Lane<'a> {
             clock: net.clock(),
             net: net.clone(),
             stop,
-            source: Upstream::new(from.clone(), net.clone(), share.element),
+            source: Upstream::new(from.clone(), net.clone(), share.largest),
             target,
             relinking: None,
             copy: Copy::new(server, existing, share.copy, token),
@@ -265,7 +266,8 @@ impl<'a> Lane<'a> {
             target_tries: 0,
             refusal: None,
             source_lost: None,
-            room: share.room,
+            share,
+            excess: Excess::new(pool),
             method: "psync",
             wrote: false,
             copied_at: None,
@@ -340,7 +342,9 @@ impl<'a> Lane<'a> {
                 // A source that is not listened to is not silent.
                 self.last_data = self.clock.now();
             }
-            let read = self.starved && self.may_take() && self.has_room() && limited.is_none();
+            let admitted = self.excess.admits(self.holds_much());
+            let may_read = self.may_take() && self.has_room() && admitted && limited.is_none();
+            let read = self.starved && may_read;
             let linked = self.relinking.is_none();
             let refused = linked && self.is_refused()?;
             let alarm = self.alarm().into_iter().chain(limited).min().map(|at| self.clock.at(at));
@@ -370,6 +374,7 @@ impl<'a> Lane<'a> {
                     self.goal = offset.map_or(Goal::Silence, Goal::Offset);
                     debug!(goal = ?self.goal, "the master was asked where it is");
                 }
+                () = self.excess.granted() => {}
                 answer = self.end.answered() => self.end_answered(answer)?,
                 () = sleep_until_some(alarm) => {}
                 () = stop_requested(&mut self.stop), if self.stopping.is_none() => {

@@ -60,17 +60,18 @@ pub async fn migrate(
     let plan = Arc::new(plan.clone());
     let facts = Arc::new(facts.clone());
     let throttle = throttle::Throttle::new(&plan);
+    let pool = share::Pool::default();
     let mut lanes = JoinSet::new();
     for (index, counters) in counters.iter().enumerate().take(plan.sources.len()) {
         let (plan, facts, stop) = (Arc::clone(&plan), Arc::clone(&facts), stop.clone());
         let (counters, net) = (Arc::clone(counters), net.clone());
-        let (held, throttle) = (held.clone(), throttle.clone());
+        let (held, throttle, pool) = (held.clone(), throttle.clone(), pool.clone());
         let name = plan.sources.get(index).map(|source| source.name.clone()).unwrap_or_default();
         let span = tracing::info_span!("source", %name);
         lanes.spawn(
             async move {
-                let known =
-                    lane::Known { facts: &facts, held: held.as_ref(), index, throttle, net: &net };
+                let (facts, held) = (&facts, held.as_ref());
+                let known = lane::Known { facts, held, index, throttle, pool, net: &net };
                 (index, lane::run(&plan, known, &counters, stop).await)
             }
             .instrument(span),

@@ -69,6 +69,9 @@ pub fn remedy(error: &LaneError) -> Remedy {
         LaneError::Unreadable(_) => Remedy::Ask(
             "give a target whose version knows this type, or that has its module, or leave such keys out with --exclude or --type",
         ),
+        LaneError::Transaction { .. } => Remedy::Ask(
+            "raise --memory: a transaction may take a quarter of it; then empty the target and start again",
+        ),
         LaneError::Stream { source: StreamError::Undecidable(_), .. } => Remedy::Ask(
             "take both keys into the rules or leave both out, then empty the target and start again; nothing behind it was applied",
         ),

@@ -17,8 +17,8 @@ use crate::source::{Source, SourceError};
 pub(super) struct Upstream {
     place: Place,
     net: Net,
-    /// The largest element of a payload that is held.
-    element_limit: usize,
+    /// The most that is held in one piece.
+    piece_limit: usize,
     link: Link,
 }
 
@@ -28,15 +28,15 @@ enum Link {
 }
 
 impl Upstream {
-    /// Begins to connect. No element of the payload may have more than `element_limit` bytes.
-    pub(super) fn new(place: Place, net: Net, element_limit: usize) -> Self {
-        let link = connecting(&place, &net, element_limit, None, Duration::ZERO);
-        Self { place, net, element_limit, link }
+    /// Begins to connect. Nothing of more than `piece_limit` bytes may be held in one piece.
+    pub(super) fn new(place: Place, net: Net, piece_limit: usize) -> Self {
+        let link = connecting(&place, &net, piece_limit, None, Duration::ZERO);
+        Self { place, net, piece_limit, link }
     }
 
     /// Gives up the connection and makes a new one after a pause.
     pub(super) fn reconnect(&mut self, resume: Option<Resume>, pause: Duration) {
-        self.link = connecting(&self.place, &self.net, self.element_limit, resume, pause);
+        self.link = connecting(&self.place, &self.net, self.piece_limit, resume, pause);
     }
 
     /// Gives up the connection for good.
@@ -69,6 +69,14 @@ impl Upstream {
         match &mut self.link {
             Link::Up(source) => source.poll_event(),
             Link::Down(_) => Ok(None),
+        }
+    }
+
+    /// How large the piece is that is being read, as far as it has said so.
+    pub(super) fn claimed(&self) -> usize {
+        match &self.link {
+            Link::Up(source) => source.claimed(),
+            Link::Down(_) => 0,
         }
     }
 
@@ -111,7 +119,7 @@ impl Upstream {
 fn connecting(
     place: &Place,
     net: &Net,
-    element_limit: usize,
+    piece_limit: usize,
     resume: Option<Resume>,
     pause: Duration,
 ) -> Link {
@@ -119,7 +127,7 @@ fn connecting(
     Link::Down(Box::pin(async move {
         sleep(pause).await;
         let mut source = Source::open(&net, &place, resume).await?;
-        source.set_element_limit(element_limit);
+        source.set_piece_limit(piece_limit);
         Ok(source)
     }))
 }

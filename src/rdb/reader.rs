@@ -96,6 +96,12 @@ impl Reader {
         self.parser.set_element_limit(limit);
     }
 
+    /// See [`Parser::wanted`].
+    #[must_use]
+    pub const fn wanted(&self) -> usize {
+        self.parser.wanted()
+    }
+
     /// How the value of the key that was just given is wanted. Has no effect at any other time.
     pub const fn choose(&mut self, depth: Depth) {
         self.parser.choose(depth);

@@ -58,6 +58,20 @@ pub enum ReplError {
     /// The end mark of a diskless transfer is not where the payload ends.
     #[error("the RDB payload is not followed by its end mark")]
     EndMark,
+    /// A command takes more than may be held in one piece.
+    #[error(
+        "the command {name:?} at offset {offset} takes {claimed} bytes or more, and {limit} may be held in one piece"
+    )]
+    TooLarge {
+        /// Where it begins.
+        offset: u64,
+        /// Its name, if it had come.
+        name: String,
+        /// What had to be held of it, as far as it was read.
+        claimed: u64,
+        /// What may be held.
+        limit: u64,
+    },
     /// The command stream is not RESP.
     #[error("the command stream cannot be read at offset {offset}")]
     Stream {
@@ -95,6 +109,7 @@ impl ReplError {
             | Self::NotAdmitted(_)
             | Self::NotReady(_)
             | Self::BrokenOff(_)
+            | Self::TooLarge { .. }
             | Self::Unexpected { .. } => false,
         }
     }
@@ -124,6 +139,9 @@ impl ReplError {
             }
             Self::Unexpected { .. } => {
                 "is this the address of a Redis or Valkey server (and not TLS, HTTP, a Sentinel)?"
+            }
+            Self::TooLarge { .. } => {
+                "raise --memory: a command of the stream may take a quarter of it; then empty the target and start again"
             }
             Self::Rdb(error) => return Remark::Ask(error.advice()),
             Self::Ended(_) => {

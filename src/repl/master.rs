@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use crate::key::Escaped;
 use crate::offset::Offset;
-use crate::resp::{CommandReader, Limits, bulk};
+use crate::resp::{CommandReader, bulk};
 use crate::server::{Flavour, Server, Version};
 
 use super::capture::Layout;
@@ -46,8 +46,8 @@ pub struct Served {
 /// How often a master without writes pings its replicas (`repl-ping-replica-period`).
 const PING_PERIOD: Duration = Duration::from_secs(10);
 
-/// A replica's command has a few short arguments.
-const LIMITS: Limits = Limits { args: 16, bulk: 16 << 10 };
+/// A replica's command has a few short arguments: so many bytes, with what each argument takes.
+const LONGEST: usize = 16 << 10;
 
 impl Served {
     /// A capture with this layout. Of the stream nothing is served behind the last whole command or transaction. `server` is who
@@ -203,7 +203,7 @@ impl Serving {
             is_known: served.password.is_none(),
             served,
             input: Vec::new(),
-            commands: CommandReader::with_limits(LIMITS),
+            commands: CommandReader::with_limit(LONGEST),
             output: VecDeque::new(),
             takes_mark: false,
             takes_new_name: false,

@@ -17,7 +17,7 @@ use crate::offset::{Offset, ReplId};
 use crate::rdb::event::Event as RdbEvent;
 use crate::rdb::parser::{Checksum, DEFAULT_ELEMENT_LIMIT, Depth};
 use crate::rdb::reader::{Next, Reader};
-use crate::resp::{CommandReader, command};
+use crate::resp::{CommandReader, RespError, RespErrorKind, command};
 
 use super::answer::{Answer, Credentials, Question, refused};
 use super::bulk::Frame;
@@ -159,6 +159,9 @@ enum State {
     Stream,
 }
 
+/// The longest answer to a question of the handshake.
+const LONGEST_LINE: usize = 64 * 1024;
+
 /// How often a replica acknowledges (redis `replicationCron` runs once a second).
 const ACK_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -211,17 +214,19 @@ impl Session {
         self
     }
 
-    /// The largest key, element or packed blob of the payload that may be held, in bytes; a larger one is an error that says
-    /// so. Default: [`DEFAULT_ELEMENT_LIMIT`].
-    pub fn set_element_limit(&mut self, bytes: usize) {
+    /// The most that may be held in one piece, in bytes: a key, element or packed blob of the payload, a command of the stream. A
+    /// larger one is an error that says so. Default: [`DEFAULT_ELEMENT_LIMIT`], and that of [`CommandReader`].
+    pub fn set_piece_limit(&mut self, bytes: usize) {
         self.element_limit = bytes;
+        self.commands = CommandReader::with_limit(bytes);
     }
 
     /// Room for the next bytes from the master, never empty. What was read is told to [`filled`](Self::filled).
     pub fn buffer(&mut self) -> &mut [u8] {
         match &mut self.state {
             State::Transfer { reader, .. } => reader.buffer(),
-            _ => self.input.room(self.read_size),
+            State::Stream => self.input.room(self.read_size, self.commands.longest()),
+            _ => self.input.room(self.read_size, LONGEST_LINE),
         }
     }
 
@@ -273,6 +278,16 @@ impl Session {
         match &self.state {
             State::Transfer { reader, .. } => Some(reader.position()),
             _ => None,
+        }
+    }
+
+    /// How large the piece is that is being read (see [`set_piece_limit`](Self::set_piece_limit)), as far as it has said so.
+    #[must_use]
+    pub fn claimed(&self) -> usize {
+        match &self.state {
+            State::Transfer { reader, .. } => reader.wanted(),
+            State::Stream => self.commands.claimed(),
+            _ => 0,
         }
     }
 
@@ -487,7 +502,7 @@ impl Session {
         let used = match self.commands.read(input) {
             Ok(Some(used)) => used,
             Ok(None) => return Ok(None),
-            Err(source) => return Err(ReplError::Stream { offset: begin.get(), source }),
+            Err(source) => return Err(self.damaged(source)),
         };
         let raw = self.input.take(used);
         self.taken = self.taken.saturating_add(used as u64);
@@ -506,11 +521,22 @@ impl Session {
         Ok(Some(Event::Command(Command { raw, end: self.offset, reader: &self.commands })))
     }
 
+    /// Why the command cannot be read that begins where the stream stands.
+    fn damaged(&self, source: RespError) -> ReplError {
+        let offset = self.offset.get();
+        match source.kind {
+            RespErrorKind::TooLong { claimed, limit } => {
+                let name = self.commands.args(self.input.unread()).next().map(excerpt);
+                ReplError::TooLarge { offset, name: name.unwrap_or_default(), claimed, limit }
+            }
+            _ => ReplError::Stream { offset, source },
+        }
+    }
+
     fn take_line(&mut self) -> Result<Option<Vec<u8>>, ReplError> {
-        const LONGEST: usize = 64 * 1024;
         let input = self.input.unread();
         let lf = input.iter().position(|&byte| byte == b'\n');
-        if lf.unwrap_or(input.len()) > LONGEST {
+        if lf.unwrap_or(input.len()) > LONGEST_LINE {
             return Err(ReplError::Unexpected { to: "the handshake", text: excerpt(input) });
         }
         let Some(lf) = lf else { return Ok(None) };
@@ -579,16 +605,19 @@ struct Intake {
 }
 
 impl Intake {
-    fn room(&mut self, size: usize) -> &mut [u8] {
+    /// Room to read about `size` bytes into, where what is being read may have `longest` bytes in all.
+    fn room(&mut self, size: usize, longest: usize) -> &mut [u8] {
         if self.taken == self.filled {
             (self.taken, self.filled) = (0, 0);
         }
-        if self.bytes.len() - self.filled < size / 2 {
+        let unread = self.filled - self.taken;
+        // A command larger than the buffer: it doubles, so that each byte is moved but a few times.
+        let wanted = size.max((unread * 2).min(longest.max(unread).saturating_add(size)));
+        let is_large = self.bytes.len() > wanted.saturating_mul(4);
+        if self.bytes.len() - self.filled < size / 2 || is_large {
             self.bytes.copy_within(self.taken..self.filled, 0);
-            (self.taken, self.filled) = (0, self.filled - self.taken);
-            // A command larger than the buffer: it doubles, so that each byte is moved but a few times.
-            let wanted = size.max(self.filled * 2);
-            if self.bytes.len() < wanted || self.bytes.len() > wanted * 4 {
+            (self.taken, self.filled) = (0, unread);
+            if self.bytes.len() < wanted || is_large {
                 self.bytes.resize(wanted, 0);
                 self.bytes.shrink_to(wanted);
             }

@@ -4,21 +4,11 @@ use std::ops::Range;
 
 use super::{RespError, RespErrorKind, integer, line};
 
-/// How large a command may be. Both are bounds on what a peer can claim, not on what is allocated:
-/// nothing is allocated for an argument before it has come.
-#[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    /// Arguments of one command. Default: 1,048,576 x 64; a server's own limit is 2^31 on a master link.
-    pub args: u64,
-    /// Bytes of one argument. A master link is not bound by `proto-max-bulk-len`. Default: 4 GiB.
-    pub bulk: u64,
-}
+/// The limit of a reader that is told no other.
+const LIMIT: usize = 4 << 30;
 
-impl Default for Limits {
-    fn default() -> Self {
-        Self { args: 64 << 20, bulk: 4 << 30 }
-    }
-}
+/// What an argument takes besides its bytes: its place here, and a slice with whoever looks at it.
+const ARG: usize = 32;
 
 /// Reads one command after another from the front of a buffer.
 ///
@@ -30,9 +20,9 @@ impl Default for Limits {
 /// assert_eq!(reader.read(input), Ok(Some(input.len())));
 /// assert_eq!(reader.args(input).collect::<Vec<_>>(), [b"INCR".as_slice(), b"n"]);
 /// ```
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct CommandReader {
-    limits: Limits,
+    limit: usize,
     /// Where the arguments read so far stand in the input.
     args: Vec<Range<usize>>,
     state: State,
@@ -45,15 +35,47 @@ pub struct CommandReader {
 enum State {
     #[default]
     Start,
-    /// So many arguments are to come; the next header stands at this place.
-    Args { left: u64, at: usize },
+    /// So many arguments are to come; the next header stands at `at`, and if it is there its argument reaches to `until`.
+    Args { left: u64, at: usize, until: Option<usize> },
+}
+
+impl Default for CommandReader {
+    fn default() -> Self {
+        Self::with_limit(LIMIT)
+    }
 }
 
 impl CommandReader {
-    /// A reader with other limits than the default ones.
+    /// A reader of commands that take at most so many bytes, each argument with 32 more. That is a bound on what a peer can claim: nothing is
+    /// allocated for an argument before it has come. Default: 4 GiB; a master link is not bound by `proto-max-bulk-len`.
     #[must_use]
-    pub fn with_limits(limits: Limits) -> Self {
-        Self { limits, ..Self::default() }
+    pub fn with_limit(bytes: usize) -> Self {
+        Self {
+            limit: bytes,
+            args: Vec::new(),
+            state: State::Start,
+            inline: false,
+            unquoted: Vec::new(),
+        }
+    }
+
+    /// How many bytes of the command that is not whole are known to come, with those that have.
+    #[must_use]
+    pub fn claimed(&self) -> usize {
+        match self.state {
+            State::Args { until: Some(end), .. } => end,
+            State::Args { at, .. } => at,
+            State::Start => 0,
+        }
+    }
+
+    /// How long the command is that is not whole, once that is known; until then the most that it may be.
+    #[must_use]
+    pub fn longest(&self) -> usize {
+        match self.state {
+            State::Args { left: 1, until: Some(end), .. } => end,
+            _ => self.limit,
+        }
     }
 
     /// Reads the command at the front of `input`. Gives its length in bytes once it is whole; until then `None`,
@@ -66,7 +88,7 @@ impl CommandReader {
     #[inline]
     pub fn read(&mut self, input: &[u8]) -> Result<Option<usize>, RespError> {
         let (mut left, mut at) = match self.state {
-            State::Args { left, at } => (left, at),
+            State::Args { left, at, .. } => (left, at),
             State::Start => {
                 self.args.clear();
                 self.unquoted.clear();
@@ -75,7 +97,9 @@ impl CommandReader {
                     None => return Ok(None),
                     Some(b'*') => {
                         let Some((count, next)) = number(input, 1)? else { return Ok(None) };
-                        (limited(count, self.limits.args, 1)?, next)
+                        let count = unsigned(count, 1)?;
+                        self.admit(count.saturating_mul(ARG as u64), 1)?;
+                        (count, next)
                     }
                     Some(_) => return self.read_inline(input),
                 }
@@ -88,10 +112,12 @@ impl CommandReader {
                 None => None,
             };
             let Some((len, start)) = header else {
-                self.state = State::Args { left, at };
+                self.state = State::Args { left, at, until: None };
                 return Ok(None);
             };
-            let len = limited(len, self.limits.bulk, at)?;
+            let len = unsigned(len, at)?;
+            let args = (self.args.len() + 1).saturating_mul(ARG) as u64;
+            self.admit(len.saturating_add(start as u64).saturating_add(args), at)?;
             let len =
                 usize::try_from(len).map_err(|_| RespError::new(at, RespErrorKind::Number))?;
             let end = start.saturating_add(len);
@@ -99,7 +125,7 @@ impl CommandReader {
                 Some(b"\r\n") => {}
                 Some(_) => return Err(RespError::new(end, RespErrorKind::Unterminated)),
                 None => {
-                    self.state = State::Args { left, at };
+                    self.state = State::Args { left, at, until: Some(end.saturating_add(2)) };
                     return Ok(None);
                 }
             }
@@ -111,7 +137,17 @@ impl CommandReader {
         Ok(Some(at))
     }
 
-    /// The arguments of the command that [`read`](Self::read) has just finished, `input` being what it was given.
+    /// An error if something at `at` makes the command take more than it may.
+    fn admit(&self, claimed: u64, at: usize) -> Result<(), RespError> {
+        let limit = self.limit as u64;
+        if claimed > limit {
+            return Err(RespError::new(at, RespErrorKind::TooLong { claimed, limit }));
+        }
+        Ok(())
+    }
+
+    /// The arguments of the command that [`read`](Self::read) has just finished, `input` being what it was given. Behind an error: those that
+    /// were whole.
     pub fn args<'a>(&'a self, input: &'a [u8]) -> impl ExactSizeIterator<Item = &'a [u8]> {
         self.args.iter().enumerate().map(move |(index, range)| {
             match self.unquoted.iter().find(|(of, _)| *of == index) {
@@ -172,12 +208,8 @@ fn number(input: &[u8], at: usize) -> Result<Option<(i64, usize)>, RespError> {
     Ok(Some((integer(input.get(at..end).unwrap_or_default(), at)?, next)))
 }
 
-fn limited(claimed: i64, limit: u64, at: usize) -> Result<u64, RespError> {
-    let claimed = u64::try_from(claimed).map_err(|_| RespError::new(at, RespErrorKind::Number))?;
-    if claimed > limit {
-        return Err(RespError::new(at, RespErrorKind::TooLong { claimed, limit }));
-    }
-    Ok(claimed)
+fn unsigned(number: i64, at: usize) -> Result<u64, RespError> {
+    u64::try_from(number).map_err(|_| RespError::new(at, RespErrorKind::Number))
 }
 
 /// One quoted word at the front of `text`: its bytes, and how many were used. `None` if the quotes do not balance.
@@ -276,6 +308,30 @@ mod tests {
         assert_eq!(read(b"*1\r\n$1\r\nabc"), RespErrorKind::Unterminated);
         assert!(matches!(read(&[b'1'; 70_000]), RespErrorKind::LongLine(_)));
         assert_eq!(CommandReader::default().read(b"*1\r\n$4000000000\r\nab"), Ok(None));
+    }
+
+    #[test]
+    fn a_command_takes_what_it_may_and_no_more() {
+        let read = |input: &[u8]| CommandReader::with_limit(100).read(input).map_err(|e| e.kind);
+        let too_long = |claimed| Err(RespErrorKind::TooLong { claimed, limit: 100 });
+        assert_eq!(read(b"*4\r\n"), too_long(128), "four arguments of 32 bytes, empty ones");
+        assert_eq!(read(b"*1\r\n$60\r\n"), Ok(None));
+        assert_eq!(read(b"*1\r\n$60000\r\n"), too_long(60_043));
+        assert_eq!(read(b"*2\r\n$1\r\na\r\n$20\r\n"), Ok(None));
+        assert_eq!(read(b"*2\r\n$1\r\na\r\n$30\r\n"), too_long(110));
+    }
+
+    #[test]
+    fn the_length_is_known_with_the_last_header() {
+        let mut reader = CommandReader::with_limit(1000);
+        let longest = |reader: &mut CommandReader, input: &[u8]| {
+            assert_eq!(reader.read(input), Ok(None));
+            reader.longest()
+        };
+        assert_eq!(longest(&mut reader, b"*2\r\n$1\r"), 1000);
+        assert_eq!(longest(&mut reader, b"*2\r\n$1\r\na"), 1000);
+        assert_eq!(longest(&mut reader, b"*2\r\n$1\r\na\r\n$5"), 1000);
+        assert_eq!(longest(&mut reader, b"*2\r\n$1\r\na\r\n$5\r\nx"), 22);
     }
 
     proptest! {

@@ -9,7 +9,6 @@ mod encode;
 mod reply;
 
 pub use command::CommandReader;
-pub use command::Limits;
 pub use encode::command;
 pub use encode::{array, bulk};
 pub use reply::{Reply, ReplyReader};

@@ -52,15 +52,21 @@ impl Capture {
         Ok(Self { path: path.to_owned(), file, size, sidecar, session, ended: false })
     }
 
-    /// See [`Session::set_element_limit`].
-    pub fn set_element_limit(&mut self, bytes: usize) {
-        self.session.set_element_limit(bytes);
+    /// See [`Session::set_piece_limit`].
+    pub fn set_piece_limit(&mut self, bytes: usize) {
+        self.session.set_piece_limit(bytes);
     }
 
     /// What was noted when it was recorded.
     #[must_use]
     pub fn sidecar(&self) -> &Sidecar {
         &self.sidecar
+    }
+
+    /// See [`Session::claimed`].
+    #[must_use]
+    pub fn claimed(&self) -> usize {
+        self.session.claimed()
     }
 
     /// The next thing that the master said; `None` when [`exchange`](Self::exchange) must bring more, and at the end.

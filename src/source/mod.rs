@@ -55,12 +55,23 @@ impl Source {
         })
     }
 
-    /// The largest key, element or packed blob of a data set that may be held, in bytes. To be set before anything is read.
-    pub fn set_element_limit(&mut self, bytes: usize) {
+    /// The most that may be held in one piece, in bytes: a key, element or packed blob of a data set, a command of the stream. To be set
+    /// before anything is read.
+    pub fn set_piece_limit(&mut self, bytes: usize) {
         match self {
-            Self::Replica(replica) => replica.set_element_limit(bytes),
-            Self::Capture(capture) => capture.set_element_limit(bytes),
-            Self::Rdb(rdb) => rdb.set_element_limit(bytes),
+            Self::Replica(replica) => replica.set_piece_limit(bytes),
+            Self::Capture(capture) => capture.set_piece_limit(bytes),
+            Self::Rdb(rdb) => rdb.set_piece_limit(bytes),
+        }
+    }
+
+    /// How large the piece is that is being read, as far as it has said so.
+    #[must_use]
+    pub fn claimed(&self) -> usize {
+        match self {
+            Self::Replica(replica) => replica.claimed(),
+            Self::Capture(capture) => capture.claimed(),
+            Self::Rdb(rdb) => rdb.claimed(),
         }
     }
 

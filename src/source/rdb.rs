@@ -44,8 +44,14 @@ impl RdbFile {
         Ok(Self { path, file, size, reader, stage: Stage::FullSync })
     }
 
-    /// See [`Session::set_element_limit`](crate::repl::Session::set_element_limit).
-    pub fn set_element_limit(&mut self, bytes: usize) {
+    /// See [`Session::claimed`](crate::repl::Session::claimed).
+    #[must_use]
+    pub fn claimed(&self) -> usize {
+        self.reader.wanted()
+    }
+
+    /// See [`Session::set_piece_limit`](crate::repl::Session::set_piece_limit).
+    pub fn set_piece_limit(&mut self, bytes: usize) {
         self.reader.set_element_limit(bytes);
     }
 

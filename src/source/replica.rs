@@ -58,9 +58,15 @@ impl Replica {
         self.kept.get_or_insert_default()
     }
 
-    /// See [`Session::set_element_limit`].
-    pub fn set_element_limit(&mut self, bytes: usize) {
-        self.session.set_element_limit(bytes);
+    /// See [`Session::set_piece_limit`].
+    pub fn set_piece_limit(&mut self, bytes: usize) {
+        self.session.set_piece_limit(bytes);
+    }
+
+    /// See [`Session::claimed`].
+    #[must_use]
+    pub fn claimed(&self) -> usize {
+        self.session.claimed()
     }
 
     /// The next thing that the master has said; `None` when [`exchange`](Self::exchange) must bring more.

@@ -39,6 +39,7 @@ mod restarts;
 mod rules;
 mod servers;
 mod sessions;
+mod stream_memory;
 mod sync;
 mod tls;
 mod tool;

@@ -1,6 +1,5 @@
 //! Values that are too large for one command, into targets of every age, over links that break and targets that are full.
 
-use std::fs;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -327,13 +326,6 @@ fn a_modules_value_that_is_too_large_is_named() {
     assert_eq!(Dump::read(&mut target.client()).len(), 0);
 }
 
-/// The most memory that the process has had, in MiB.
-fn peak(running: &Understudy) -> Option<u64> {
-    let status = fs::read_to_string(format!("/proc/{}/status", running.id())).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    Some(line.trim().strip_suffix(" kB")?.parse::<u64>().ok()? / 1024)
-}
-
 /// Copies what the source holds with 64 MiB. The tool must not need 40 MiB more.
 fn within_memory(source: &Server, what: &str) {
     const MEMORY: u64 = 64;
@@ -345,7 +337,7 @@ fn within_memory(source: &Server, what: &str) {
         Understudy::start(&["sync", "--from", &from, "--to", &to, "--once", "--memory", "64MiB"]);
     let mut most = 0;
     while running.is_running() {
-        most = most.max(peak(&running).unwrap_or(0));
+        most = most.max(running.peak_mib());
         sleep(Duration::from_millis(20));
     }
     running.wait(PATIENCE).assert_code(0);

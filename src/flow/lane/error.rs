@@ -44,6 +44,14 @@ pub enum LaneError {
         #[source]
         source: StreamError,
     },
+    /// A transaction of the source takes more than may be held.
+    #[error("the transaction that is not whole at offset {offset} takes more than {limit} bytes")]
+    Transaction {
+        /// As far as it was read.
+        offset: Offset,
+        /// What may be held.
+        limit: usize,
+    },
     /// A command did something else on the target than on the source.
     #[error("db {}: {} of key {} was answered {:?} by the target", .0.db, String::from_utf8_lossy(&.0.name), key_of(.0), .0.reply)]
     Diverged(Failure),

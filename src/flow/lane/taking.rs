@@ -40,6 +40,9 @@ impl Lane<'_> {
                 self.held_up = true;
                 break;
             }
+            if !self.excess.admits(self.holds_much()) {
+                break;
+            }
             let mark = self.throttle.mark(&self.draft);
             let then = self.source.recorded_ms();
             let Some(event) = self.source.poll_event()? else {
@@ -133,6 +136,12 @@ impl Lane<'_> {
                         }
                         Taken::Other => {}
                     }
+                    if !self.stream.is_whole() && self.draft.size() > self.share.largest {
+                        return Err(LaneError::Transaction {
+                            offset: end,
+                            limit: self.share.largest,
+                        });
+                    }
                     self.taken = end;
                 }
             }
@@ -144,8 +153,17 @@ impl Lane<'_> {
         if self.stream.is_whole() {
             self.push();
         }
+        if !self.holds_much() && self.has_room() {
+            self.excess.give_back();
+        }
         self.observe();
         Ok(())
+    }
+
+    /// Whether the piece that is being read, or the transaction that is being gathered, is larger than this lane's own share allows.
+    pub(super) fn holds_much(&self) -> bool {
+        let claimed = if self.starved { self.source.claimed() } else { 0 };
+        claimed.max(self.draft.size()) > self.share.piece
     }
 
     /// The master is about to send all that it has.
@@ -213,7 +231,7 @@ impl Lane<'_> {
     }
 
     pub(super) fn has_room(&self) -> bool {
-        self.target.in_flight() < self.room
+        self.target.in_flight() < self.share.room
     }
 
     pub(super) fn observe(&self) {

@@ -1,0 +1,141 @@
+//! `--memory` holds for the stream: large commands and transactions arrive inside of it, and those that cannot are named.
+
+use std::fmt::Write;
+use std::thread;
+use std::time::Duration;
+
+use crate::client::{Client, Command, cmd};
+use crate::servers::{Server, say};
+use crate::tool::{Ended, Understudy};
+
+const NAME: &str = "redis-7.0.15";
+const PATIENCE: Duration = Duration::from_secs(60);
+const MIB: usize = 1 << 20;
+
+/// What the process may have with `--memory 64MiB`, in MiB.
+const MOST: u64 = 64 + 40;
+
+/// A sync with 64 MiB that has begun to follow all its sources.
+fn follow(sources: &[Server], target: &Server) -> Understudy {
+    let to = target.url();
+    let urls: Vec<String> = sources.iter().map(Server::url).collect();
+    let mut args = vec!["sync", "--to", &to, "--memory", "64MiB"];
+    args.extend(urls.iter().flat_map(|url| ["--from", url]));
+    let mut running = Understudy::start(&args);
+    for (nth, source) in sources.iter().enumerate() {
+        let begun = format!("begun:{nth}");
+        source.client().call(cmd!("SET", begun, 1));
+        assert!(Client::wait_for_key(target.port, 0, &begun, PATIENCE, || running.is_running()));
+    }
+    running
+}
+
+fn value(nth: usize, bytes: usize) -> Vec<u8> {
+    let mut value = String::new();
+    let _ = write!(value, "{nth}:");
+    value.push_str(&"0123456789abcdef".repeat(bytes / 16));
+    value.into_bytes()
+}
+
+/// Writes some large commands, and one that comes last.
+fn write(source: &Server, nth: usize) {
+    let mut client = source.client();
+    let key = |name: &str| format!("{name}:{nth}");
+    for round in 0..6 {
+        client.call(cmd!("SET", key("string"), value(round, 15 * MIB)));
+    }
+    let mut many: Command = cmd!("MSET");
+    many.extend((0..150_000).flat_map(|n| cmd!(format!("{nth}:{n}"), n)));
+    client.call(many);
+    let mut transaction = vec![cmd!("MULTI")];
+    let push = |n| cmd!("RPUSH", key("list"), value(n, MIB / 4));
+    transaction.extend((0..40).map(push));
+    transaction.push(cmd!("EXEC"));
+    client.pipeline(&transaction);
+    client.call(cmd!("SET", key("end"), 1));
+}
+
+/// Writes to all sources at once, and compares what has arrived.
+fn arrives(sources: &[Server]) {
+    let Some(target) = Server::start(NAME) else { return };
+    let mut running = follow(sources, &target);
+    thread::scope(|scope| {
+        for (nth, source) in sources.iter().enumerate() {
+            scope.spawn(move || write(source, nth));
+        }
+    });
+    for nth in 0..sources.len() {
+        let end = format!("end:{nth}");
+        assert!(Client::wait_for_key(target.port, 0, &end, PATIENCE, || running.is_running()));
+    }
+    let peak = running.peak_mib();
+    running.interrupt();
+    running.wait(PATIENCE).assert_code(130);
+    say(&format!("large commands of {} sources: {peak} MiB at most", sources.len()));
+    assert!(peak <= MOST, "{peak} MiB");
+    // A digest is the XOR of its keys' digests, and no two sources share a key.
+    let bits = |server: &Server| {
+        let digest = server.digest();
+        let words = digest.as_bytes().chunks(8).map(|word| str::from_utf8(word).unwrap());
+        words.map(|word| u32::from_str_radix(word, 16).unwrap()).collect::<Vec<_>>()
+    };
+    let all = sources.iter().map(bits).reduce(|one, other| {
+        one.iter().zip(other).map(|(one, other)| one ^ other).collect::<Vec<_>>()
+    });
+    assert_eq!(all, Some(bits(&target)));
+}
+
+#[test]
+fn large_commands_arrive_within_it() {
+    let Some(source) = Server::start(NAME) else { return };
+    arrives(&[source]);
+}
+
+#[test]
+fn large_commands_of_several_sources_take_turns() {
+    let (Some(one), Some(other)) = (Server::start(NAME), Server::start(NAME)) else { return };
+    let Some(third) = Server::start(NAME) else { return };
+    arrives(&[one, other, third]);
+}
+
+/// Sends what does not fit behind something that does, and gives how the run ended.
+fn ends_with(commands: &[Command]) -> Option<Ended> {
+    let (source, target) = (Server::start(NAME)?, Server::start(NAME)?);
+    let mut client = source.client();
+    let sources = [source];
+    let mut running = follow(&sources, &target);
+    client.call(cmd!("SET", "before", 1));
+    client.pipeline(commands);
+    let mut peak = 0;
+    while running.is_running() {
+        peak = peak.max(running.peak_mib());
+        thread::sleep(Duration::from_millis(20));
+    }
+    assert!(peak <= MOST, "{peak} MiB");
+    let ended = running.wait(PATIENCE);
+    ended.assert_code(3);
+    assert!(ended.stderr.contains("raise --memory"), "{}", ended.stderr);
+    let mut there = target.client().call(cmd!("KEYS", "*")).strings();
+    there.sort();
+    assert_eq!(there, [b"before".to_vec(), b"begun:0".to_vec()]);
+    Some(ended)
+}
+
+#[test]
+fn a_command_that_does_not_fit_is_named() {
+    let Some(ended) = ends_with(&[cmd!("SET", "large", value(0, 100 * MIB))]) else { return };
+    let said = ended.stderr;
+    assert!(said.contains("the command \"SET\" at offset "), "{said}");
+    assert!(said.contains(" and 16777216 may be held in one piece"), "{said}");
+}
+
+#[test]
+fn a_transaction_that_does_not_fit_is_named() {
+    let mut commands = vec![cmd!("MULTI")];
+    commands.extend((0..200).map(|n| cmd!("RPUSH", "list", value(n, MIB))));
+    commands.push(cmd!("EXEC"));
+    let Some(ended) = ends_with(&commands) else { return };
+    let said = ended.stderr;
+    assert!(said.contains("the transaction that is not whole at offset "), "{said}");
+    assert!(said.contains(" takes more than 16777216 bytes"), "{said}");
+}
