@@ -27,6 +27,14 @@ pub enum StreamError {
         /// Its name.
         name: Vec<u8>,
     },
+    /// `MULTI` in a transaction, or `EXEC` outside of one.
+    #[error("{} stands {}", Escaped(name), if *inside { "inside of a transaction" } else { "outside of a transaction" })]
+    Nesting {
+        /// Which.
+        name: Vec<u8>,
+        /// Whether a transaction was open.
+        inside: bool,
+    },
     /// A `SELECT` or `SWAPDB` of something that is no database.
     #[error("{} names no database", Escaped(name))]
     Db {
@@ -193,8 +201,13 @@ impl Stream {
                 let db = args.get(1).and_then(|db| Db::parse(db));
                 self.db = db.ok_or_else(|| StreamError::Db { name: name.to_vec() })?;
             }
-            Class::Multi => self.in_transaction = true,
-            Class::Exec => self.in_transaction = false,
+            class @ (Class::Multi | Class::Exec) => {
+                let (inside, opens) = (self.in_transaction, class == Class::Multi);
+                if inside == opens {
+                    return Err(StreamError::Nesting { name: name.to_vec(), inside });
+                }
+                self.in_transaction = opens;
+            }
             // What is said to listeners, keeps the link alive or concerns the server only is no data.
             Class::Ping | Class::Publish | Class::Control | Class::Read => {}
             Class::Unknown => return Err(StreamError::Unknown { name: name.to_vec() }),

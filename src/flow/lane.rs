@@ -59,13 +59,14 @@ pub(super) async fn run(
     let mut report = SourceReport::new(source.name.clone());
     let clock = known.net.clock();
     let begun = clock.now();
-    let mut wrote = false;
+    // Whether so much has happened that the target may not be as it was.
+    let mut begun_to_write = false;
     let ended = match (&source.place, &plan.target) {
         (from, Place::Server(to)) => {
             match Lane::open(plan, known, source, from, to, counters, stop).await {
                 Ok(mut lane) => {
                     let ended = lane.play().await;
-                    wrote = lane.wrote;
+                    begun_to_write = lane.wrote || lane.stage >= Stage::Settling;
                     report.copy_seconds =
                         lane.copied_at.map(|at| at.saturating_sub(begun).as_secs_f64());
                     report.stream_seconds =
@@ -97,7 +98,7 @@ pub(super) async fn run(
             };
             report.failure = Some((chain(&error), advice));
             let damage = matches!(&error, LaneError::Source(error) if error.is_damage());
-            if wrote || damage { Ended::Failed } else { Ended::Refused }
+            if begun_to_write || damage { Ended::Failed } else { Ended::Refused }
         }
     };
     report.numbers = counters.snapshot();
@@ -401,7 +402,9 @@ impl<'a> Lane<'a> {
             let taken = failure.reply.starts_with("BUSYKEY")
                 || failure.name == b"SET" && failure.reply == "(nil)"
                 || failure.name == b"RENAMENX" && failure.reply == "(integer) 0";
-            return Err(if self.stage <= Stage::Settling && taken {
+            return Err(if failure.reply.starts_with("NOPERM") {
+                LaneError::Forbidden(failure)
+            } else if self.stage <= Stage::Settling && taken {
                 LaneError::Conflict(failure)
             } else if failure.value.is_some() && failure.reply.contains("Bad data format") {
                 LaneError::Unreadable(failure)

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::change::{CopyError, StreamError};
+use crate::plan::LET_WRITE;
 use crate::repl::{Remark, ReplError};
 use crate::source::SourceError;
 use crate::target::TargetError;
@@ -47,6 +48,7 @@ pub fn remedy(error: &LaneError) -> Remedy {
             TargetError::Password(_) => Remedy::Ask(
                 "give it in UNDERSTUDY_TO_PASSWORD, or in the URL: redis://[user]:password@host:port",
             ),
+            TargetError::Forbidden(_) => Remedy::Ask(LET_WRITE),
             TargetError::NoTransactions(_) => Remedy::Ask(
                 "the live stream needs MULTI and EXEC; a proxy that has none cannot be a target of this version",
             ),
@@ -81,11 +83,19 @@ pub fn remedy(error: &LaneError) -> Remedy {
         LaneError::Stream { source: StreamError::Unsupported { .. }, .. } => {
             Remedy::Ask("give a target whose version knows this; nothing behind it was applied")
         }
+        LaneError::Stream {
+            source: StreamError::Nesting { .. } | StreamError::Db { .. }, ..
+        } => Remedy::Ask(
+            "the bytes were damaged on their way or the master is not one we know; nothing behind it was applied",
+        ),
         LaneError::Stream { .. } => Remedy::Ask(
             "this command is not understood by this version; nothing behind it was applied",
         ),
         LaneError::Diverged { .. } => Remedy::Ask(
             "the target does not hold what the source held when it ran this: has somebody else written to the target? Empty it and start again",
+        ),
+        LaneError::Forbidden(_) => Remedy::Ask(
+            "let this ACL user write all that may come (ACL SETUSER name +@all ~* on the target), then empty the target and start again",
         ),
         LaneError::Conflict { .. } => Remedy::Ask(
             "two sources hold this key, or somebody wrote it to the target; leave it out of one of them with --exclude",

@@ -39,7 +39,21 @@ pub struct ServerFacts {
     pub run_id: String,
     /// A database that a source uses and this target does not have.
     pub lacks_db: Option<Db>,
+    /// What its ACL does not let us run.
+    pub forbidden: Option<Forbidden>,
 }
+
+/// A command that a server's ACL forbids.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Forbidden {
+    /// Its name.
+    pub command: String,
+    /// The server's own words.
+    pub text: String,
+}
+
+/// What an operator can do about a command that the target's ACL forbids.
+pub(crate) const LET_WRITE: &str = "let this ACL user write all that may come: ACL SETUSER name +@all ~* on the target, or give another user in --to";
 
 impl ServerFacts {
     /// Keys in all its databases, without understudy's own.
@@ -206,6 +220,9 @@ fn judge_target(facts: &ServerFacts, plan: &Plan, findings: &mut Vec<Finding>) {
             "the target is a replica and takes no writes".to_owned(),
             "give the address of its master",
         );
+    }
+    if let Some(Forbidden { command, text }) = &facts.forbidden {
+        say(format!("the target forbids {command}: {text}"), LET_WRITE);
     }
     if let Some(db) = facts.lacks_db {
         say(
@@ -380,6 +397,16 @@ mod tests {
         assert_eq!(
             found(ServerFacts::default(), lacking, None),
             ["b:2: the target has no database 17, which a source uses"]
+        );
+    }
+
+    #[test]
+    fn a_command_that_the_target_forbids_is_named() {
+        let forbidden = Forbidden { command: "EVAL".into(), text: "NOPERM no".into() };
+        let target = ServerFacts { forbidden: Some(forbidden), ..ServerFacts::default() };
+        assert_eq!(
+            found(ServerFacts::default(), target, None),
+            ["b:2: the target forbids EVAL: NOPERM no"]
         );
     }
 

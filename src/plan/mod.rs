@@ -8,7 +8,8 @@ mod rate;
 pub mod rules;
 mod tls;
 
-pub use facts::{Facts, Finding, Role, ServerFacts, Side, judge};
+pub(crate) use facts::LET_WRITE;
+pub use facts::{Facts, Finding, Forbidden, Role, ServerFacts, Side, judge};
 pub use glob::Glob;
 pub use place::{Address, Place, PlaceError, ServerPlace};
 pub use rate::{Bucket, Rate};

@@ -1,5 +1,7 @@
 //! Finding out what both sides are, before anything is written.
 
+mod rights;
+
 use std::collections::HashSet;
 use std::time::Duration;
 
@@ -123,7 +125,8 @@ async fn facts_of(
     let mut facts = ServerFacts::default();
     let info = match loaded(&mut control, name).await {
         Ok(info) => info,
-        Err(ControlError::Refused { .. }) => return Ok(facts),
+        // It does not tell, but keys may be there all the same.
+        Err(ControlError::Refused { .. }) => keys_in_first_db(&mut control).await?,
         Err(other) => return Err(other),
     };
     let field = |name| info_field(&info, name);
@@ -143,6 +146,9 @@ async fn facts_of(
             let own = own_keys(&mut control, *db).await?;
             *keys = keys.saturating_sub(own);
         }
+    }
+    if side == Side::Target && !facts.sentinel {
+        facts.forbidden = rights::forbidden(&mut control).await?;
     }
     if let Some(db) = uses.filter(|_| !facts.cluster && !facts.sentinel) {
         facts.lacks_db = lacks(&mut control, db).await?.then_some(db);
@@ -168,6 +174,15 @@ async fn loaded(control: &mut Control, name: &str) -> Result<String, ControlErro
             );
         }
         sleep(LOOK_AGAIN).await;
+    }
+}
+
+/// The keys of the first database, as `INFO keyspace` would tell them.
+async fn keys_in_first_db(control: &mut Control) -> Result<String, ControlError> {
+    match control.ask::<u64>("DBSIZE", &[]).await {
+        Ok(0) | Err(ControlError::Refused { .. }) => Ok(String::new()),
+        Ok(keys) => Ok(format!("db0:keys={keys}")),
+        Err(other) => Err(other),
     }
 }
 

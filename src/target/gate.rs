@@ -77,6 +77,8 @@ struct Closing {
     left: Option<usize>,
     /// How many commands of the first batch have been judged; `None` before the `SELECT` that stands before it.
     judged: Option<usize>,
+    /// How many of them were surprises.
+    failed: u64,
 }
 
 impl Default for Gate {
@@ -109,7 +111,7 @@ impl Gate {
         // What holds no command needs no transaction, once everything before it is confirmed.
         while self.closing.is_none() && self.held.front().is_some_and(Batch::is_empty) {
             if let Some(batch) = self.held.pop_front() {
-                confirmed.add(&batch, batch.size());
+                confirmed.add(&batch, batch.size(), 0);
             }
         }
         let mut batches = Vec::new();
@@ -259,6 +261,7 @@ impl Gate {
                     exec_end: self.outbox.end(),
                     left: None,
                     judged: None,
+                    failed: 0,
                 });
                 self.advance(confirmed);
             }
@@ -318,6 +321,7 @@ impl Gate {
                     Some(index) => batch.failure(index, text),
                 };
                 confirmed.surprises.push(Surprise::Failed(failure));
+                closing.failed += 1;
             }
         }
         let judged = closing.judged.map_or(0, |index| index + 1);
@@ -327,7 +331,7 @@ impl Gate {
         }
         closing.judged = None;
         if let Some(batch) = closing.batches.pop_front() {
-            confirmed.add(&batch, batch.size());
+            confirmed.add(&batch, batch.size(), std::mem::take(&mut closing.failed));
         }
         if closing.batches.is_empty() {
             self.closing = None;

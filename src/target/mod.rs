@@ -47,11 +47,12 @@ pub enum Surprise {
 }
 
 impl Confirmed {
-    /// Counts a batch of which so many bytes were pushed: what is left of it after repairs may be less.
-    fn add(&mut self, batch: &Batch, pushed: usize) {
-        self.carries.keys += batch.carries.keys;
+    /// Counts a batch of which so many bytes were pushed (what is left of it after repairs may be less), and so many commands were
+    /// surprises.
+    fn add(&mut self, batch: &Batch, pushed: usize, failed: u64) {
+        self.carries.keys += batch.carries.keys.saturating_sub(failed);
         self.carries.renamed += batch.carries.renamed;
-        self.carries.commands += batch.carries.commands;
+        self.carries.commands += batch.carries.commands.saturating_sub(failed);
         self.position = self.position.max(batch.covers);
         self.bytes += pushed;
     }

@@ -65,6 +65,8 @@ struct Sent {
     answered: usize,
     /// Commands that were refused and must be sent again.
     again: Vec<usize>,
+    /// How many of its commands were surprises.
+    failed: u64,
     /// Which of its commands select a database; found out when one is refused.
     selects: Option<Vec<usize>>,
 }
@@ -159,6 +161,7 @@ impl Pipeline {
             Verdict::Diverged(_) if self.refusal.is_some() && !selects => sent.again.push(index),
             Verdict::Diverged(text) => {
                 let failure = failure(text);
+                sent.failed += 1;
                 confirmed.surprises.push(if sent.stands.repeated {
                     Surprise::FailedAgain(failure)
                 } else {
@@ -205,7 +208,7 @@ impl Pipeline {
         let is_behind =
             self.held.front().is_some_and(|held| held.stands.number < sent.stands.number);
         if sent.again.is_empty() && !is_behind {
-            confirmed.add(&sent.batch, sent.stands.bytes);
+            confirmed.add(&sent.batch, sent.stands.bytes, sent.failed);
         } else {
             // It is confirmed when what was refused is, and all before it: its keys, and its offset.
             self.hold_again(&sent.batch, &sent.again, sent.stands);
@@ -244,8 +247,9 @@ impl Pipeline {
                 self.db = Some(batch.ends_in());
             }
             self.outbox.put_shared(batch.bytes());
-            let (answered, again, selects) = (0, Vec::new(), None);
-            self.sent.push_back(Sent { batch, stands, select, answered, again, selects });
+            let (answered, again, failed, selects) = (0, Vec::new(), 0, None);
+            let sent = Sent { batch, stands, select, answered, again, failed, selects };
+            self.sent.push_back(sent);
         }
     }
 }

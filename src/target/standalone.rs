@@ -35,6 +35,9 @@ pub enum TargetError {
     /// The password, or the ACL user, was refused.
     #[error("the target refused the password: {0}")]
     Password(String),
+    /// The ACL user may not run transactions.
+    #[error("the target forbids MULTI: {0}")]
+    Forbidden(String),
     /// It has no transactions, which the live stream cannot do without.
     #[error("the target has no transactions: MULTI answers {0:?}")]
     NoTransactions(String),
@@ -280,6 +283,9 @@ async fn enter(net: &Net, place: &ServerPlace, run_id: &RunId) -> Result<Link, T
     let answer = ask(&mut link, &[b"MULTI"]).await?;
     if answer.starts_with("NOAUTH") || answer.contains("operation not permitted") {
         return Err(TargetError::Password(answer));
+    }
+    if answer.starts_with("NOPERM") {
+        return Err(TargetError::Forbidden(answer));
     }
     if judge::passes(answer.as_bytes()) {
         return Err(TargetError::NotReady(answer));

@@ -439,6 +439,50 @@ fn what_is_wrong_with_a_file_is_told() {
     assert_eq!(Dump::read(&mut client).len(), 0, "nothing was written");
 }
 
+/// Whatever stands behind a data set without a key, the run has failed: it had begun.
+#[test]
+fn what_is_wrong_with_a_stream_is_told_with_its_offset() {
+    let Some(target) = Server::start("redis-7.0.15") else { return };
+    let mut changed = Changed::of("redis-7.0.15/partial-a");
+    let rdb = b"REDIS0011\xff\0\0\0\0\0\0\0\0";
+    let head = format!("+FULLRESYNC {} 1000\r\n${}\r\n", "0".repeat(40), rdb.len());
+    let known = "*3\r\n$3\r\nSET\r\n$5\r\nbegun\r\n$1\r\n1\r\n";
+    for (stream, told) in [
+        ("*1\r\nnonsense\r\n", "cannot be read at offset 1000"),
+        ("*3\r\n$3\r\nSET\r\n$99999999999\r\n", "\"SET\" at offset 1000 takes"),
+        ("*1\r\n$7\r\nUNHEARD\r\n", "at offset 1017: the command UNHEARD is not known"),
+        ("*2\r\n$6\r\nSELECT\r\n$2\r\nzz\r\n", "at offset 1024: SELECT names no database"),
+        ("*1\r\n$4\r\nEXEC\r\n", "at offset 1014: EXEC stands outside of a transaction"),
+        (
+            "*1\r\n$5\r\nMULTI\r\n*1\r\n$5\r\nMULTI\r\n",
+            "at offset 1030: MULTI stands inside of a transaction",
+        ),
+    ] {
+        for before in ["", known] {
+            let offset = |text: &str| {
+                let mut words: Vec<String> = text.split(' ').map(str::to_owned).collect();
+                for word in &mut words {
+                    let digits = word.trim_end_matches(':').parse::<usize>();
+                    if let Ok(at @ 1000..) = digits {
+                        *word = word.replace(&at.to_string(), &(at + before.len()).to_string());
+                    }
+                }
+                words.join(" ")
+            };
+            changed.bytes = [head.as_bytes(), rdb, before.as_bytes(), stream.as_bytes()].concat();
+            changed.sidecar["total_bytes"] = json!(changed.bytes.len());
+            let ended = play(changed.write(), &target);
+            ended.assert_code(3);
+            let told = offset(told);
+            assert!(ended.stderr.contains(&told), "{told:?} in {}", ended.stderr);
+            // What stands right before the fault may have waited to be sent with it.
+            let there = Dump::read(&mut target.client()).len();
+            assert!(there <= usize::from(!before.is_empty()), "{told}");
+            target.client().call(cmd!("FLUSHALL"));
+        }
+    }
+}
+
 #[test]
 fn a_capture_without_a_data_set_is_refused() {
     let Some(target) = Server::start("redis-7.0.15") else { return };

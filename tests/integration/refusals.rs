@@ -323,6 +323,61 @@ fn users_without_the_rights_of_a_replica() {
     assert_eq!(ended.reported("totals.keys"), 1);
 }
 
+/// What the ACL of a target forbids is found before anything is written, as far as every copy needs it; the rest when it is met.
+#[test]
+fn users_without_the_rights_to_write() {
+    let Some((source, target)) = pair(&[], &[]) else { return };
+    let url = format!("redis://app:{SECRET}@127.0.0.1:{}", target.port);
+    let mut admin = target.client();
+    let mut allow = |rights: &str| {
+        let mut words = vec!["ACL", "SETUSER", "app", "reset", "on"];
+        let password = format!(">{SECRET}");
+        words.push(&password);
+        words.extend(rights.split(' '));
+        admin.call(words.iter().map(|word| word.as_bytes().to_vec()).collect());
+    };
+    let names = [(source.port, "SOURCE"), (target.port, "TARGET")];
+    let mend = "let this ACL user write all that may come: ACL SETUSER name +@all ~* on the target, or give another user in --to";
+    let no_right = |command: &str| {
+        format!("NOPERM this user has no permissions to run the '{command}' command")
+    };
+    for (rights, command) in [("-restore", "RESTORE"), ("-eval", "EVAL"), ("-set", "SET")] {
+        allow(&format!("~* +@all {rights}"));
+        let ended = sync(&source.url(), &url, &[]);
+        let what =
+            format!("TARGET: the target forbids {command}: {}", no_right(&command.to_lowercase()));
+        assert_said(&ended, 2, &names, &what, mend);
+    }
+    allow("~app:* +@all");
+    let ended = sync(&source.url(), &url, &[]);
+    let what = "TARGET: the target forbids SET: NOPERM this user has no permissions to access one of the keys used as arguments";
+    assert_said(&ended, 2, &names, what, mend);
+    allow("~* +@all -multi");
+    let ended = sync(&source.url(), &url, &[]);
+    let what = format!("SOURCE: target: the target forbids MULTI: {}", no_right("multi"));
+    assert_said(&ended, 2, &names, &what, mend);
+    // Without INFO it is taken for empty only if it says so otherwise.
+    target.client().call(cmd!("SET", "there", 1));
+    allow("~* +@all -info");
+    let ended = sync(&source.url(), &url, &[]);
+    assert_eq!(said(&ended, &names).0, "TARGET: the target already holds 1 keys");
+    target.client().call(cmd!("DEL", "there"));
+    source.client().call(cmd!("RPUSH", "list", "a"));
+    let without_functions = "~* +@all -function";
+    allow(without_functions);
+    source.client().call(cmd!(
+        "FUNCTION",
+        "LOAD",
+        "#!lua name=l\nredis.register_function('f',function() return 1 end)"
+    ));
+    let ended = sync(&source.url(), &url, &[]);
+    assert_eq!(
+        said(&ended, &names).0,
+        "SOURCE: the target forbids FUNCTION: NOPERM this user has no permissions to run the 'function|load' command"
+    );
+    assert!(said(&ended, &names).1.starts_with("let this ACL user write"), "{}", ended.stderr);
+}
+
 #[test]
 fn commands_that_a_provider_has_renamed() {
     let options =

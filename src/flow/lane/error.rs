@@ -55,6 +55,9 @@ pub enum LaneError {
     /// A command did something else on the target than on the source.
     #[error("db {}: {} of key {} was answered {:?} by the target", .0.db, String::from_utf8_lossy(&.0.name), key_of(.0), .0.reply)]
     Diverged(Failure),
+    /// The target's ACL does not let us run a command.
+    #[error("the target forbids {}: {}", String::from_utf8_lossy(&.0.name), .0.reply)]
+    Forbidden(Failure),
     /// A key of the copy is in the target already.
     #[error("db {}: key {} is in the target already", .0.db, key_of(.0))]
     Conflict(Failure),

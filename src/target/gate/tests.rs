@@ -305,7 +305,7 @@ fn cut_after(batches: &[Batch], written: usize, read: usize) -> (Model, Option<C
     gate.relink();
     model.relink();
     let rest = talk(&mut gate, &mut model, usize::MAX);
-    confirmed.add(&Batch::default(), rest.bytes);
+    confirmed.add(&Batch::default(), rest.bytes, 0);
     confirmed.position = confirmed.position.max(rest.position);
     confirmed.surprises.extend(rest.surprises);
     (model, Some(confirmed))

@@ -328,6 +328,7 @@ fn a_name_that_a_lost_link_gave_is_no_surprise() {
     pipeline.push(rename());
     pipeline.relink();
     let confirmed = answer(&mut pipeline, &format!("{gone}:0\r\n"));
+    assert_eq!(confirmed.carries.keys, 0, "a key that failed is not there");
     assert!(matches!(
         &confirmed.surprises[..],
         [Surprise::FailedAgain(Failure { key: Some(key), .. })] if key == b"key"
