@@ -450,12 +450,12 @@ fn what_is_wrong_with_a_stream_is_told_with_its_offset() {
     for (stream, told) in [
         ("*1\r\nnonsense\r\n", "cannot be read at offset 1000"),
         ("*3\r\n$3\r\nSET\r\n$99999999999\r\n", "\"SET\" at offset 1000 takes"),
-        ("*1\r\n$7\r\nUNHEARD\r\n", "at offset 1017: the command UNHEARD is not known"),
-        ("*2\r\n$6\r\nSELECT\r\n$2\r\nzz\r\n", "at offset 1024: SELECT names no database"),
-        ("*1\r\n$4\r\nEXEC\r\n", "at offset 1014: EXEC stands outside of a transaction"),
+        ("*1\r\n$7\r\nUNHEARD\r\n", "at offset 1017: the command \"UNHEARD\" is not known"),
+        ("*2\r\n$6\r\nSELECT\r\n$2\r\nzz\r\n", "at offset 1024: \"SELECT\" names no database"),
+        ("*1\r\n$4\r\nEXEC\r\n", "at offset 1014: \"EXEC\" stands outside of a transaction"),
         (
             "*1\r\n$5\r\nMULTI\r\n*1\r\n$5\r\nMULTI\r\n",
-            "at offset 1030: MULTI stands inside of a transaction",
+            "at offset 1030: \"MULTI\" stands inside of a transaction",
         ),
     ] {
         for before in ["", known] {
