@@ -18,19 +18,37 @@ pub enum Phase {
     Following,
     /// It was told to stop, or has caught up and tidies up.
     Finishing,
-    /// It has ended.
+    /// It has broken off.
+    Failed,
+    /// It has ended without having written anything.
+    Refused,
+    /// It has ended because it was told to.
+    Stopped,
+    /// It has ended, with all that was asked for.
     Done,
 }
 
+/// The side that a lane waits for: it is lost or does not serve us for now, and is asked again and again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Awaited {
+    /// The source.
+    Source,
+    /// The target.
+    Target,
+}
+
 impl Phase {
-    /// Every phase, in order.
-    pub const ALL: [Self; 7] = [
+    /// Every phase, in order: of several lanes the least tells what goes on.
+    pub const ALL: [Self; 10] = [
         Self::Waiting,
         Self::Connecting,
         Self::Copying,
         Self::CatchingUp,
         Self::Following,
         Self::Finishing,
+        Self::Failed,
+        Self::Refused,
+        Self::Stopped,
         Self::Done,
     ];
 
@@ -44,7 +62,27 @@ impl Phase {
             Self::CatchingUp => "catching up",
             Self::Following => "following",
             Self::Finishing => "finishing",
+            Self::Failed => "failed",
+            Self::Refused => "refused",
+            Self::Stopped => "stopped",
             Self::Done => "done",
+        }
+    }
+
+    /// Whether nothing comes behind it.
+    #[must_use]
+    pub const fn is_end(self) -> bool {
+        matches!(self, Self::Failed | Self::Refused | Self::Stopped | Self::Done)
+    }
+}
+
+impl Awaited {
+    /// Words for the waiting.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Source => "waiting for source",
+            Self::Target => "waiting for target",
         }
     }
 }
@@ -53,6 +91,7 @@ impl Phase {
 #[derive(Debug, Default)]
 pub struct Counters {
     phase: AtomicU8,
+    awaited: AtomicU8,
     /// Bytes of the RDB payload that have been read.
     pub payload_read: AtomicU64,
     /// Bytes of the RDB payload in all; 0 if the master did not tell.
@@ -111,6 +150,11 @@ impl Counters {
         self.phase.store(phase as u8, Ordering::Relaxed);
     }
 
+    /// Notes whom the lane waits for, if it does.
+    pub fn awaits(&self, side: Option<Awaited>) {
+        self.awaited.store(side.map_or(0, |side| side as u8 + 1), Ordering::Relaxed);
+    }
+
     /// All numbers, read together.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
@@ -118,6 +162,11 @@ impl Counters {
         let phase = usize::from(self.phase.load(Ordering::Relaxed));
         Snapshot {
             phase: Phase::ALL.get(phase).copied().unwrap_or_default(),
+            awaited: match self.awaited.load(Ordering::Relaxed) {
+                0 => None,
+                1 => Some(Awaited::Source),
+                _ => Some(Awaited::Target),
+            },
             payload_read: read(&self.payload_read),
             payload_size: read(&self.payload_size),
             keys_read: read(&self.keys_read),
@@ -147,6 +196,7 @@ impl Counters {
 #[expect(missing_docs, reason = "each is the number of the same name in Counters")]
 pub struct Snapshot {
     pub phase: Phase,
+    pub awaited: Option<Awaited>,
     pub payload_read: u64,
     pub payload_size: u64,
     pub keys_read: u64,
@@ -194,6 +244,10 @@ mod tests {
         for phase in Phase::ALL {
             counters.enter(phase);
             assert_eq!(counters.snapshot().phase, phase);
+        }
+        for side in [Some(Awaited::Source), Some(Awaited::Target), None] {
+            counters.awaits(side);
+            assert_eq!(counters.snapshot().awaited, side);
         }
     }
 }

@@ -19,6 +19,7 @@ pub(crate) fn start(format: LogFormat, level: &str) {
     // A second start is no harm: the first one stays.
     let _ = match format {
         LogFormat::Text => builder.with_target(false).try_init(),
-        LogFormat::Json => builder.json().try_init(),
+        // The list of spans would say once more what the current one says.
+        LogFormat::Json => builder.json().with_span_list(false).try_init(),
     };
 }

@@ -5,6 +5,7 @@ use std::io::Write;
 use std::sync::OnceLock;
 
 use indicatif::MultiProgress;
+use terminal_size::{Width, terminal_size_of};
 use tracing_subscriber::fmt::MakeWriter;
 
 /// The bars that stand on the terminal, if there are any.
@@ -13,6 +14,11 @@ static BARS: OnceLock<MultiProgress> = OnceLock::new();
 /// Bars at the foot of the terminal. What is written through this module meanwhile stands above them.
 pub(crate) fn bars() -> &'static MultiProgress {
     BARS.get_or_init(MultiProgress::new)
+}
+
+/// How many columns the terminal has; 80 where that is not known.
+pub(crate) fn columns() -> usize {
+    terminal_size_of(io::stderr()).map_or(80, |(Width(columns), _)| usize::from(columns))
 }
 
 /// Writes a line.

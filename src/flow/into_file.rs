@@ -18,13 +18,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::sleep;
-use tracing::{info, warn};
+use tracing::{Instrument, info, warn};
 
 use crate::change::FileCopyError;
 use crate::key::{Db, Escaped};
 use crate::net::{Clock, Net};
 use crate::plan::{Facts, OnConflict, Place, Plan};
-use crate::progress::{Counters, Phase};
+use crate::progress::{Awaited, Counters, Phase};
 use crate::rdb::event::Event as RdbEvent;
 use crate::rdb::support::Unsupported;
 use crate::rdb::writer::Writer;
@@ -113,7 +113,6 @@ pub(super) async fn run(
     let ended = run.play(facts, path, &mut reports).await;
     let outcome = ended.as_ref().map_or(Ended::Refused, |&ended| ended);
     for (report, counters) in reports.iter_mut().zip(counters) {
-        counters.enter(Phase::Done);
         report.numbers = counters.snapshot();
         report.ended = outcome;
         if outcome != Ended::Done {
@@ -126,6 +125,9 @@ pub(super) async fn run(
         let damage = matches!(&error, IntoFileError::Source(error) if error.is_damage());
         let failed = run.begun || damage;
         report.ended = if failed { Ended::Failed } else { Ended::Refused };
+    }
+    for (report, counters) in reports.iter().zip(counters) {
+        counters.enter(report.ended.into());
     }
     reports
 }
@@ -159,7 +161,8 @@ impl Run<'_> {
             self.at = if last_wins { count - 1 - turn } else { turn };
             let Some(report) = reports.get_mut(self.at) else { continue };
             let begun = self.net.clock().now();
-            if self.copy(&mut sheet, report).await? == Ended::Stopped {
+            let span = tracing::error_span!("lane", source = %report.name);
+            if self.copy(&mut sheet, report).instrument(span).await? == Ended::Stopped {
                 return Ok(Ended::Stopped);
             }
             let took = self.net.clock().now().saturating_sub(begun);
@@ -330,6 +333,7 @@ impl Reading<'_> {
                 Event::FullSync { at } => {
                     Counters::add(&self.counters.full_syncs, 1);
                     (self.lost_since, self.tries) = (None, 0);
+                    self.counters.awaits(None);
                     self.method = match self.place {
                         Place::Server(_) if at.is_some() => "psync",
                         Place::Server(_) => "sync",
@@ -389,6 +393,7 @@ impl Reading<'_> {
                 let pause = pause(self.tries);
                 warn!(error = chain(&error), again_in = ?pause, "the source is not ready");
                 self.tries += 1;
+                self.counters.awaits(Some(Awaited::Source));
                 self.source.reconnect(None, pause);
                 Ok(())
             }

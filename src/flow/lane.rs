@@ -83,7 +83,6 @@ pub(super) async fn run(
         }
         _ => Ok(Ended::Refused),
     };
-    counters.enter(Phase::Done);
     report.ended = match ended {
         Ok(ended) => ended,
         Err(error) => {
@@ -101,6 +100,7 @@ pub(super) async fn run(
             if begun_to_write || damage { Ended::Failed } else { Ended::Refused }
         }
     };
+    counters.enter(report.ended.into());
     report.numbers = counters.snapshot();
     report
 }
@@ -348,6 +348,7 @@ impl<'a> Lane<'a> {
             let read = self.starved && may_read;
             let linked = self.relinking.is_none();
             let refused = linked && self.is_refused()?;
+            self.counters.awaits(self.awaited());
             let alarm = self.alarm().into_iter().chain(limited).min().map(|at| self.clock.at(at));
             tokio::select! {
                 confirmed = self.target.exchange(), if linked && !refused && !self.target.is_idle() => {

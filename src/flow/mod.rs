@@ -35,7 +35,7 @@ pub use report::{Ended, Report, SourceReport};
 
 use crate::net::Net;
 use crate::plan::{Facts, Place, Plan};
-use crate::progress::Counters;
+use crate::progress::{Counters, Phase};
 
 /// A request to stop, which every lane looks at.
 pub type Stop = watch::Receiver<bool>;
@@ -55,7 +55,10 @@ pub async fn migrate(
     }
     let held = match held::held(net, plan, facts).await {
         Ok(held) => held,
-        Err(error) => return held::unread(plan, &error),
+        Err(error) => {
+            counters.iter().for_each(|counters| counters.enter(Phase::Refused));
+            return held::unread(plan, &error);
+        }
     };
     let plan = Arc::new(plan.clone());
     let facts = Arc::new(facts.clone());
@@ -67,7 +70,8 @@ pub async fn migrate(
         let (counters, net) = (Arc::clone(counters), net.clone());
         let (held, throttle, pool) = (held.clone(), throttle.clone(), pool.clone());
         let name = plan.sources.get(index).map(|source| source.name.clone()).unwrap_or_default();
-        let span = tracing::info_span!("source", %name);
+        // At the level of errors, so that every line of a lane names its source.
+        let span = tracing::error_span!("lane", source = %name);
         lanes.spawn(
             async move {
                 let (facts, held) = (&facts, held.as_ref());

@@ -19,7 +19,7 @@ use bytes::{Buf, BytesMut};
 use tokio::fs::{self, File, OpenOptions};
 use tokio::io::{AsyncSeekExt, AsyncWriteExt};
 use tokio::time::sleep;
-use tracing::{info, warn};
+use tracing::{Instrument, info, warn};
 
 use crate::net::{Clock, Net};
 use crate::offset::Offset;
@@ -67,8 +67,9 @@ pub struct Recorded {
 /// Records until what is wanted is there, `stop` becomes true or something fails. The sidecar is complete in each of these cases.
 pub async fn record(net: &Net, record: &Record, stop: &Stop) -> Recorded {
     let mut recorder = Recorder::new(net, record, stop.clone());
-    let ended = recorder.run().await;
-    let closed = recorder.close().await;
+    let span = tracing::error_span!("lane", source = %record.from);
+    let ended = recorder.run().instrument(span.clone()).await;
+    let closed = recorder.close().instrument(span).await;
     let error = match (ended, closed) {
         (Ok(ended), Ok(())) => return recorder.recorded(ended, None),
         (Err(error), _) | (Ok(_), Err(error)) => error,

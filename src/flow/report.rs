@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::key::Db;
-use crate::progress::Snapshot;
+use crate::progress::{Phase, Snapshot};
 
 /// How a lane, or a run, ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -19,6 +19,17 @@ pub enum Ended {
     Failed,
     /// It was told to stop.
     Stopped,
+}
+
+impl From<Ended> for Phase {
+    fn from(ended: Ended) -> Self {
+        match ended {
+            Ended::Done | Ended::Differences => Self::Done,
+            Ended::Refused => Self::Refused,
+            Ended::Failed => Self::Failed,
+            Ended::Stopped => Self::Stopped,
+        }
+    }
 }
 
 /// What a run has done.

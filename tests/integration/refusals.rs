@@ -480,6 +480,9 @@ fn a_source_that_vanishes_during_the_copy() {
     let (what, mend) = said(&ended, &[(port, "SOURCE")]);
     ended.assert_code(3);
     assert!(what.starts_with("SOURCE: the copy was cut off: "), "{what}");
+    let progress = format!("127.0.0.1:{port}  ");
+    let last = ended.stderr.lines().filter_map(|line| line.strip_prefix(&progress)).next_back();
+    assert!(last.is_some_and(|last| last.starts_with("failed  ")), "{}", ended.stderr);
     assert_eq!(
         mend,
         "the data set must be copied again: empty the target and start again (a larger repl-backlog-size on the master lets a lost link go on where it was)"
@@ -501,7 +504,11 @@ fn a_target_that_vanishes_is_waited_for() {
     running.interrupt();
     let ended = running.wait(Duration::from_secs(10));
     ended.assert_code(130);
-    assert!(ended.stderr.contains("the target is lost"), "{}", ended.stderr);
+    // Each line of a log names the source, and progress does not go on as if nothing had happened.
+    let lane = format!("lane{{source=127.0.0.1:{}}}: the target is lost", source.port);
+    assert!(ended.stderr.contains(&lane), "{}", ended.stderr);
+    let waiting = format!("\n127.0.0.1:{}  waiting for target", source.port);
+    assert!(ended.stderr.contains(&waiting), "{}", ended.stderr);
 }
 
 /// The first signal waits for what was sent, the second for nothing. Wrappers pass on what we got already: that is no second one.

@@ -16,7 +16,6 @@ use tokio::time::MissedTickBehavior;
 use tokio::time::interval;
 use understudy::net::Clock;
 use understudy::progress::Counters;
-use understudy::progress::Phase;
 
 use reading::Meter;
 use reading::Reading;
@@ -139,35 +138,33 @@ struct Lines {
     write: WriteLine,
     /// When all were written last.
     written: Option<Duration>,
-    /// The phase of each source that was written last.
-    phases: Vec<Phase>,
+    /// What was written last of each source, and of all together.
+    doing: Vec<&'static str>,
 }
 
 impl Lines {
     fn new(every: Duration, write: WriteLine) -> Self {
-        Self { every, write, written: None, phases: Vec::new() }
+        Self { every, write, written: None, doing: Vec::new() }
     }
 
     /// The lines that are due.
     fn due(&mut self, elapsed: Duration, readings: &[(String, Reading)]) -> Vec<String> {
-        let all = self.written.is_none_or(|at| elapsed.saturating_sub(at) >= self.every);
+        let again = self.written.is_none_or(|at| elapsed.saturating_sub(at) >= self.every);
+        let total = (readings.len() > 1).then(|| total(readings));
+        let each = readings.iter().map(|(name, reading)| (Some(name.as_str()), reading));
+        let all: Vec<_> = each.chain(total.iter().map(|total| (None, total))).collect();
         let mut lines = Vec::new();
-        for (index, (name, reading)) in readings.iter().enumerate() {
-            let before = self.phases.get(index).copied();
-            // A source that has ended has nothing new to tell.
-            let still = all && before != Some(Phase::Done);
-            if still || before != Some(reading.phase) {
-                lines.push((self.write)(Some(name), elapsed, reading));
+        for (index, (name, reading)) in all.iter().enumerate() {
+            let is_new = self.doing.get(index) != Some(&reading.doing());
+            // What has ended has nothing new to tell.
+            if is_new || again && !reading.phase.is_end() {
+                lines.push((self.write)(*name, elapsed, reading));
             }
         }
-        if all {
+        if again {
             self.written = Some(elapsed);
-            if readings.len() > 1 {
-                let all: Vec<Reading> = readings.iter().map(|(_, one)| one.clone()).collect();
-                lines.push((self.write)(None, elapsed, &Reading::total(&all)));
-            }
         }
-        self.phases = readings.iter().map(|(_, reading)| reading.phase).collect();
+        self.doing = all.iter().map(|(_, reading)| reading.doing()).collect();
         lines
     }
 }
@@ -178,6 +175,10 @@ impl View for Lines {
             terminal::line(&line);
         }
     }
+}
+
+fn total(readings: &[(String, Reading)]) -> Reading {
+    Reading::total(&readings.iter().map(|(_, one)| one.clone()).collect::<Vec<_>>())
 }
 
 fn write_plain(name: Option<&str>, _: Duration, reading: &Reading) -> String {
@@ -192,7 +193,12 @@ fn write_json(name: Option<&str>, elapsed: Duration, reading: &Reading) -> Strin
 struct Bars {
     bars: Vec<ProgressBar>,
     total: Option<ProgressBar>,
+    /// Columns that a bar and its name take.
+    taken: usize,
 }
+
+/// Columns of a bar itself.
+const BAR: usize = 10;
 
 /// A bar's full length: thousandths.
 const FULL: u64 = 1000;
@@ -200,9 +206,10 @@ const FULL: u64 = 1000;
 impl Bars {
     fn new(sources: &[Watched]) -> Self {
         let width = sources.iter().map(|source| source.name.chars().count()).max().unwrap_or(0);
+        let width = width.clamp(5, 32);
         let bar = |name: &str| {
             let bar = terminal::bars().add(ProgressBar::new(FULL));
-            let template = format!("{{prefix:{}}} {{bar:20}} {{wide_msg}}", width.clamp(5, 32));
+            let template = format!("{{prefix:{width}}} {{bar:{BAR}}} {{wide_msg}}");
             if let Ok(style) = ProgressStyle::with_template(&template) {
                 bar.set_style(style.progress_chars("=> "));
             }
@@ -210,18 +217,19 @@ impl Bars {
             bar
         };
         let bars = sources.iter().map(|source| bar(&source.name)).collect();
-        Self { bars, total: (sources.len() > 1).then(|| bar("total")) }
+        let total = (sources.len() > 1).then(|| bar("total"));
+        Self { bars, total, taken: width + 1 + BAR + 1 }
     }
 }
 
 impl View for Bars {
     fn show(&mut self, _: Duration, readings: &[(String, Reading)]) {
+        let room = terminal::columns().saturating_sub(self.taken);
         for (bar, (_, reading)) in self.bars.iter().zip(readings) {
-            draw(bar, reading);
+            draw(bar, reading, room);
         }
         if let Some(bar) = &self.total {
-            let all: Vec<Reading> = readings.iter().map(|(_, one)| one.clone()).collect();
-            draw(bar, &Reading::total(&all));
+            draw(bar, &total(readings), room);
         }
     }
 
@@ -233,16 +241,18 @@ impl View for Bars {
     }
 }
 
-fn draw(bar: &ProgressBar, reading: &Reading) {
+fn draw(bar: &ProgressBar, reading: &Reading, room: usize) {
     // Whole thousandths of a percentage are seconds of a duration, without a cast.
     let thousandths =
         reading.percent.and_then(|percent| Duration::try_from_secs_f64(percent * 10.0).ok());
     bar.set_position(thousandths.map_or(0, |part| part.as_secs().min(FULL)));
-    bar.set_message(words::words(reading));
+    bar.set_message(words::words_within(reading, room));
 }
 
 #[cfg(test)]
 mod tests {
+    use understudy::progress::Phase;
+
     use super::*;
 
     fn reading(phase: Phase, keys: u64) -> Reading {
@@ -275,5 +285,9 @@ mod tests {
         assert_eq!(due.len(), 3);
         let total: serde_json::Value = serde_json::from_str(&due[2]).unwrap();
         assert_eq!((&total["source"], &total["keys"]), (&serde_json::Value::Null, &4.into()));
+        let ended = ["a", "b"].map(|name| (name.to_owned(), reading(Phase::Failed, 2)));
+        let due = lines.due(at(0), &ended);
+        assert_eq!(due.len(), 3, "the total does not stay at what it was");
+        assert!(due[2].contains(r#""phase":"failed""#), "{}", due[2]);
     }
 }

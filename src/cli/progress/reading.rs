@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use understudy::progress::Awaited;
 use understudy::progress::Phase;
 use understudy::progress::Snapshot;
 
@@ -16,12 +17,18 @@ pub(super) struct Meter {
     expected_keys: Option<u64>,
     /// Readings within the window, the oldest first.
     past: VecDeque<(Duration, Snapshot)>,
+    /// Since when the same goes on, and what.
+    doing: Option<(Duration, &'static str)>,
 }
 
 /// What is going on with one source, or with all of them.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Reading {
     pub(super) phase: Phase,
+    /// The side without which nothing goes on for now.
+    pub(super) awaited: Option<Awaited>,
+    /// How long this has gone on.
+    pub(super) lasting: Duration,
     /// How much of the data set has been read.
     pub(super) percent: Option<f64>,
     /// The percentage is of keys, as the source counted them before; not of bytes.
@@ -45,7 +52,7 @@ pub(super) struct Reading {
 impl Meter {
     pub(super) fn new(expected_keys: Option<u64>) -> Self {
         let expected_keys = expected_keys.filter(|keys| *keys > 0);
-        Self { expected_keys, past: VecDeque::new() }
+        Self { expected_keys, past: VecDeque::new(), doing: None }
     }
 
     /// Takes the numbers as they stand at `now`.
@@ -68,12 +75,18 @@ impl Meter {
                 (Some(100.0), false, time_for(as_f64(snapshot.lag()), nearer))
             }
             Phase::Following | Phase::Finishing | Phase::Done => (Some(100.0), false, None),
+            // How much of it had been read matters no more.
+            Phase::Failed | Phase::Refused | Phase::Stopped => (None, false, None),
         };
         // Before the first confirmation the offset counts from the beginning of the master's life.
         let streaming = snapshot.phase >= Phase::CatchingUp && snapshot.confirmed_offset > 0;
-        let lag_bytes = streaming.then(|| snapshot.lag());
-        Reading {
+        // Nor can it be known what a master writes that is not there.
+        let known = streaming && snapshot.awaited != Some(Awaited::Source);
+        let lag_bytes = known.then(|| snapshot.lag());
+        let mut reading = Reading {
             phase: snapshot.phase,
+            awaited: snapshot.awaited,
+            lasting: Duration::ZERO,
             percent,
             estimated,
             keys: snapshot.keys,
@@ -88,7 +101,14 @@ impl Meter {
             }),
             in_flight: snapshot.in_flight,
             eta,
-        }
+        };
+        let doing = reading.doing();
+        let (since, _) = *match &mut self.doing {
+            Some(same) if same.1 == doing => same,
+            other => other.insert((now, doing)),
+        };
+        reading.lasting = now.saturating_sub(since);
+        reading
     }
 
     /// How much of the copy has been read in percent, whether that is of keys, what is left and at which rate it comes.
@@ -126,12 +146,21 @@ fn rate(readings: impl Iterator<Item = (Duration, u64)> + Clone) -> f64 {
 }
 
 impl Reading {
+    /// What goes on, in a word or two.
+    pub(super) fn doing(&self) -> &'static str {
+        match self.awaited {
+            Some(side) if !self.phase.is_end() => side.name(),
+            _ => self.phase.name(),
+        }
+    }
+
     /// What is going on with all sources together. Of percentages the mean; of lags and times the longest.
     pub(super) fn total(all: &[Self]) -> Self {
         let mut total = Self { phase: Phase::Done, ..Self::default() };
         let mut percent = Some(0.0);
         for one in all {
             total.phase = total.phase.min(one.phase);
+            total.awaited = total.awaited.or(one.awaited.filter(|_| !one.phase.is_end()));
             let part = if one.phase < Phase::Copying { Some(0.0) } else { one.percent };
             percent = percent.zip(part).map(|(sum, part)| sum + part / as_f64(all.len() as u64));
             total.estimated |= one.estimated;
@@ -149,6 +178,8 @@ impl Reading {
             total.eta = longest(total.eta, one.eta, Duration::max);
         }
         total.percent = percent;
+        let same = all.iter().filter(|one| one.doing() == total.doing());
+        total.lasting = same.map(|one| one.lasting).max().unwrap_or_default();
         total
     }
 }
@@ -254,6 +285,18 @@ mod tests {
     }
 
     #[test]
+    fn a_reading_tells_how_long_the_same_goes_on() {
+        let mut meter = Meter::new(None);
+        let mut lasting = |seconds, awaited| {
+            let now = Snapshot { phase: Phase::Following, awaited, ..Snapshot::default() };
+            meter.read(at(seconds), now).lasting
+        };
+        assert_eq!([lasting(0, None), lasting(3, None)], [at(0), at(3)]);
+        let source = Some(Awaited::Source);
+        assert_eq!([lasting(4, source), lasting(9, source), lasting(10, None)], [0, 5, 0].map(at));
+    }
+
+    #[test]
     fn a_total_is_as_far_as_the_last_of_them() {
         let one =
             |phase, percent, keys, eta| Reading { phase, percent, keys, eta, ..Reading::default() };
@@ -265,6 +308,12 @@ mod tests {
         ]);
         assert_eq!((total.phase, total.percent, total.keys), (Phase::Connecting, Some(50.0), 13));
         assert_eq!(total.eta, Some(at(9)));
+        let lost =
+            Reading { awaited: Some(Awaited::Source), ..one(Phase::Following, None, 0, None) };
+        let all = [one(Phase::Copying, None, 0, None), lost.clone()];
+        assert_eq!(Reading::total(&all).doing(), "waiting for source");
+        let all = [one(Phase::Done, None, 0, None), Reading { phase: Phase::Failed, ..lost }];
+        assert_eq!(Reading::total(&all).doing(), "failed", "it waits no more");
         let blind = Reading::total(&[one(Phase::Copying, None, 0, None)]);
         assert_eq!(blind.percent, None);
     }

@@ -10,39 +10,80 @@ use super::reading::Reading;
 
 /// What is left of a line when its name is cut off: the phase and the numbers that matter in it.
 pub(super) fn words(now: &Reading) -> String {
-    let mut parts = vec![now.phase.name().to_owned()];
+    joined(&parts(now))
+}
+
+/// The same in so many columns: where they are too few, what matters least is left out. What goes on always stays.
+pub(super) fn words_within(now: &Reading, columns: usize) -> String {
+    let mut parts = parts(now);
+    while joined(&parts).len() > columns
+        && let Some(least) = (1..parts.len()).max_by_key(|&at| parts.get(at).map(|part| part.0))
+    {
+        parts.remove(least);
+    }
+    joined(&parts)
+}
+
+fn joined(parts: &[(Rank, String)]) -> String {
+    parts.iter().map(|(_, text)| text.as_str()).collect::<Vec<_>>().join("  ")
+}
+
+/// How much a part of the line matters, the most first.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Rank {
+    Doing,
+    Percent,
+    Lag,
+    Eta,
+    Done,
+    Rate,
+    Bytes,
+    InFlight,
+}
+
+fn parts(now: &Reading) -> Vec<(Rank, String)> {
+    let mut parts = vec![(Rank::Doing, now.doing().to_owned())];
+    // Where no number grows, the time shows that somebody is still at it.
+    if now.lasting.as_secs() > 0
+        && (now.awaited.is_some() || now.phase == Phase::Connecting)
+        && !now.phase.is_end()
+    {
+        parts.push((Rank::Percent, duration(now.lasting)));
+    }
     if let (Phase::Copying, Some(percent)) = (now.phase, now.percent) {
         let about = if now.estimated { "~" } else { "" };
-        parts.push(format!("{about}{percent:.0} %"));
+        parts.push((Rank::Percent, format!("{about}{percent:.0} %")));
     }
     if now.phase >= Phase::Copying {
-        parts.push(format!("{} keys", grouped(now.keys)));
+        parts.push((Rank::Done, format!("{} keys", grouped(now.keys))));
     }
     match now.phase {
-        Phase::Copying => parts.push(format!("{} keys/s", rounded(now.keys_per_s))),
-        Phase::CatchingUp | Phase::Following => {
-            parts.push(format!("{} commands", grouped(now.commands)));
-            parts.push(format!("{} commands/s", rounded(now.commands_per_s)));
+        Phase::Copying => {
+            parts.push((Rank::Rate, format!("{} keys/s", rounded(now.keys_per_s))));
         }
-        Phase::Finishing | Phase::Done => {
-            parts.push(format!("{} commands", grouped(now.commands)));
+        Phase::CatchingUp | Phase::Following => {
+            parts.push((Rank::Done, format!("{} commands", grouped(now.commands))));
+            parts.push((Rank::Rate, format!("{} commands/s", rounded(now.commands_per_s))));
+        }
+        Phase::Finishing | Phase::Failed | Phase::Refused | Phase::Stopped | Phase::Done => {
+            parts.push((Rank::Done, format!("{} commands", grouped(now.commands))));
         }
         Phase::Waiting | Phase::Connecting => {}
     }
     if (Phase::Copying..=Phase::Following).contains(&now.phase) {
-        parts.push(format!("{}/s", size(now.bytes_per_s)));
+        parts.push((Rank::Bytes, format!("{}/s", size(now.bytes_per_s))));
     }
-    if let Some(lag) = now.lag_bytes.filter(|_| now.phase < Phase::Done) {
+    if let Some(lag) = now.lag_bytes.filter(|_| !now.phase.is_end()) {
         let seconds = now.lag_seconds.map_or_else(String::new, |s| format!(" ({s:.1} s)"));
-        parts.push(format!("lag {}{seconds}", size(as_f64(lag))));
+        parts.push((Rank::Lag, format!("lag {}{seconds}", size(as_f64(lag)))));
     }
-    if now.in_flight > 0 && now.phase < Phase::Done {
-        parts.push(format!("in flight {}", size(as_f64(now.in_flight))));
+    if now.in_flight > 0 && !now.phase.is_end() {
+        parts.push((Rank::InFlight, format!("in flight {}", size(as_f64(now.in_flight)))));
     }
     if let Some(eta) = now.eta {
-        parts.push(format!("ETA {}", duration(eta)));
+        parts.push((Rank::Eta, format!("ETA {}", duration(eta))));
     }
-    parts.join("  ")
+    parts
 }
 
 /// One line for a log.
@@ -55,7 +96,7 @@ pub(super) fn json(name: Option<&str>, elapsed: Duration, now: &Reading) -> Valu
     json!({
         "source": name,
         "elapsed_seconds": tenths(elapsed.as_secs_f64()),
-        "phase": now.phase.name(),
+        "phase": now.doing(),
         "percent": now.percent.map(tenths),
         "percent_estimated": now.estimated,
         "keys": now.keys,
@@ -128,6 +169,8 @@ fn as_f64(number: u64) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use understudy::progress::Awaited;
+
     use super::*;
 
     fn copying() -> Reading {
@@ -151,6 +194,26 @@ mod tests {
         );
         let estimated = Reading { estimated: true, ..copying() };
         assert!(words(&estimated).starts_with("copying  ~42 %"));
+    }
+
+    #[test]
+    fn a_copy_in_few_columns() {
+        let within = |columns| words_within(&copying(), columns);
+        assert_eq!(within(200), words(&copying()));
+        assert_eq!(within(58), "copying  42 %  1,234,567 keys  200,000 keys/s  ETA 1m15s");
+        assert_eq!(within(30), "copying  42 %  ETA 1m15s");
+        assert_eq!(within(3), "copying");
+    }
+
+    #[test]
+    fn a_side_that_is_waited_for_goes_before_the_phase() {
+        let following = Reading { phase: Phase::Following, ..Reading::default() };
+        let waiting = Reading { awaited: Some(Awaited::Source), ..following };
+        let waiting = Reading { lasting: Duration::from_secs(61), ..waiting };
+        assert!(words(&waiting).starts_with("waiting for source  1m01s  0 keys"));
+        assert_eq!(json(None, Duration::ZERO, &waiting)["phase"], "waiting for source");
+        let failed = Reading { phase: Phase::Failed, ..waiting };
+        assert_eq!(words(&failed), "failed  0 keys  0 commands");
     }
 
     #[test]

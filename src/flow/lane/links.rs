@@ -6,6 +6,7 @@ use tokio::time::sleep;
 use tracing::{info, warn};
 
 use crate::net::Link;
+use crate::progress::Awaited;
 use crate::repl::Resume;
 use crate::source::SourceError;
 use crate::target::{Standalone, TargetError};
@@ -23,6 +24,15 @@ pub(super) struct Refusal {
 }
 
 impl Lane<'_> {
+    /// The side without which nothing goes on for now.
+    pub(super) fn awaited(&self) -> Option<Awaited> {
+        if self.relinking.is_some() || self.refusal.is_some() {
+            Some(Awaited::Target)
+        } else {
+            self.source_lost.map(|_| Awaited::Source)
+        }
+    }
+
     /// Whether the target refuses to go on for now; tries again when it is time.
     pub(super) fn is_refused(&mut self) -> Result<bool, LaneError> {
         let Some(reply) = self.target.refused() else { return Ok(false) };
