@@ -35,6 +35,7 @@ use crate::source::SourceError;
 use crate::target::{Confirmed, RunId, Standalone, Surprise, TargetError};
 
 use super::Stop;
+use super::loss::Loss;
 use super::remedy::{QUESTION_TRIES, Remedy, pause, remedy};
 use super::report::{Ended, SourceReport};
 use super::share::{Excess, Pool, Share};
@@ -157,12 +158,9 @@ struct Lane<'a> {
     last_data: Duration,
     /// Since when we have been stopping.
     stopping: Option<Duration>,
-    /// How often a side has been lost, or has refused us, in a row.
-    source_tries: u32,
-    target_tries: u32,
     refusal: Option<Refusal>,
-    /// Since when the source has not been there.
-    source_lost: Option<Duration>,
+    source_lost: Option<Loss>,
+    target_lost: Option<Loss>,
     share: Share,
     excess: Excess,
     method: &'static str,
@@ -263,10 +261,9 @@ impl<'a> Lane<'a> {
             run_id,
             last_data: Duration::ZERO,
             stopping: None,
-            source_tries: 0,
-            target_tries: 0,
             refusal: None,
             source_lost: None,
+            target_lost: None,
             share,
             excess: Excess::new(pool),
             method: "psync",
@@ -391,7 +388,7 @@ impl<'a> Lane<'a> {
     fn confirmed(&mut self, confirmed: Confirmed) -> Result<(), LaneError> {
         // A refusal tells nothing else, and is no reason to be patient again.
         if !confirmed.is_empty() {
-            self.target_tries = 0;
+            self.target_lost = None;
             self.refusal = None;
         }
         Counters::add(&self.counters.without_effect, confirmed.without_effect);

@@ -10,6 +10,7 @@ mod held;
 mod into_file;
 mod lane;
 mod left_out;
+mod loss;
 mod monitor;
 mod record;
 mod remedy;

@@ -19,7 +19,7 @@ use bytes::{Buf, BytesMut};
 use tokio::fs::{self, File, OpenOptions};
 use tokio::io::{AsyncSeekExt, AsyncWriteExt};
 use tokio::time::sleep;
-use tracing::{Instrument, info, warn};
+use tracing::{Instrument, info};
 
 use crate::net::{Clock, Net};
 use crate::offset::Offset;
@@ -31,7 +31,8 @@ use crate::server::Server;
 use crate::source::{Replica, SourceError};
 
 use super::lane::{Later, SILENCE, ask_offset, chain, later, sleep_until_some};
-use super::remedy::{Remedy, patience, pause, remedy};
+use super::loss::Loss;
+use super::remedy::{Remedy, patience, remedy};
 use super::{Ended, LaneError, Stop, stop_requested};
 
 /// What is to be recorded.
@@ -74,14 +75,33 @@ pub async fn record(net: &Net, record: &Record, stop: &Stop) -> Recorded {
         (Ok(ended), Ok(())) => return recorder.recorded(ended, None),
         (Err(error), _) | (Ok(_), Err(error)) => error,
     };
-    let advice = match remedy(&error) {
-        Remedy::Ask(advice) => advice,
-        Remedy::ReconnectSource | Remedy::ReconnectTarget => {
-            "see that the source can be reached, and start again"
-        }
-    };
+    let advice = advice(&error);
     let ended = if recorder.tape.is_some() { Ended::Failed } else { Ended::Refused };
     recorder.recorded(ended, Some((chain(&error), advice.to_owned())))
+}
+
+/// What the operator can do. Where a sync would have to begin with an empty target, here there is a file.
+fn advice(error: &LaneError) -> &'static str {
+    match error {
+        LaneError::CopyCut(_) => {
+            "the capture has no whole data set and cannot be played: record again, with --force or under another name"
+        }
+        LaneError::Overrun => {
+            "what was recorded ends there and can be played; record again for what came after (a larger repl-backlog-size on the master lets a lost link go on where it was)"
+        }
+        LaneError::NoOffsets(_) => {
+            "what was recorded ends there and can be played; record again for what came after"
+        }
+        LaneError::GivenUp { .. } => {
+            "what was recorded ends there and can be played; see why the source is not there, then record again"
+        }
+        error => match remedy(error) {
+            Remedy::Ask(advice) => advice,
+            Remedy::ReconnectSource | Remedy::ReconnectTarget => {
+                "see that the source can be reached, and start again"
+            }
+        },
+    }
 }
 
 struct Recorder<'a> {
@@ -105,9 +125,7 @@ struct Recorder<'a> {
     last_data: Duration,
     /// When it ends at the latest.
     ends_at: Option<Duration>,
-    /// Since when the master has not been there, and how often it was tried.
-    lost_since: Option<Duration>,
-    tries: u32,
+    lost: Option<Loss>,
 }
 
 enum Link {
@@ -169,8 +187,7 @@ impl<'a> Recorder<'a> {
             goal: Goal::None,
             last_data: Duration::ZERO,
             ends_at: None,
-            lost_since: None,
-            tries: 0,
+            lost: None,
         };
         recorder.connect(None, Duration::ZERO);
         recorder
@@ -289,7 +306,7 @@ impl<'a> Recorder<'a> {
         self.ends_at = self.record.lasting.map(|lasting| now.saturating_add(lasting));
         self.sidecar.recorded_from_ms = Some(self.clock.unix_ms());
         self.sidecar.describe_handshake(replica.session().exchanges());
-        (self.lost_since, self.tries) = (None, 0);
+        self.lost = None;
         info!(offset = at.map(|at| at.offset.get()), "full synchronization");
         self.note(None).await
     }
@@ -300,7 +317,7 @@ impl<'a> Recorder<'a> {
         if let Some(tape) = &mut self.tape {
             tape.resume(replica.session().position(), self.layout.whole).await?;
         }
-        (self.lost_since, self.tries) = (None, 0);
+        self.lost = None;
         info!(offset = %at.offset, "partial synchronization");
         Ok(())
     }
@@ -316,7 +333,7 @@ impl<'a> Recorder<'a> {
     }
 
     fn is_drained(&self, now: Duration) -> bool {
-        self.lost_since.is_none()
+        self.lost.is_none()
             && match self.goal {
                 Goal::None => false,
                 Goal::Offset(goal) => self.offset >= goal,
@@ -346,12 +363,14 @@ impl<'a> Recorder<'a> {
     fn lost(&mut self, error: LaneError) -> Result<(), LaneError> {
         let LaneError::Source(source) = &error else { return Err(error) };
         let now = self.clock.now();
-        let waited = now.saturating_sub(*self.lost_since.get_or_insert(now));
+        let loss = self.lost.get_or_insert_with(|| Loss::new(now));
+        let waited = loss.lasting(now);
         let resume = match (self.layout.stream_start, self.layout.at) {
             (Some(_), Some(at)) => {
                 let offset = self.layout.offset_at(self.layout.whole).unwrap_or(at.offset);
                 Some(Resume { replid: at.replid, offset })
             }
+            (Some(_), None) => return Err(LaneError::NoOffsets(chain(source))),
             _ if self.tape.is_some() => return Err(LaneError::CopyCut(chain(source))),
             _ => match source {
                 SourceError::Repl(refusal) if waited < patience(refusal) => None,
@@ -361,9 +380,7 @@ impl<'a> Recorder<'a> {
         if remedy(&error) != Remedy::ReconnectSource {
             return Err(error);
         }
-        let pause = pause(self.tries);
-        warn!(error = chain(&error), again_in = ?pause, "the source is lost");
-        self.tries += 1;
+        let pause = loss.again("source", error, self.record.until, now)?;
         match &mut self.tape {
             Some(tape) => tape.splice = None,
             None => (self.asked, self.layout) = (None, Layout::default()),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::change::{CopyError, StreamError};
-use crate::plan::LET_WRITE;
+use crate::plan::{LET_WRITE, Until};
 use crate::repl::{Remark, ReplError};
 use crate::source::SourceError;
 use crate::target::TargetError;
@@ -100,8 +100,17 @@ pub fn remedy(error: &LaneError) -> Remedy {
         LaneError::Conflict { .. } => Remedy::Ask(
             "two sources hold this key, or somebody wrote it to the target; leave it out of one of them with --exclude",
         ),
-        LaneError::CopyCut(_) | LaneError::Overrun => Remedy::Ask(
+        LaneError::CopyCut(_) => Remedy::Ask(
+            "a copy cannot go on in its midst: empty the target and start again; if the master's log says that we did not read fast enough, raise client-output-buffer-limit for replicas there",
+        ),
+        LaneError::Overrun => Remedy::Ask(
             "the data set must be copied again: empty the target and start again (a larger repl-backlog-size on the master lets a lost link go on where it was)",
+        ),
+        LaneError::NoOffsets(_) => {
+            Remedy::Ask("the data set must be copied again: empty the target and start again")
+        }
+        LaneError::GivenUp { .. } => Remedy::Ask(
+            "see why it is not there, then empty the target and start again; --once waits no longer than that, and without it a run waits until it is told to stop",
         ),
         LaneError::Functions(_) => Remedy::Ask(
             "give a target of 7.0 or later, or delete the libraries on the source (FUNCTION DELETE)",
@@ -130,6 +139,24 @@ pub(super) fn patience(error: &ReplError) -> Duration {
     match error {
         ReplError::NotReady(text) if text.starts_with("LOADING") => Duration::from_secs(3600),
         _ => Duration::from_secs(20),
+    }
+}
+
+/// How long a side that is lost for this reason is waited for; `None`: as long as it takes. A run that ends by itself must do so too when
+/// that side never comes back.
+#[must_use]
+pub(super) fn lost_patience(error: &LaneError, until: Until) -> Option<Duration> {
+    // A server is started again, or another takes its place, well within that; what takes longer somebody must see to.
+    const GONE: Duration = Duration::from_secs(300);
+    match (until, error) {
+        (Until::Forever, _) => None,
+        (Until::CaughtUp, LaneError::Source(SourceError::Repl(refusal))) => {
+            Some(patience(refusal).max(GONE))
+        }
+        (Until::CaughtUp, LaneError::Target(TargetError::NotReady(reply))) => {
+            Some(refusal_patience(reply))
+        }
+        (Until::CaughtUp, _) => Some(GONE),
     }
 }
 

@@ -64,7 +64,11 @@ impl Meter {
         }
         let rate = |number: fn(&Snapshot) -> u64| self.rate(number);
         let (percent, estimated, eta) = match snapshot.phase {
-            Phase::Waiting | Phase::Connecting => (None, false, None),
+            Phase::Waiting
+            | Phase::Connecting
+            | Phase::Failed
+            | Phase::Refused
+            | Phase::Stopped => (None, false, None),
             Phase::Copying => {
                 let (part, estimated, left, speed) = self.copied(&snapshot);
                 (part, estimated, left.and_then(|left| time_for(left, speed)))
@@ -75,8 +79,6 @@ impl Meter {
                 (Some(100.0), false, time_for(as_f64(snapshot.lag()), nearer))
             }
             Phase::Following | Phase::Finishing | Phase::Done => (Some(100.0), false, None),
-            // How much of it had been read matters no more.
-            Phase::Failed | Phase::Refused | Phase::Stopped => (None, false, None),
         };
         // Before the first confirmation the offset counts from the beginning of the master's life.
         let streaming = snapshot.phase >= Phase::CatchingUp && snapshot.confirmed_offset > 0;
@@ -160,7 +162,7 @@ impl Reading {
         let mut percent = Some(0.0);
         for one in all {
             total.phase = total.phase.min(one.phase);
-            total.awaited = total.awaited.or(one.awaited.filter(|_| !one.phase.is_end()));
+            total.awaited = total.awaited.or_else(|| one.awaited.filter(|_| !one.phase.is_end()));
             let part = if one.phase < Phase::Copying { Some(0.0) } else { one.percent };
             percent = percent.zip(part).map(|(sum, part)| sum + part / as_f64(all.len() as u64));
             total.estimated |= one.estimated;

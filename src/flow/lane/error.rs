@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::change::{CopyError, Failure, StreamError};
 use crate::key::{Db, Escaped};
@@ -73,6 +74,21 @@ pub enum LaneError {
     /// The link was lost while the data set was being sent.
     #[error("the copy was cut off: {0}")]
     CopyCut(String),
+    /// The link was lost to a master whose stream cannot be gone on with.
+    #[error(
+        "the link was lost, and this master, which knows SYNC only, cannot go on from there: {0}"
+    )]
+    NoOffsets(String),
+    /// A side that was lost has not come back.
+    #[error("the {side} has not been there for {} s: {why}", waited.as_secs())]
+    GivenUp {
+        /// Which side.
+        side: &'static str,
+        /// How long it was waited for.
+        waited: Duration,
+        /// Why it was not there in the end.
+        why: String,
+    },
     /// What was received cannot be written.
     #[error("cannot write {}", path.display())]
     Write {

@@ -11,6 +11,7 @@ use crate::repl::Resume;
 use crate::source::SourceError;
 use crate::target::{Standalone, TargetError};
 
+use super::super::loss::Loss;
 use super::super::remedy::{QUESTION_TRIES, Remedy, patience, pause, refusal_patience, remedy};
 use super::end::End;
 use super::{Lane, LaneError, Later, Stage, chain};
@@ -80,15 +81,16 @@ impl Lane<'_> {
         if error.is_final() {
             return Err(error.into());
         }
-        let since = *self.source_lost.get_or_insert(now);
-        let waited = now.saturating_sub(since);
+        let loss = self.source_lost.get_or_insert_with(|| Loss::new(now));
+        let waited = loss.lasting(now);
         // An open end: what was taken up to here is in the target's queue, and the stream goes on behind it.
         let resume = match (self.stage, self.history) {
             (Stage::Connecting, _) => match &error {
                 SourceError::Repl(refusal) if waited < patience(refusal) => None,
                 _ => return Err(error.into()),
             },
-            (Stage::Copying, _) | (_, None) => return Err(LaneError::CopyCut(chain(&error))),
+            (Stage::Copying, _) => return Err(LaneError::CopyCut(chain(&error))),
+            (_, None) => return Err(LaneError::NoOffsets(chain(&error))),
             (Stage::Settling | Stage::Following, Some(at)) => {
                 Some(Resume { replid: at.replid, offset: self.taken })
             }
@@ -97,9 +99,7 @@ impl Lane<'_> {
         if remedy(&error) != Remedy::ReconnectSource {
             return Err(error);
         }
-        let pause = pause(self.source_tries);
-        warn!(error = chain(&error), again_in = ?pause, "the source is lost");
-        self.source_tries += 1;
+        let pause = loss.again("source", error, self.plan.until, now)?;
         self.source.reconnect(resume, pause);
         Ok(())
     }
@@ -107,7 +107,6 @@ impl Lane<'_> {
     /// The source serves us again.
     pub(super) fn source_is_there(&mut self) {
         self.source_lost = None;
-        self.source_tries = 0;
     }
 
     /// The target has been lost, or could not be reached again.
@@ -119,9 +118,9 @@ impl Lane<'_> {
         if self.target.is_undecided() {
             return Err(TargetError::Undecided.into());
         }
-        let pause = pause(self.target_tries);
-        warn!(error = chain(&error), again_in = ?pause, "the target is lost");
-        self.target_tries += 1;
+        let now = self.clock.now();
+        let loss = self.target_lost.get_or_insert_with(|| Loss::new(now));
+        let pause = loss.again("target", error, self.plan.until, now)?;
         self.relinking = Some(self.connect_target(pause));
         Ok(())
     }
