@@ -25,7 +25,7 @@ use understudy::rdb::packed::listpack::{self, Listpack};
 use understudy::rdb::packed::ziplist;
 use understudy::rdb::parser::{Depth, Parser, Step};
 use understudy::rdb::reader::{Next, Reader};
-use understudy::repl::{Credentials, ReplError, Request, Session};
+use understudy::repl::{Credentials, Method, ReplError, Request, Session};
 use understudy::resp::{CommandReader, ReplyReader, RespError};
 
 /// The variants of an enum, as its source lists them.
@@ -173,6 +173,10 @@ fn every_error_of_a_session_is_reached() {
         refusal(asks(true), b"-ERR invalid password\r\n"),
         psync(b"-NOPERM this user has no permissions to run the 'psync' command\r\n"),
         psync(b"-ERR unknown command 'PSYNC'\r\n-ERR unknown command 'SYNC'\r\n"),
+        refusal(
+            Session::asked(false, None).method(Method::Psync),
+            b"-ERR unknown command 'PSYNC'\r\n",
+        ),
         psync(b"-DENIED Redis is running in protected mode\r\n"),
         psync(b"-LOADING Redis is loading the dataset in memory\r\n"),
         full(b"-ERR Unable to perform background save\r\n"),

@@ -97,6 +97,10 @@ pub(crate) struct Sync {
     #[arg(long, conflicts_with = "until")]
     pub(crate) once: bool,
 
+    /// How a source is read
+    #[arg(long, value_enum, default_value_t = MethodArg::Auto)]
+    pub(crate) method: MethodArg,
+
     #[command(flatten)]
     pub(crate) writing: Writing,
 
@@ -268,6 +272,14 @@ pub(crate) enum UntilArg {
     CaughtUp,
     /// Follow until told to stop
     Forever,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum MethodArg {
+    /// With PSYNC; where the master does not take that, with SYNC. A link that is lost then costs a new copy, and that is said
+    Auto,
+    /// With PSYNC only: a source that does not take it is refused
+    Psync,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]

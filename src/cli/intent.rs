@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use understudy::flow;
 use understudy::plan::{
-    Identity, OnConflict, Place, PlaceError, Plan, Rules, ServerPlace, Side, Source, Tls, Until,
+    Identity, Method, OnConflict, Place, PlaceError, Plan, Rules, ServerPlace, Side, Source, Tls,
+    Until,
 };
 use understudy::repl::Credentials;
 use understudy::server::Server;
 
-use super::args::{self, FromTls, OnConflictArg, Ping, Sync, ToTls, UntilArg};
+use super::args::{self, FromTls, MethodArg, OnConflictArg, Ping, Sync, ToTls, UntilArg};
 
 /// The least that a source can be read with.
 const LEAST_MEMORY: u64 = 1 << 20;
@@ -52,6 +53,7 @@ pub(crate) fn record(args: &args::Record) -> Result<(Plan, flow::Record), Refusa
     let plan = Plan {
         sources: vec![source],
         target,
+        method: Method::Auto,
         until,
         on_conflict: None,
         on_flush: None,
@@ -133,6 +135,10 @@ pub(crate) fn plan(args: &Sync) -> Result<Plan, Refusal> {
     Ok(Plan {
         sources,
         target,
+        method: match args.method {
+            MethodArg::Auto => Method::Auto,
+            MethodArg::Psync => Method::Psync,
+        },
         until,
         written_for: args.writing.written_for,
         on_conflict: args.writing.on_conflict.map(|policy| match policy {

@@ -6,7 +6,7 @@ use understudy::flow::{Recording, chain, replay};
 use understudy::net::Listener;
 use understudy::plan::Place;
 
-use super::args::{FromTls, Replay, Sync};
+use super::args::{FromTls, MethodArg, Replay, Sync};
 use super::outcome::{Outcome, failed, refused};
 use super::signals::Signals;
 use super::sync;
@@ -17,7 +17,9 @@ pub(crate) async fn run(args: Replay) -> Outcome {
     match (to, listen) {
         (Some(to), _) => {
             let from_tls = FromTls::default();
-            let sync = Sync { from: vec![file], to, until: None, once: true, from_tls, writing };
+            let method = MethodArg::Auto;
+            let sync =
+                Sync { from: vec![file], to, until: None, once: true, method, from_tls, writing };
             sync::run(&sync).await
         }
         (None, Some((host, port))) => serve(&file, &host, port).await,

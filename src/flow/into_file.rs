@@ -28,7 +28,7 @@ use crate::progress::{Awaited, Counters, Phase};
 use crate::rdb::event::Event as RdbEvent;
 use crate::rdb::support::Unsupported;
 use crate::rdb::writer::Writer;
-use crate::repl::{Event, Remark};
+use crate::repl::{Event, Method, Remark};
 use crate::server::Server;
 use crate::source::{Source, SourceError};
 use crate::target::{FileError, RdbPlace, RdbTarget};
@@ -212,7 +212,7 @@ impl Run<'_> {
         // One source is read at a time, and an element is held twice while its buffer grows.
         let element = usize::try_from(self.plan.memory / 4).unwrap_or(usize::MAX);
         let mut lane = Reading {
-            source: Upstream::new(from.place.clone(), self.net.clone(), element),
+            source: Upstream::new(from.place.clone(), self.net.clone(), self.plan.method, element),
             counters,
             place: &from.place,
             method: report.method,
@@ -330,7 +330,7 @@ impl Reading<'_> {
                     Next::FetchBack(rest) => return Ok(Turn::Write(Work::FetchBack(rest))),
                     Next::On => {}
                 },
-                Event::FullSync { at } => {
+                Event::FullSync { at, .. } => {
                     Counters::add(&self.counters.full_syncs, 1);
                     (self.lost_since, self.tries) = (None, 0);
                     self.counters.awaits(None);
@@ -404,7 +404,7 @@ impl Reading<'_> {
 
 /// Reads as much of a file as tells who wrote it.
 async fn peek(net: &Net, place: &Place) -> Result<Option<Server>, IntoFileError> {
-    let mut source = Source::open(net, place, None).await?;
+    let mut source = Source::open(net, place, Method::Auto, None).await?;
     let mut origin = Origin::default();
     loop {
         while let Some(event) = source.poll_event()? {

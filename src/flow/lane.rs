@@ -235,7 +235,7 @@ impl<'a> Lane<'a> {
             clock: net.clock(),
             net: net.clone(),
             stop,
-            source: Upstream::new(from.clone(), net.clone(), share.largest),
+            source: Upstream::new(from.clone(), net.clone(), plan.method, share.largest),
             target,
             relinking: None,
             copy: Copy::new(server, existing, share.copy, token),

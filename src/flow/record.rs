@@ -26,7 +26,7 @@ use crate::offset::Offset;
 use crate::plan::{ServerPlace, Until};
 use crate::rdb::event::Event as RdbEvent;
 use crate::rdb::parser::Depth;
-use crate::repl::{Event, Layout, Part, Resume, Sidecar};
+use crate::repl::{Event, Layout, Method, Part, Resume, Sidecar};
 use crate::server::Server;
 use crate::source::{Replica, SourceError};
 
@@ -197,7 +197,7 @@ impl<'a> Recorder<'a> {
         let (net, place) = (self.net.clone(), self.record.from.clone());
         self.link = Link::Down(Box::pin(async move {
             sleep(pause).await;
-            let mut replica = Replica::open(&net, &place, resume).await?;
+            let mut replica = Replica::open(&net, &place, Method::Auto, resume).await?;
             replica.keep();
             Ok(replica)
         }));

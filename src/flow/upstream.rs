@@ -10,13 +10,14 @@ use crate::net::Net;
 use crate::offset::Offset;
 use crate::plan::Place;
 use crate::rdb::parser::Depth;
-use crate::repl::{Event, Resume};
+use crate::repl::{Event, Method, Resume};
 use crate::source::{Source, SourceError};
 
 /// A source: a file, or the connection to a master, which can be lost and made again.
 pub(super) struct Upstream {
     place: Place,
     net: Net,
+    method: Method,
     /// The most that is held in one piece.
     piece_limit: usize,
     link: Link,
@@ -29,14 +30,15 @@ enum Link {
 
 impl Upstream {
     /// Begins to connect. Nothing of more than `piece_limit` bytes may be held in one piece.
-    pub(super) fn new(place: Place, net: Net, piece_limit: usize) -> Self {
-        let link = connecting(&place, &net, piece_limit, None, Duration::ZERO);
-        Self { place, net, piece_limit, link }
+    pub(super) fn new(place: Place, net: Net, method: Method, piece_limit: usize) -> Self {
+        let link = connecting(&place, &net, method, piece_limit, None, Duration::ZERO);
+        Self { place, net, method, piece_limit, link }
     }
 
     /// Gives up the connection and makes a new one after a pause.
     pub(super) fn reconnect(&mut self, resume: Option<Resume>, pause: Duration) {
-        self.link = connecting(&self.place, &self.net, self.piece_limit, resume, pause);
+        self.link =
+            connecting(&self.place, &self.net, self.method, self.piece_limit, resume, pause);
     }
 
     /// Gives up the connection for good.
@@ -119,6 +121,7 @@ impl Upstream {
 fn connecting(
     place: &Place,
     net: &Net,
+    method: Method,
     piece_limit: usize,
     resume: Option<Resume>,
     pause: Duration,
@@ -126,7 +129,7 @@ fn connecting(
     let (place, net) = (place.clone(), net.clone());
     Link::Down(Box::pin(async move {
         sleep(pause).await;
-        let mut source = Source::open(&net, &place, resume).await?;
+        let mut source = Source::open(&net, &place, method, resume).await?;
         source.set_piece_limit(piece_limit);
         Ok(source)
     }))

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use crate::key::Db;
+use crate::repl::NO_PSYNC;
 use crate::server::{Flavour, Server};
 
 use super::rules::Types;
@@ -37,6 +38,8 @@ pub struct ServerFacts {
     pub keys: BTreeMap<Db, u64>,
     /// The name of its process, which no other has; empty if it does not tell.
     pub run_id: String,
+    /// What it answers to `PSYNC`, if it does not know that and was asked.
+    pub no_psync: Option<String>,
     /// A database that a source uses and this target does not have.
     pub lacks_db: Option<Db>,
     /// What its ACL does not let us run.
@@ -139,6 +142,9 @@ pub fn judge(facts: &Facts, plan: &Plan) -> Vec<Finding> {
                 "this source is a node of a cluster and holds a part of the data only",
                 "this version reads single servers; a cluster must be read whole",
             );
+        }
+        if let Some(answer) = &facts.no_psync {
+            say(&format!("the master does not take PSYNC: {answer}"), NO_PSYNC);
         }
         if facts.role == Role::LostReplica {
             say(
@@ -314,7 +320,7 @@ fn size(bytes: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::{Rules, Until};
+    use crate::plan::{Method, Rules, Until};
 
     fn plan(on_conflict: Option<OnConflict>) -> Plan {
         let place = |text| Place::parse(text).unwrap();
@@ -325,6 +331,7 @@ mod tests {
                 rules: Rules::default(),
             }],
             target: place("redis://b:2"),
+            method: Method::Auto,
             until: Until::CaughtUp,
             on_conflict,
             on_flush: None,

@@ -16,6 +16,8 @@ pub use rate::{Bucket, Rate};
 pub use rules::{OnFlush, Rules, Verdict, Why};
 pub use tls::{Identity, Tls};
 
+pub use crate::repl::Method;
+
 use crate::server::Server;
 
 /// What one run is to do.
@@ -25,6 +27,8 @@ pub struct Plan {
     pub sources: Vec<Source>,
     /// Where it goes.
     pub target: Place,
+    /// How masters may be asked for their data.
+    pub method: Method,
     /// When the run ends by itself.
     pub until: Until,
     /// What becomes of a key that the target already holds; `None` while nobody has chosen.

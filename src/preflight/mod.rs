@@ -10,7 +10,7 @@ use tracing::warn;
 
 use crate::key::Db;
 use crate::net::{Control, ControlError, Net, info_field};
-use crate::plan::{Facts, Place, Plan, Role, ServerFacts, ServerPlace, Side, Source};
+use crate::plan::{Facts, Method, Place, Plan, Role, ServerFacts, ServerPlace, Side, Source};
 use crate::server::Server;
 use crate::source as opened;
 use crate::source::SourceError;
@@ -67,10 +67,26 @@ pub async fn look(net: &Net, plan: &Plan) -> Result<Facts, Unreachable> {
     for source in &plan.sources {
         facts.sources.push(look_at(net, &source.place, &source.name, Side::Source, None).await?);
     }
+    if plan.method == Method::Psync {
+        for (source, facts) in plan.sources.iter().zip(&mut facts.sources) {
+            if let (Place::Server(server), Some(facts)) = (&source.place, facts) {
+                facts.no_psync = psync_refused(net, server).await;
+            }
+        }
+    }
     let uses = highest_db(plan, &facts);
     let name = plan.target.to_string();
     facts.target = look_at(net, &plan.target, &name, Side::Target, uses).await?;
     Ok(facts)
+}
+
+/// What a server says that does not know `PSYNC`. Without its arguments it does nothing where it is known.
+async fn psync_refused(net: &Net, place: &ServerPlace) -> Option<String> {
+    let mut control = Control::open(net, place).await.ok()?;
+    match control.ask::<()>("PSYNC", &[]).await {
+        Err(ControlError::Refused { text, .. }) if text.contains("unknown command") => Some(text),
+        _ => None,
+    }
 }
 
 /// How many keys a server holds; `None` if it does not tell.
@@ -103,13 +119,15 @@ async fn look_at(
             Err(error) => Err(unreachable(error.into())),
         },
         Place::Rdb(_) | Place::Capture(_) if side == Side::Target => Ok(None),
-        Place::Rdb(_) | Place::Capture(_) => match opened::Source::open(net, place, None).await {
-            // A file is no server, but a capture knows whose words it holds.
-            Ok(source) => Ok(source
-                .recorded_server()
-                .map(|server| ServerFacts { server: Some(server), ..ServerFacts::default() })),
-            Err(error) => Err(unreachable(error.into())),
-        },
+        Place::Rdb(_) | Place::Capture(_) => {
+            match opened::Source::open(net, place, Method::Auto, None).await {
+                // A file is no server, but a capture knows whose words it holds.
+                Ok(source) => Ok(source
+                    .recorded_server()
+                    .map(|server| ServerFacts { server: Some(server), ..ServerFacts::default() })),
+                Err(error) => Err(unreachable(error.into())),
+            }
+        }
     }
 }
 

@@ -127,7 +127,7 @@ impl RdbError {
                 "if the server that wrote it is newer than this program, update the program; otherwise the file is damaged: check it with that server's redis-check-rdb"
             }
             RdbErrorKind::EnterpriseOpcode(_) => {
-                "export the database from Redis Enterprise, or let the program read it with --method scan"
+                "export the database from Redis Enterprise, and give the file that it exports"
             }
             RdbErrorKind::PreReleaseModule => {
                 "load the file into Redis 4.0 or later with the module and save it again, or delete the key"

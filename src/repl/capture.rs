@@ -155,7 +155,7 @@ impl Part {
     pub fn of(event: &Event<'_>) -> Self {
         match event {
             Event::KeepAlive => Self::KeepAlive,
-            Event::FullSync { at } => Self::FullSync(*at),
+            Event::FullSync { at, .. } => Self::FullSync(*at),
             Event::PartialSync { at } => Self::PartialSync(*at),
             Event::PayloadBegins { mark, .. } => Self::PayloadBegins(*mark),
             Event::Rdb(RdbEvent::Aux { name, value }) => {

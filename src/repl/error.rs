@@ -24,6 +24,9 @@ pub enum ReplError {
     /// Neither `PSYNC` nor `SYNC` is known here: renamed, or switched off by a provider.
     #[error("the master knows neither PSYNC nor SYNC: {0}")]
     NoReplication(String),
+    /// `PSYNC` is not known here, and nothing else is wanted.
+    #[error("the master does not take PSYNC: {0}")]
+    PsyncRefused(String),
     /// Protected mode, or no more clients: the master closes the door before anything is asked.
     #[error("the master does not let us in: {0}")]
     NotAdmitted(String),
@@ -106,6 +109,7 @@ impl ReplError {
             | Self::PasswordRefused(_)
             | Self::Forbidden { .. }
             | Self::NoReplication(_)
+            | Self::PsyncRefused(_)
             | Self::NotAdmitted(_)
             | Self::NotReady(_)
             | Self::BrokenOff(_)
@@ -131,6 +135,7 @@ impl ReplError {
             Self::NoReplication(_) => {
                 "the commands are renamed (rename-command in the master's configuration) or the provider has switched them off; only a source that allows PSYNC or SYNC can be followed"
             }
+            Self::PsyncRefused(_) => NO_PSYNC,
             Self::NotAdmitted(_) => {
                 "bind and protected-mode (or maxclients) of the master decide who may connect; see its log"
             }
@@ -153,6 +158,9 @@ impl ReplError {
         })
     }
 }
+
+/// What to do where `PSYNC` is not to be had.
+pub(crate) const NO_PSYNC: &str = "it is renamed (rename-command in the master's configuration), switched off by the provider, or the master is older than 2.8; --method auto reads it with SYNC, and then a lost link costs a new copy";
 
 /// The beginning of what a peer said, fit for a message.
 pub(super) fn excerpt(bytes: &[u8]) -> String {

@@ -33,6 +33,16 @@ pub struct Request {
     pub resume: Option<Resume>,
 }
 
+/// How a master may be asked for its data.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Method {
+    /// With `PSYNC`; with `SYNC` where that is not known, and then a lost link costs a new copy.
+    #[default]
+    Auto,
+    /// With `PSYNC` only.
+    Psync,
+}
+
 /// A place in a master's history.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Resume {
@@ -59,6 +69,8 @@ pub enum Event<'a> {
     FullSync {
         /// The master's history and its offset.
         at: Option<Resume>,
+        /// What `PSYNC` was answered, if that is why the master was asked with `SYNC`.
+        refused: Option<String>,
     },
     /// The stream goes on where it was left, under this name.
     PartialSync {
@@ -117,6 +129,7 @@ impl<'a> Command<'a> {
 #[derive(Debug)]
 pub struct Session {
     request: Request,
+    method: Method,
     state: State,
     input: Intake,
     /// How many bytes from the master have been taken, without those of a payload that is being read.
@@ -190,6 +203,7 @@ impl Session {
     fn with_state(request: Request, state: State) -> Self {
         Self {
             request,
+            method: Method::Auto,
             state,
             input: Intake::default(),
             taken: 0,
@@ -205,6 +219,13 @@ impl Session {
             read_size: 256 * 1024,
             element_limit: DEFAULT_ELEMENT_LIMIT,
         }
+    }
+
+    /// How the master may be asked. Default: [`Method::Auto`].
+    #[must_use]
+    pub fn method(mut self, method: Method) -> Self {
+        self.method = method;
+        self
     }
 
     /// How many bytes to read at once, and so what is held of a stream that is read as it comes. Default: 256 KiB.
@@ -397,7 +418,7 @@ impl Session {
                     self.confirmed = Offset::default();
                     self.ack_due = Some(now.saturating_add(ACK_INTERVAL));
                     self.state = State::Framing;
-                    Ok(Some(Event::FullSync { at: Some(Resume { replid, offset }) }))
+                    Ok(Some(Event::FullSync { at: Some(Resume { replid, offset }), refused: None }))
                 }
                 Answer::Partial { replid } => {
                     let Some(asked) = self.request.resume else {
@@ -415,6 +436,10 @@ impl Session {
                     let replid = replid.unwrap_or(asked.replid);
                     Ok(Some(Event::PartialSync { at: Resume { replid, offset: asked.offset } }))
                 }
+                Answer::Unsupported(text) if self.method == Method::Psync => {
+                    self.answered(line);
+                    Err(ReplError::PsyncRefused(text))
+                }
                 Answer::Unsupported(text) => {
                     self.answered(line);
                     self.request(&[b"SYNC"]);
@@ -429,8 +454,10 @@ impl Session {
                 }
                 // A SYNC is answered by the frame itself: no name, no offset, and no acknowledgement is understood.
                 let Some(frame) = Frame::parse(line)? else { return Ok(Some(Event::KeepAlive)) };
+                // In a capture it is not known.
+                let refused = Some(psync.clone()).filter(|psync| !psync.is_empty());
                 self.state = State::Framed(frame);
-                Ok(Some(Event::FullSync { at: None }))
+                Ok(Some(Event::FullSync { at: None, refused }))
             }
             // 4.0 to 6.0 begin a full synchronization for an offset that is no number, and complain of it behind that.
             State::Framing if line == b"-ERR value is not an integer or out of range" => Ok(None),
@@ -654,6 +681,31 @@ mod tests {
         session.buffer()[..bytes.len()].copy_from_slice(bytes);
         session.filled(bytes.len());
         while session.poll_event(Duration::ZERO).unwrap().is_some() {}
+    }
+
+    #[test]
+    fn sync_is_asked_only_by_who_may_do_without_offsets() {
+        let asked = |method, answer: &[u8]| {
+            let mut session = Session::new(Request::default()).method(method);
+            session.buffer()[..20].copy_from_slice(b"+PONG\r\n+OK\r\n+OK\r\n-");
+            session.filled(20);
+            session.buffer()[..answer.len()].copy_from_slice(answer);
+            session.filled(answer.len());
+            let mut refused = None;
+            while let Some(event) = session.poll_event(Duration::ZERO)? {
+                match event {
+                    Event::FullSync { at: None, refused: why } => refused = why,
+                    Event::PayloadBegins { .. } => return Ok(refused),
+                    other => panic!("{other:?}"),
+                }
+            }
+            Err(ReplError::Ended("the test"))
+        };
+        let answer = b"ERR\r\n-ERR unknown command 'PSYNC'\r\n$18\r\n";
+        let refused = "ERR unknown command 'PSYNC'";
+        assert_eq!(asked(Method::Auto, answer).unwrap().as_deref(), Some(refused));
+        let error = asked(Method::Psync, answer).unwrap_err();
+        assert!(matches!(error, ReplError::PsyncRefused(text) if text == refused));
     }
 
     #[test]

@@ -21,7 +21,7 @@ use crate::net::Net;
 use crate::offset::Offset;
 use crate::plan::Place;
 use crate::rdb::parser::Depth;
-use crate::repl::{Event, Resume};
+use crate::repl::{Event, Method, Resume};
 use crate::server::Server;
 
 /// Any source.
@@ -37,18 +37,19 @@ pub enum Source {
 }
 
 impl Source {
-    /// Opens what stands at this place. A master is asked for what came after `resume`; a file is read from its beginning.
+    /// Opens what stands at this place. A master is asked, by this method, for what came after `resume`; a file is read from its beginning.
     ///
     /// # Errors
     /// If it cannot be reached or read.
     pub async fn open(
         net: &Net,
         place: &Place,
+        method: Method,
         resume: Option<Resume>,
     ) -> Result<Self, SourceError> {
         Ok(match place {
             Place::Server(server) => {
-                Self::Replica(Box::new(Replica::open(net, server, resume).await?))
+                Self::Replica(Box::new(Replica::open(net, server, method, resume).await?))
             }
             Place::Capture(path) => Self::Capture(Box::new(Capture::open(path).await?)),
             Place::Rdb(path) => Self::Rdb(Box::new(RdbFile::open(path).await?)),

@@ -62,7 +62,7 @@ impl RdbFile {
     /// If the file is damaged.
     pub fn poll_event(&mut self) -> Result<Option<Event<'_>>, SourceError> {
         let (stage, event) = match self.stage {
-            Stage::FullSync => (Stage::Begins, Event::FullSync { at: None }),
+            Stage::FullSync => (Stage::Begins, Event::FullSync { at: None, refused: None }),
             Stage::Begins => {
                 (Stage::Payload, Event::PayloadBegins { length: Some(self.size), mark: None })
             }

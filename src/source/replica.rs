@@ -12,7 +12,7 @@ use crate::net::{Clock, Link, Net};
 use crate::offset::Offset;
 use crate::plan::ServerPlace;
 use crate::rdb::parser::Depth;
-use crate::repl::{Event, Request, Resume, Session};
+use crate::repl::{Event, Method, Request, Resume, Session};
 
 use super::SourceError;
 
@@ -39,10 +39,12 @@ impl Replica {
     pub async fn open(
         net: &Net,
         place: &ServerPlace,
+        method: Method,
         resume: Option<Resume>,
     ) -> Result<Self, SourceError> {
         let link = net.connect(place).await?;
-        let session = Session::new(Request { credentials: place.credentials.clone(), resume });
+        let request = Request { credentials: place.credentials.clone(), resume };
+        let session = Session::new(request).method(method);
         let clock = net.clock();
         Ok(Self { link, session, clock, heard: clock.now(), kept: None })
     }

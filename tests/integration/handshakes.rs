@@ -58,7 +58,7 @@ fn meet(mut session: Session, pairs: &Pairs) -> Came {
     let mut offset = None;
     loop {
         match session.poll_event(Duration::ZERO) {
-            Ok(Some(Event::FullSync { at })) => {
+            Ok(Some(Event::FullSync { at, .. })) => {
                 offset = at.map(|at| at.offset);
                 continue;
             }

@@ -398,6 +398,47 @@ fn commands_that_a_provider_has_renamed() {
     );
 }
 
+/// It is read with SYNC, which is said, or not at all.
+#[test]
+fn a_master_that_takes_no_psync() {
+    let Some((source, target)) = pair(&["--rename-command", "PSYNC", "hidden-psync"], &[]) else {
+        return;
+    };
+    let ended = sync(&source.url(), &target.url(), &["--method", "psync"]);
+    ended.assert_code(2);
+    let (what, mend) = said(&ended, &[(source.port, "SOURCE")]);
+    assert!(
+        what.starts_with("SOURCE: the master does not take PSYNC: ERR unknown command 'PSYNC'"),
+        "{what}"
+    );
+    assert!(
+        mend.ends_with("--method auto reads it with SYNC, and then a lost link costs a new copy"),
+        "{mend}"
+    );
+    assert_eq!(Dump::read(&mut target.client()).len(), 0);
+
+    let (from, to) = (source.url(), target.url());
+    let mut running = Understudy::start(&["sync", "--from", &from, "--to", &to]);
+    let arrived = Client::wait_for_key(target.port, 0, "key", PATIENCE, || running.is_running());
+    assert!(arrived);
+    source.client().call(cmd!("CLIENT", "KILL", "TYPE", "replica"));
+    let ended = running.wait(PATIENCE);
+    ended.assert_code(3);
+    assert_eq!(ended.reported("sources.0.method"), "sync");
+    let warning = "the master does not take PSYNC and is read with SYNC: a lost link costs a new copy answer=\"ERR unknown command 'PSYNC'";
+    assert!(ended.stderr.contains(warning), "{}", ended.stderr);
+    let (what, mend) = said(&ended, &[(source.port, "SOURCE")]);
+    assert_eq!(
+        what,
+        "SOURCE: the link was lost, and what is read with SYNC cannot go on from there: the master closed the connection"
+    );
+    assert_eq!(mend, "the data set must be copied again: empty the target and start again");
+
+    let ended =
+        sync(&target.url(), &source.url(), &["--method", "psync", "--on-conflict", "replace"]);
+    ended.assert_code(0);
+}
+
 #[test]
 fn no_room_for_one_more_client() {
     let Some((source, target)) = pair(&[], &[]) else { return };
@@ -485,7 +526,7 @@ fn a_source_that_vanishes_during_the_copy() {
     assert!(last.is_some_and(|last| last.starts_with("failed  ")), "{}", ended.stderr);
     assert_eq!(
         mend,
-        "the data set must be copied again: empty the target and start again (a larger repl-backlog-size on the master lets a lost link go on where it was)"
+        "a copy cannot go on in its midst: empty the target and start again; if the master's log says that we did not read fast enough, raise client-output-buffer-limit for replicas there"
     );
 }
 

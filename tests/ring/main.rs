@@ -42,7 +42,7 @@ use tokio::time::{sleep, timeout};
 use understudy::flow::migrate;
 use understudy::net::{Dial, Dialing, Link, LinkError, Net};
 use understudy::plan::{
-    Address, Facts, Place, Plan, Rules, ServerFacts, ServerPlace, Source, Until,
+    Address, Facts, Method, Place, Plan, Rules, ServerFacts, ServerPlace, Source, Until,
 };
 use understudy::progress::Counters;
 
@@ -141,6 +141,7 @@ async fn play(seed: u64) -> (Ending, u64) {
             rules: Rules::default(),
         }],
         target: place("target"),
+        method: Method::Auto,
         until: Until::CaughtUp,
         on_conflict: None,
         on_flush: None,

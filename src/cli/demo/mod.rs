@@ -23,6 +23,7 @@ use understudy::flow::migrate;
 use understudy::flow::replay;
 use understudy::net::Listener;
 use understudy::net::Net;
+use understudy::plan::Method;
 use understudy::plan::Place;
 use understudy::plan::Plan;
 use understudy::plan::Rules;
@@ -212,6 +213,7 @@ async fn begin(
     let plan = Plan {
         sources: vec![Source { name: from.to_string(), place: from, rules: Rules::default() }],
         target: place(target.url())?,
+        method: Method::Auto,
         until: Until::CaughtUp,
         on_conflict: None,
         on_flush: None,

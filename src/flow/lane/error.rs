@@ -75,9 +75,7 @@ pub enum LaneError {
     #[error("the copy was cut off: {0}")]
     CopyCut(String),
     /// The link was lost to a master whose stream cannot be gone on with.
-    #[error(
-        "the link was lost, and this master, which knows SYNC only, cannot go on from there: {0}"
-    )]
+    #[error("the link was lost, and what is read with SYNC cannot go on from there: {0}")]
     NoOffsets(String),
     /// A side that was lost has not come back.
     #[error("the {side} has not been there for {} s: {why}", waited.as_secs())]

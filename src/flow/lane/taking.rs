@@ -50,7 +50,7 @@ impl Lane<'_> {
                 break;
             };
             match event {
-                Event::FullSync { at } => self.full_sync(at)?,
+                Event::FullSync { at, refused } => self.full_sync(at, refused.as_deref())?,
                 Event::PartialSync { at } => self.partial_sync(at),
                 Event::PayloadBegins { length, .. } => {
                     self.stage = Stage::Copying;
@@ -167,15 +167,18 @@ impl Lane<'_> {
     }
 
     /// The master is about to send all that it has.
-    fn full_sync(&mut self, at: Option<Resume>) -> Result<(), LaneError> {
+    fn full_sync(&mut self, at: Option<Resume>, refused: Option<&str>) -> Result<(), LaneError> {
         if self.stage != Stage::Connecting {
             return Err(LaneError::Overrun);
         }
         Counters::add(&self.counters.full_syncs, 1);
         self.source_is_there();
         self.history = at;
-        if at.is_none() && matches!(self.from, Place::Server(_)) {
-            warn!("this master has no offsets: a lost link costs a new copy");
+        if let Some(answer) = refused {
+            warn!(
+                answer,
+                "the master does not take PSYNC and is read with SYNC: a lost link costs a new copy"
+            );
         }
         self.method = match self.from {
             Place::Server(_) if at.is_some() => "psync",

@@ -259,7 +259,7 @@ fn both_sides_understand_each_other() {
             let now = Duration::from_secs(second);
             for _ in 0..20 {
                 while let Some(event) = session.poll_event(now).unwrap() {
-                    if let Event::FullSync { at: told } = event {
+                    if let Event::FullSync { at: told, .. } = event {
                         at = told;
                     }
                     if let Event::Command(command) = event {
