@@ -41,7 +41,7 @@ pub(crate) enum Command {
     Rdb(Rdb),
     /// Round-trip times to servers
     Ping(Ping),
-    /// The main job on two recorded masters, into a redis-server or valkey-server of this machine
+    /// The main job on two recorded masters, into a redis-server or valkey-server of this machine, else into .rdb files
     Demo {
         /// What is shown on stderr meanwhile
         #[arg(long, value_enum, default_value_t = Mode::Auto)]
@@ -94,7 +94,7 @@ pub(crate) struct Sync {
     pub(crate) until: Option<UntilArg>,
 
     /// The same as --until caught-up
-    #[arg(long, conflicts_with = "until")]
+    #[arg(long)]
     pub(crate) once: bool,
 
     /// How a source is read
@@ -222,12 +222,12 @@ pub(crate) struct Record {
     #[arg(long, value_name = "FILE")]
     pub(crate) out: PathBuf,
 
-    /// When to end: once the source has been drained, or when told to stop
-    #[arg(long, value_enum, default_value_t = UntilArg::Forever)]
-    pub(crate) until: UntilArg,
+    /// When to end: once the source has been drained, or when told to stop [default: forever]
+    #[arg(long, value_enum)]
+    pub(crate) until: Option<UntilArg>,
 
     /// The same as --until caught-up
-    #[arg(long, conflicts_with = "until")]
+    #[arg(long)]
     pub(crate) once: bool,
 
     /// End after so long at the latest, counted from when the source begins to send (90s, 1h30m)
@@ -249,7 +249,7 @@ pub(crate) struct Replay {
     pub(crate) file: String,
 
     /// Play it into this target, as sync --once --from FILE does
-    #[arg(long, value_name = "URL", required_unless_present = "listen")]
+    #[arg(long, value_name = "URL")]
     pub(crate) to: Option<String>,
 
     /// Play it as a master, on this port of this machine, until stopped. Port 0 is any that is free; the first line on

@@ -1,6 +1,8 @@
 //! From what was typed to what is meant.
 
+use std::borrow::Cow;
 use std::env;
+use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -39,7 +41,7 @@ pub(crate) fn record(args: &args::Record) -> Result<(Plan, flow::Record), Refusa
             return refuse(text, "give another name, or --force to write over it");
         }
     }
-    let until = until(args.once, args.until);
+    let until = until(args.once, args.until)?.unwrap_or(Until::Forever);
     let record = flow::Record {
         from: server.clone(),
         server: None,
@@ -65,10 +67,16 @@ pub(crate) fn record(args: &args::Record) -> Result<(Plan, flow::Record), Refusa
     Ok((plan, record))
 }
 
-fn until(once: bool, until: UntilArg) -> Until {
+/// When the run ends; `None` where nobody has said so.
+fn until(once: bool, until: Option<UntilArg>) -> Result<Option<Until>, Refusal> {
     match (once, until) {
-        (true, _) | (_, UntilArg::CaughtUp) => Until::CaughtUp,
-        (false, UntilArg::Forever) => Until::Forever,
+        (true, Some(UntilArg::Forever)) => refuse(
+            "--once and --until forever contradict each other".to_owned(),
+            "give one of them",
+        ),
+        (true, _) | (_, Some(UntilArg::CaughtUp)) => Ok(Some(Until::CaughtUp)),
+        (false, Some(UntilArg::Forever)) => Ok(Some(Until::Forever)),
+        (false, None) => Ok(None),
     }
 }
 
@@ -88,12 +96,12 @@ pub(crate) fn plan(args: &Sync) -> Result<Plan, Refusal> {
             .writing
             .rules
             .of(&place, &target)
-            .map_err(|what| Refusal { what, mend: "see understudy sync --help" })?;
+            .map_err(|what| Refusal { what, mend: "see understudy sync --help".into() })?;
         sources.push(Source { name, place, rules });
     }
-    if sources.iter().any(|source| source.name == target.to_string()) {
+    if sources.iter().any(|source| is_same(&source.place, &target)) {
         let text = format!("{target} is source and target at once");
-        return refuse(text, "give another server as --to");
+        return refuse(text, "give another place as --to");
     }
     from.check_use(sources.iter().map(|source| &source.place))?;
     to.check_use([&target])?;
@@ -114,17 +122,16 @@ pub(crate) fn plan(args: &Sync) -> Result<Plan, Refusal> {
             );
         }
     };
-    let until = match (args.once, args.until) {
-        (true, _) | (_, Some(UntilArg::CaughtUp)) => Until::CaughtUp,
-        (false, Some(UntilArg::Forever)) if is_file => {
+    let until = match until(args.once, args.until)? {
+        Some(Until::Forever) if is_file => {
             return refuse(
                 "--until forever: an .rdb file holds each source as it was when its copy began; changes cannot follow into it"
                     .to_owned(),
                 "leave it out, or use --once",
             );
         }
-        (false, None) if is_file => Until::CaughtUp,
-        (false, None | Some(UntilArg::Forever)) => Until::Forever,
+        None if is_file => Until::CaughtUp,
+        until => until.unwrap_or(Until::Forever),
     };
     if args.writing.written_for.is_some() && !is_file {
         return refuse(
@@ -153,9 +160,18 @@ pub(crate) fn plan(args: &Sync) -> Result<Plan, Refusal> {
     })
 }
 
+/// Whether both are one place by their names; that a server has two of them is found when it is asked.
+fn is_same(one: &Place, other: &Place) -> bool {
+    let path = |place: &Place| match place {
+        Place::Server(_) => None,
+        Place::Rdb(path) | Place::Capture(path) => fs::canonicalize(path).ok(),
+    };
+    one.to_string() == other.to_string() || path(one).is_some_and(|one| path(other) == Some(one))
+}
+
 /// The servers that `ping` was told.
 pub(crate) fn servers(args: &Ping) -> Result<Vec<ServerPlace>, Refusal> {
-    let way = Way::from(&args.from_tls);
+    let way = Way { side: Side::Pinged, ..Way::from(&args.from_tls) };
     let places: Result<Vec<_>, _> = args.servers.iter().map(|text| place(text, &way)).collect();
     let places = places?;
     way.check_use(&places)?;
@@ -175,11 +191,11 @@ pub(crate) fn servers(args: &Ping) -> Result<Vec<ServerPlace>, Refusal> {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Refusal {
     pub(crate) what: String,
-    pub(crate) mend: &'static str,
+    pub(crate) mend: Cow<'static, str>,
 }
 
-fn refuse<T>(what: String, mend: &'static str) -> Result<T, Refusal> {
-    Err(Refusal { what, mend })
+fn refuse<T>(what: String, mend: impl Into<Cow<'static, str>>) -> Result<T, Refusal> {
+    Err(Refusal { what, mend: mend.into() })
 }
 
 /// What all places of one side share.
@@ -208,9 +224,11 @@ impl Way {
         if self.tls == Tls::default() || places.into_iter().any(speaks_tls) {
             return Ok(());
         }
-        let flag = self.side.flag();
+        let (flag, place) = (self.side.flag(), self.side.place());
         refuse(
-            format!("{flag}-ca, -cert, -key and -insecure are for TLS, and no {flag} speaks it"),
+            format!(
+                "{flag}-ca, -cert, -key and -insecure are for TLS, and {place} does not speak it"
+            ),
             "write rediss:// in place of redis://",
         )
     }
@@ -232,7 +250,7 @@ fn wishes(
 }
 
 fn place(text: &str, way: &Way) -> Result<Place, Refusal> {
-    let flag = way.side.flag();
+    let flag = way.side.place();
     let mut place = match Place::parse(text) {
         Ok(place) => place,
         // The text may hold a password that was mistyped into a wrong place.
@@ -261,18 +279,22 @@ fn place(text: &str, way: &Way) -> Result<Place, Refusal> {
     Ok(place)
 }
 
-fn advice(error: &PlaceError) -> &'static str {
-    match error {
-        PlaceError::Unknown(_) => {
-            "write redis://host:port for a server, rediss:// for TLS, unix:/path for a socket, or a path that ends in .rdb or .bin"
-        }
+fn advice(error: &PlaceError) -> Cow<'static, str> {
+    let advice = match error {
+        PlaceError::Unknown(text) => match listen(text.split('/').next().unwrap_or_default()) {
+            Ok(_) => return format!("write redis://{text}, or rediss://{text} for TLS").into(),
+            Err(_) => {
+                "write redis://[[user]:password@]host[:port][/db] for a server, rediss:// for TLS, unix:/path for a socket, or a path that ends in .rdb or .bin"
+            }
+        },
         PlaceError::Port(_) => "a port is a number from 1 to 65535: redis://host:6379",
         PlaceError::Db(_) => "a database is a number behind the last slash: redis://host:6379/3",
         PlaceError::Host => "write redis://host:port",
         PlaceError::Percent => "write @ : / and % in a user or a password as %40 %3A %2F %25",
         PlaceError::Unsupported(_) => "give the master itself: redis://host:port",
         _ => "",
-    }
+    };
+    advice.into()
 }
 
 /// Reads the name of a server and its version.

@@ -5,6 +5,7 @@ mod args;
 mod demo;
 mod intent;
 mod logging;
+mod notice;
 mod outcome;
 mod ping;
 mod progress;
@@ -30,7 +31,12 @@ pub(crate) fn run(args: Args) -> Outcome {
         Command::Demo { .. } => "error",
         _ => "warn",
     };
-    logging::start(args.log_format, level);
+    if let Err(what) = logging::start(args.log_format, level) {
+        return outcome::refused(
+            &what,
+            "give a level (error, warn, info, debug, trace, off) or filters such as info,understudy=debug",
+        );
+    }
     match args.command {
         // Reads a file and needs no runtime.
         Command::Rdb(args) => rdb::run(&args),

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use understudy::flow::Ended;
 
-use super::terminal;
+use super::notice;
 
 /// How a command ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,20 +47,12 @@ impl From<Ended> for Outcome {
 
 /// Says what is in the way and what to do, before anything was written.
 pub(crate) fn refused(what: &str, mend: &str) -> Outcome {
-    say(what, mend);
+    notice::error(what, mend);
     Outcome::Refused
 }
 
 /// Says what went wrong and what to do.
 pub(crate) fn failed(what: &str, mend: &str) -> Outcome {
-    say(what, mend);
+    notice::error(what, mend);
     Outcome::Failed
-}
-
-/// An error and its mend, on stderr.
-pub(crate) fn say(what: &str, mend: &str) {
-    terminal::line(&format!("error: {what}"));
-    if !mend.is_empty() {
-        terminal::line(&format!("  mend: {mend}"));
-    }
 }

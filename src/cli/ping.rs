@@ -13,9 +13,9 @@ use understudy::plan::Side;
 
 use super::args::Ping;
 use super::intent;
+use super::notice;
 use super::outcome::Outcome;
 use super::outcome::refused;
-use super::outcome::say;
 
 /// What was measured of one server.
 #[derive(Debug, PartialEq, Eq)]
@@ -30,7 +30,7 @@ struct Times {
 pub(crate) async fn run(args: &Ping) -> Outcome {
     let servers = match intent::servers(args) {
         Ok(servers) => servers,
-        Err(refusal) => return refused(&refusal.what, refusal.mend),
+        Err(refusal) => return refused(&refusal.what, &refusal.mend),
     };
     let net = Net::system();
     let mut table = Table::new();
@@ -48,7 +48,7 @@ pub(crate) async fn run(args: &Ping) -> Outcome {
         let trips = match round_trips(&net, &server, args.count).await {
             Ok(trips) => trips,
             Err(error) => {
-                say(&format!("{name}: {}", chain(&error)), &error.advice(Side::Source));
+                notice::error(&format!("{name}: {}", chain(&error)), &error.advice(Side::Pinged));
                 outcome = Outcome::Refused;
                 continue;
             }

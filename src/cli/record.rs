@@ -7,14 +7,15 @@ use understudy::preflight::look;
 
 use super::args::Record;
 use super::intent;
-use super::outcome::{Outcome, refused, say};
+use super::notice;
+use super::outcome::{Outcome, refused};
 use super::signals::Signals;
 
 /// Runs `record` to its end.
 pub(crate) async fn run(args: &Record) -> Outcome {
     let (plan, mut what) = match intent::record(args) {
         Ok(meant) => meant,
-        Err(refusal) => return refused(&refusal.what, refusal.mend),
+        Err(refusal) => return refused(&refusal.what, &refusal.mend),
     };
     let signals = Signals::heed();
     let net = Net::system();
@@ -29,7 +30,7 @@ pub(crate) async fn run(args: &Record) -> Outcome {
     }
     let findings = judge(&facts, &plan);
     for finding in &findings {
-        say(&format!("{}: {}", finding.place, finding.evidence), &finding.mend);
+        notice::error(&format!("{}: {}", finding.place, finding.evidence), &finding.mend);
     }
     if !findings.is_empty() {
         return Outcome::Refused;
@@ -37,7 +38,7 @@ pub(crate) async fn run(args: &Record) -> Outcome {
     let recorded = record(&net, &what, signals.stop()).await;
     if let Some((failure, advice)) = &recorded.failure {
         let name = plan.sources.first().map_or("", |source| &source.name);
-        say(&format!("{name}: {failure}"), advice);
+        notice::error(&format!("{name}: {failure}"), advice);
     }
     print(&recorded, &plan.target.to_string());
     recorded.ended.into()

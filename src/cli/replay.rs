@@ -23,7 +23,10 @@ pub(crate) async fn run(args: Replay) -> Outcome {
             sync::run(&sync).await
         }
         (None, Some((host, port))) => serve(&file, &host, port).await,
-        (None, None) => refused("replay needs --to URL or --listen HOST:PORT", ""),
+        (None, None) => refused(
+            &format!("{file}: where it shall be played is not said"),
+            "give --to URL to play it into a target, or --listen HOST:PORT to play it as a master",
+        ),
     }
 }
 
@@ -39,8 +42,8 @@ async fn serve(file: &str, host: &str, port: u16) -> Outcome {
     let recording = match Recording::open(&path).await {
         Ok(recording) => recording,
         Err(error) => {
-            let say = if error.is_damage() { failed } else { refused };
-            return say(&format!("{file}: {}", chain(&error)), error.advice());
+            let end = if error.is_damage() { failed } else { refused };
+            return end(&format!("{file}: {}", chain(&error)), error.advice());
         }
     };
     let opened = Listener::open(host, port).await.and_then(|open| Ok((open.address()?, open)));

@@ -7,7 +7,7 @@ use tokio::task::JoinHandle;
 use tokio::time::sleep;
 use understudy::flow::Stop;
 
-use super::terminal;
+use super::notice;
 
 /// Both signals are heeded while this lives.
 #[derive(Debug)]
@@ -28,15 +28,13 @@ impl Signals {
         let (stop, stopped) = watch::channel(false);
         let waiting = tokio::spawn(async move {
             stop_signal().await;
-            terminal::line("stopping, within 10 s; Ctrl-C once more ends at once");
+            notice::note("stopping, within 10 s; Ctrl-C once more ends at once");
             // Nobody listens any more: the run has ended by itself.
             let _ = stop.send(true);
             // Whoever started us may pass on a signal that we got already, as `timeout` and many a wrapper do.
             sleep(ONE_AND_THE_SAME).await;
             stop_signal().await;
-            terminal::line(
-                "ended at once: of what was under way nobody can say whether it was done",
-            );
+            notice::note("ended at once: of what was under way nobody can say whether it was done");
             std::process::exit(INTERRUPTED);
         });
         Self { stop: stopped, waiting }

@@ -13,16 +13,17 @@ use understudy::preflight::{Unreachable, count_keys, look};
 use understudy::progress::Counters;
 
 use super::args::Sync;
-use super::outcome::{Outcome, refused, say};
+use super::notice;
+use super::outcome::{Outcome, refused};
 use super::progress::{Mode, Show, Watched, grouped};
 use super::signals::Signals;
-use super::{intent, report, terminal};
+use super::{intent, report};
 
 /// Runs `sync` to its end.
 pub(crate) async fn run(args: &Sync) -> Outcome {
     let plan = match intent::plan(args) {
         Ok(plan) => plan,
-        Err(refusal) => return refused(&refusal.what, refusal.mend),
+        Err(refusal) => return refused(&refusal.what, &refusal.mend),
     };
     if let Some(path) = &args.writing.report
         && let Err(error) = try_report(path)
@@ -40,7 +41,7 @@ async fn begin(args: &Sync, plan: &Plan, stopped: &Stop) -> Outcome {
     let looked = tokio::select! {
         looked = look(&net, plan) => looked,
         _ = told_to_stop.wait_for(|stop| *stop) => {
-            terminal::line("stopped before anything was written");
+            notice::note("stopped before anything was written");
             return nothing_done(args, plan, &Facts::default(), Ended::Stopped, &[]);
         }
     };
@@ -48,14 +49,14 @@ async fn begin(args: &Sync, plan: &Plan, stopped: &Stop) -> Outcome {
         Ok(facts) => facts,
         Err(error) => {
             let found = finding(&error);
-            say(&format!("{}: {}", found.place, found.evidence), &found.mend);
+            notice::error(&format!("{}: {}", found.place, found.evidence), &found.mend);
             let ended = if error.is_damage() { Ended::Failed } else { Ended::Refused };
             return nothing_done(args, plan, &Facts::default(), ended, &[found]);
         }
     };
     let findings = judge(&facts, plan);
     for finding in &findings {
-        say(&format!("{}: {}", finding.place, finding.evidence), &finding.mend);
+        notice::error(&format!("{}: {}", finding.place, finding.evidence), &finding.mend);
     }
     if !findings.is_empty() {
         return nothing_done(args, plan, &facts, Ended::Refused, &findings);
@@ -107,7 +108,7 @@ fn watched(plan: &Plan, facts: &Facts, counters: &[Arc<Counters>]) -> Vec<Watche
 fn say_end(source: &SourceReport) {
     let name = &source.name;
     if let Some((failure, advice)) = &source.failure {
-        say(&format!("{name}: {failure}"), advice);
+        notice::error(&format!("{name}: {failure}"), advice);
     }
     if source.ended == Ended::Stopped {
         let now = &source.numbers;
@@ -117,16 +118,15 @@ fn say_end(source: &SourceReport) {
             0 => String::new(),
             offset => format!(" up to offset {offset}"),
         };
-        terminal::line(&match source.copy_seconds {
+        let stands = match source.copy_seconds {
             Some(_) => format!(
-                "stopped: {name}: all of it is in the target{offset}: {keys} keys and {commands} commands"
+                "{name}: all of it is in the target{offset}: {keys} keys and {commands} commands"
             ),
-            None => {
-                format!("stopped: {name}: in the midst of the copy: {keys} keys are in the target")
-            }
-        });
-        terminal::line(
-            "  to go on: empty the target and start again; this version begins with a new copy",
+            None => format!("{name}: in the midst of the copy: {keys} keys are in the target"),
+        };
+        notice::stopped(
+            &stands,
+            "empty the target and start again; this version begins with a new copy",
         );
     }
     let shifted = match source.held_back {
@@ -135,20 +135,20 @@ fn say_end(source: &SourceReport) {
         None => Some("an unknown number of keys have".to_owned()),
     };
     if let Some(shifted) = shifted {
-        terminal::line(&format!(
-            "warning: {name}: {shifted} a deadline in the target that is still held back (it lies 1115 years late)"
-        ));
-        terminal::line(
-            "  mend: empty the target and run the sync again with --once: at its end each deadline is the source's own",
+        notice::warning(
+            &format!(
+                "{name}: {shifted} a deadline in the target that is still held back (it lies 1115 years late)"
+            ),
+            "empty the target and run the sync again with --once: at its end each deadline is the source's own",
         );
     }
     if source.unproven > 0 {
-        terminal::line(&format!(
-            "warning: {name}: {} things could not be proven to be as they are on the source",
-            grouped(source.unproven)
-        ));
-        terminal::line(
-            "  mend: see the warnings above; a run while the source is written to less can prove them",
+        notice::warning(
+            &format!(
+                "{name}: {} things could not be proven to be as they are on the source",
+                grouped(source.unproven)
+            ),
+            "see the warnings above; a run while the source is written to less can prove them",
         );
     }
 }
@@ -185,7 +185,7 @@ fn try_report(path: &Path) -> io::Result<()> {
 fn write_report(path: Option<&Path>, text: &str) -> Result<(), ()> {
     let Some(path) = path else { return Ok(()) };
     std::fs::write(path, text).map_err(|error| {
-        say(
+        notice::error(
             &format!("cannot write the report to {}: {error}", path.display()),
             "the run itself ended as the table above says; make room and take its numbers from there",
         );

@@ -75,7 +75,7 @@ impl ControlError {
     /// What the operator can do, if the server is on this side.
     #[must_use]
     pub fn advice(&self, side: Side) -> String {
-        let (flag, variable) = (side.flag(), side.password_variable());
+        let (place, variable) = (side.place(), side.password_variable());
         match self {
             Self::Link(error) => error.advice(side),
             Self::PasswordMissing(_) => format!(
@@ -89,10 +89,10 @@ impl ControlError {
             }
             Self::Full(_) => "raise maxclients on the server, or close some of its clients (CLIENT LIST)".to_owned(),
             Self::Foreign(Foreign::Tls) | Self::Closed => format!(
-                "if this port speaks TLS write rediss:// in {flag}; else see the server's log"
+                "if this port speaks TLS write rediss:// in {place}; else see the server's log"
             ),
             Self::Foreign(Foreign::Http | Foreign::Other(_)) | Self::Silent(_) => {
-                format!("give the host and the port of a Redis or Valkey server in {flag}")
+                format!("give the host and the port of a Redis or Valkey server in {place}")
             }
             Self::Lost(_) => "see the server's log, and what stands between (a proxy, a firewall)".to_owned(),
             Self::Refused { text, .. } if text.starts_with("NOPERM") => {

@@ -65,6 +65,9 @@ pub enum LinkError {
     /// The system says why.
     #[error("cannot connect")]
     Connect(#[source] io::Error),
+    /// The same, of a socket in the file system.
+    #[error("cannot connect")]
+    Socket(#[source] io::Error),
     /// The name of the host is not known.
     #[error("the name {host} cannot be resolved")]
     NoSuchHost {
@@ -83,21 +86,26 @@ impl LinkError {
     /// What the operator can do, if the server is on this side.
     #[must_use]
     pub fn advice(&self, side: Side) -> String {
-        let flag = side.flag();
+        let place = side.place();
         match self {
             Self::TimedOut(_) => {
                 "is a firewall in between, or the host down? See that the port can be reached from here".to_owned()
             }
-            Self::NoSuchHost { .. } => format!("check the host's name in {flag}"),
+            Self::NoSuchHost { .. } => format!("check the host's name in {place}"),
             Self::Connect(error) => match error.kind() {
                 io::ErrorKind::ConnectionRefused => {
-                    format!("nothing listens there: check the port in {flag}, and that the server is up")
+                    format!("nothing listens there: check the port in {place}, and that the server is up")
                 }
-                io::ErrorKind::NotFound => format!("check the socket's path in {flag}"),
+                _ => "see that the address is right and the network lets us through".to_owned(),
+            },
+            Self::Socket(error) => match error.kind() {
+                io::ErrorKind::ConnectionRefused => {
+                    format!("the server that made this socket is gone: check the path in {place}, and that the server is up")
+                }
                 io::ErrorKind::PermissionDenied => {
                     "this user may not open the socket: see its mode (unixsocketperm)".to_owned()
                 }
-                _ => "see that the address is right and the network lets us through".to_owned(),
+                _ => format!("check the socket's path in {place} (unixsocket in the server's configuration)"),
             },
             Self::Tls(error) => error.advice(side),
         }
@@ -125,7 +133,7 @@ async fn connect(place: &ServerPlace, connectors: &Connectors) -> Result<Link, L
                 }
             }
             Address::Unix(path) => {
-                Link::Unix(UnixStream::connect(path).await.map_err(LinkError::Connect)?)
+                Link::Unix(UnixStream::connect(path).await.map_err(LinkError::Socket)?)
             }
         })
     };

@@ -105,7 +105,7 @@ impl TlsError {
     /// What the operator can do, if the server is on this side.
     #[must_use]
     pub fn advice(&self, side: Side) -> String {
-        let flag = side.flag();
+        let (flag, place) = (side.flag(), side.place());
         match self {
             Self::File { .. } => "give PEM files that this user may read".to_owned(),
             Self::Identity { .. } => {
@@ -119,13 +119,13 @@ impl TlsError {
                 )
             }
             Self::Name(_) => {
-                format!("give the name in {flag} that stands in the server's certificate")
+                format!("give the name in {place} that stands in the server's certificate")
             }
             Self::UnknownAuthority => {
                 format!("give the authority's certificate with {flag}-ca FILE")
             }
             Self::WrongName { .. } => format!(
-                "give one of those names in {flag}; or, if you are sure where this leads, {flag}-insecure"
+                "give one of those names in {place}; or, if you are sure where this leads, {flag}-insecure"
             ),
             Self::Expired => {
                 "renew the server's certificate (and see that this machine's clock is right)"
@@ -138,7 +138,7 @@ impl TlsError {
                 "mend the server's certificate; or, if you are sure where this leads, {flag}-insecure"
             ),
             Self::NotTls | Self::Silent(_) => {
-                format!("give the server's tls-port, or write redis:// in {flag}")
+                format!("give the server's tls-port, or write redis:// in {place}")
             }
             Self::Ours(_) => format!(
                 "give a certificate that the server's authority has signed: {flag}-cert FILE {flag}-key FILE"

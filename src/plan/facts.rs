@@ -73,14 +73,26 @@ pub enum Side {
     Source,
     /// It is written.
     Target,
+    /// It is only asked how far away it is.
+    Pinged,
 }
 
 impl Side {
-    /// The flag that names places of this side, and with which its other flags begin.
+    /// What names places of this side.
+    #[must_use]
+    pub const fn place(self) -> &'static str {
+        match self {
+            Self::Source => "--from",
+            Self::Target => "--to",
+            Self::Pinged => "the URL",
+        }
+    }
+
+    /// With what its other flags begin.
     #[must_use]
     pub const fn flag(self) -> &'static str {
         match self {
-            Self::Source => "--from",
+            Self::Source | Self::Pinged => "--from",
             Self::Target => "--to",
         }
     }
@@ -89,7 +101,7 @@ impl Side {
     #[must_use]
     pub const fn password_variable(self) -> &'static str {
         match self {
-            Self::Source => "UNDERSTUDY_FROM_PASSWORD",
+            Self::Source | Self::Pinged => "UNDERSTUDY_FROM_PASSWORD",
             Self::Target => "UNDERSTUDY_TO_PASSWORD",
         }
     }

@@ -51,9 +51,7 @@ pub enum Address {
 #[non_exhaustive]
 pub enum PlaceError {
     /// The scheme is none of ours.
-    #[error(
-        "{0:?} is no place: use redis://[[user]:password@]host[:port][/db], rediss://…, unix:/path, or a path to an .rdb or .bin file"
-    )]
+    #[error("{0:?} is no place")]
     Unknown(String),
     /// The port is no number below 65536.
     #[error("{0:?} is no port")]
@@ -81,11 +79,11 @@ impl Place {
         let (scheme, rest) = match text.split_once("://") {
             Some((scheme, rest)) => (scheme, rest),
             None => match text.split_once(':') {
-                Some(("unix", path)) => ("unix", path),
+                Some((scheme, path)) if scheme.eq_ignore_ascii_case("unix") => (scheme, path),
                 _ => return Self::file(text),
             },
         };
-        match scheme {
+        match scheme.to_ascii_lowercase().as_str() {
             "redis" | "valkey" => Self::tcp(rest, None),
             "rediss" | "valkeys" => Self::tcp(rest, Some(Tls::default())),
             "unix" | "redis+unix" | "valkey+unix" => Self::unix(rest),
@@ -245,6 +243,8 @@ mod tests {
         assert_eq!(old.credentials, Some(Credentials { user: None, password: "secret".into() }));
         assert_eq!(old.to_string(), "[::1]:6380");
         assert_eq!(server("valkey://:a@b@host").credentials.unwrap().password, "a@b");
+        assert_eq!(server("REDISS://Host/1").tls, Some(Tls::default()));
+        assert_eq!(server("Unix:/run/redis.sock"), server("unix:/run/redis.sock"));
         assert_eq!(server("unix:/run/redis.sock").address, Address::Unix("/run/redis.sock".into()));
     }
 

@@ -31,7 +31,7 @@ pub enum RdbErrorKind {
     #[error("this is not an RDB file: it begins with {}", Escaped(.0))]
     NotRdb([u8; Format::LEN]),
     /// A version number that its family does not use.
-    #[error("RDB version {} of {} does not exist", .0.version, .0.family)]
+    #[error("RDB version {} of {} is not known", .0.version, .0.family)]
     UnknownVersion(Format),
     /// A byte where an object type or opcode must stand, and it is none in this format.
     #[error("object type or opcode {byte} is not known in {format}")]

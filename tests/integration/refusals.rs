@@ -638,8 +638,14 @@ fn what_cannot_be_meant() {
         (
             "localhost:6379",
             vec![],
-            "--from: \"localhost:6379\" is no place: use redis://[[user]:password@]host[:port][/db], rediss://…, unix:/path, or a path to an .rdb or .bin file",
-            "write redis://host:port for a server, rediss:// for TLS, unix:/path for a socket, or a path that ends in .rdb or .bin",
+            "--from: \"localhost:6379\" is no place",
+            "write redis://localhost:6379, or rediss://localhost:6379 for TLS",
+        ),
+        (
+            "dump.txt",
+            vec![],
+            "--from: \"dump.txt\" is no place",
+            "write redis://[[user]:password@]host[:port][/db] for a server, rediss:// for TLS, unix:/path for a socket, or a path that ends in .rdb or .bin",
         ),
         (
             "redis://a:99999",
@@ -663,7 +669,13 @@ fn what_cannot_be_meant() {
             "redis://127.0.0.1:2",
             vec![],
             "127.0.0.1:2 is source and target at once",
-            "give another server as --to",
+            "give another place as --to",
+        ),
+        (
+            "redis://a:1",
+            vec!["--until", "forever"],
+            "--once and --until forever contradict each other",
+            "give one of them",
         ),
         (
             "redis://a:1",
@@ -680,12 +692,100 @@ fn what_cannot_be_meant() {
     ] {
         assert_said(&sync(from, other, &rest), 2, &[], what, mend);
     }
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("dump.rdb");
+    fs::write(&file, b"").unwrap();
+    let [one, other_name] = [file.clone(), folder.path().join(".").join("dump.rdb")];
+    let [one, other_name] = [one, other_name].map(|path| path.to_str().unwrap().to_owned());
+    let ended = sync(&one, &other_name, &["--on-conflict", "replace"]);
+    let what = format!("{other_name} is source and target at once");
+    assert_said(&ended, 2, &[], &what, "give another place as --to");
+    let ended = Understudy::start(&["replay", "a.bin"]).wait(PATIENCE);
+    assert_said(
+        &ended,
+        2,
+        &[],
+        "a.bin: where it shall be played is not said",
+        "give --to URL to play it into a target, or --listen HOST:PORT to play it as a master",
+    );
     let ended = sync("redis://a:1", other, &["--memory", "12 parsecs"]);
     ended.assert_code(2);
     assert_eq!(
         ended.stderr.lines().next().unwrap(),
         "error: invalid value '12 parsecs' for '--memory <SIZE>': \" parsecs\" is no unit: use B, kB, MB, GB (1000) or KiB, MiB, GiB (1024)"
     );
+}
+
+#[test]
+fn sockets_that_nobody_listens_on() {
+    let Some(source) = Server::start(SERVER) else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let stale = folder.path().join("stale.sock");
+    drop(std::os::unix::net::UnixListener::bind(&stale).unwrap());
+    for (socket, reason, mend) in [
+        (
+            folder.path().join("none.sock"),
+            "No such file or directory (os error 2)",
+            "check the socket's path in --to (unixsocket in the server's configuration)",
+        ),
+        (
+            stale,
+            "Connection refused (os error 111)",
+            "the server that made this socket is gone: check the path in --to, and that the server is up",
+        ),
+    ] {
+        let to = format!("unix:{}", socket.display());
+        let what = format!("{to}: cannot connect: {reason}");
+        assert_said(&sync(&source.url(), &to, &[]), 2, &[], &what, mend);
+    }
+}
+
+/// What a server says may hold anything: it stays on its line, and moves no cursor.
+#[test]
+fn what_a_server_says_is_shown_on_one_line() {
+    let Some(target) = Server::start(SERVER) else { return };
+    let port = impostor(says(b"-ERR first\rsecond\x1b[2J\r\n"));
+    assert_said(
+        &sync(&format!("redis://127.0.0.1:{port}"), &target.url(), &[]),
+        2,
+        &[(port, "SOURCE")],
+        r"SOURCE: PING: ERR first\rsecond\u{1b}[2J",
+        "see the server's log",
+    );
+}
+
+/// With JSON logs every line on stderr is an object.
+#[test]
+fn errors_are_lines_of_a_json_log() {
+    let port = free_port();
+    let url = format!("redis://127.0.0.1:{port}");
+    let ended = Understudy::start(&["--log-format", "json", "ping", &url]).wait(PATIENCE);
+    ended.assert_code(2);
+    let line: serde_json::Value = serde_json::from_str(ended.stderr.trim_end()).unwrap();
+    assert_eq!(
+        (&line["level"], &line["fields"]["mend"]),
+        (
+            &"ERROR".into(),
+            &"nothing listens there: check the port in the URL, and that the server is up".into()
+        )
+    );
+    let message = format!("127.0.0.1:{port}: cannot connect: Connection refused (os error 111)");
+    assert_eq!(line["fields"]["message"], message);
+}
+
+#[test]
+fn filters_that_are_none() {
+    for (filters, what) in [
+        ("verbose", "UNDERSTUDY_LOG: \"verbose\" is no level"),
+        ("info,understudy=loud", "UNDERSTUDY_LOG=info,understudy=loud: error parsing level filter"),
+    ] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_understudy"));
+        let output = command.args(["ping", "redis://a:1"]).env("UNDERSTUDY_LOG", filters).output();
+        let output = output.unwrap();
+        assert_eq!(output.status.code(), Some(2));
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(said.starts_with(&format!("error: {what}")), "{said}");
+    }
 }
 
 #[test]

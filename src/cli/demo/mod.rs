@@ -34,10 +34,10 @@ use understudy::preflight::look;
 use understudy::progress::Counters;
 use understudy::server::Version;
 
+use super::notice;
 use super::outcome::Outcome;
 use super::outcome::failed;
 use super::outcome::refused;
-use super::outcome::say;
 use super::progress::Mode;
 use super::progress::Show;
 use super::progress::Watched;
@@ -150,7 +150,7 @@ pub(crate) async fn run(progress: Mode) -> Outcome {
     let mut outcome: Outcome = report.ended().into();
     for (pair, source) in pairs.iter().zip(&report.sources) {
         if let Some((failure, advice)) = &source.failure {
-            say(&format!("{}: {failure}", source.name), advice);
+            notice::error(&format!("{}: {failure}", source.name), advice);
             continue;
         }
         let compared = match compared(&net, pair).await {

@@ -54,16 +54,16 @@ pub enum LaneError {
         limit: usize,
     },
     /// A command did something else on the target than on the source.
-    #[error("db {}: {} of key {} was answered {:?} by the target", .0.db, String::from_utf8_lossy(&.0.name), key_of(.0), .0.reply)]
+    #[error("db {}: {}{} was answered {:?} by the target", .0.db, String::from_utf8_lossy(&.0.name), of_key(.0), .0.reply)]
     Diverged(Failure),
     /// The target's ACL does not let us run a command.
     #[error("the target forbids {}: {}", String::from_utf8_lossy(&.0.name), .0.reply)]
     Forbidden(Failure),
     /// A key of the copy is in the target already.
-    #[error("db {}: key {} is in the target already", .0.db, key_of(.0))]
+    #[error("db {}: {} is in the target already", .0.db, the_key(.0))]
     Conflict(Failure),
     /// The target does not read a value of this kind.
-    #[error("db {}: key {} is a {} that the target does not take: {}", .0.db, key_of(.0), .0.value.as_deref().unwrap_or("value"), .0.reply)]
+    #[error("db {}: {} is a {} that the target does not take: {}", .0.db, the_key(.0), .0.value.as_deref().unwrap_or("value"), .0.reply)]
     Unreadable(Failure),
     /// A question to the target was not answered.
     #[error("target")]
@@ -117,6 +117,11 @@ pub fn chain(error: &dyn std::error::Error) -> String {
     line
 }
 
-fn key_of(failure: &Failure) -> String {
-    failure.key.as_deref().map_or_else(|| "(none)".to_owned(), |key| Escaped(key).to_string())
+/// The key of a failure, where its command names one.
+fn of_key(failure: &Failure) -> String {
+    failure.key.as_deref().map_or_else(String::new, |key| format!(" of key {}", Escaped(key)))
+}
+
+fn the_key(failure: &Failure) -> String {
+    failure.key.as_deref().map_or_else(|| "a key".to_owned(), |key| format!("key {}", Escaped(key)))
 }
