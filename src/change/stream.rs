@@ -78,6 +78,8 @@ pub enum Taken {
     Data,
     /// One that the rules leave out.
     LeftOut(Why),
+    /// One that belongs to the server and not to its data: it is not played. Its name.
+    Skipped(&'static str),
     /// One that is no data.
     Other,
 }
@@ -208,8 +210,9 @@ impl Stream {
                 }
                 self.in_transaction = opens;
             }
-            // What is said to listeners, keeps the link alive or concerns the server only is no data.
-            Class::Ping | Class::Publish | Class::Control | Class::Read => {}
+            Class::Control => return Ok(Taken::Skipped(known.name())),
+            // What is said to listeners, keeps the link alive or only reads is no data.
+            Class::Ping | Class::Publish | Class::Read => {}
             Class::Unknown => return Err(StreamError::Unknown { name: name.to_vec() }),
             class @ (Class::Data
             | Class::Script

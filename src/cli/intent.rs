@@ -224,11 +224,13 @@ impl Way {
         if self.tls == Tls::default() || places.into_iter().any(speaks_tls) {
             return Ok(());
         }
-        let (flag, place) = (self.side.flag(), self.side.place());
+        let flag = self.side.flag();
+        let place = match self.side {
+            Side::Source | Side::Target => flag,
+            Side::Pinged => "URL",
+        };
         refuse(
-            format!(
-                "{flag}-ca, -cert, -key and -insecure are for TLS, and {place} does not speak it"
-            ),
+            format!("{flag}-ca, -cert, -key and -insecure are for TLS, and no {place} speaks it"),
             "write rediss:// in place of redis://",
         )
     }

@@ -4,11 +4,13 @@ use std::fs::OpenOptions;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 use understudy::flow::{Ended, Report, SourceReport, Stop, chain, migrate, watch_offset};
 use understudy::net::Net;
-use understudy::plan::{Facts, Finding, Place, Plan, ServerFacts, judge};
+use understudy::plan::{Facts, Finding, Place, Plan, ServerFacts, judge, remarks};
 use understudy::preflight::{Unreachable, count_keys, look};
 use understudy::progress::Counters;
 
@@ -62,6 +64,9 @@ async fn begin(args: &Sync, plan: &Plan, stopped: &Stop) -> Outcome {
         return nothing_done(args, plan, &facts, Ended::Refused, &findings);
     }
 
+    for remark in remarks(&facts, plan) {
+        notice::warning(&format!("{}: {}", remark.place, remark.evidence), &remark.mend);
+    }
     let counters: Vec<Arc<Counters>> = plan.sources.iter().map(|_| Arc::default()).collect();
     let mut monitors = JoinSet::new();
     if args.writing.progress != Mode::None {
@@ -79,20 +84,24 @@ async fn begin(args: &Sync, plan: &Plan, stopped: &Stop) -> Outcome {
     for source in &run.sources {
         say_end(source);
     }
-    let places = plan.sources.iter().map(|source| &source.place).chain([&plan.target]);
-    report::print_table(&run, places);
+    report::print_tables(&run, &report::servers(&facts));
     let keys_after = match &plan.target {
-        Place::Server(place) => count_keys(&net, place).await,
+        // One that does not answer by now may never: a stop has promised to end.
+        Place::Server(place) => timeout(COUNTING, count_keys(&net, place)).await.ok().flatten(),
         Place::Rdb(_) | Place::Capture(_) => None,
     };
-    let text =
-        report::json(&report::Told { run: &run, plan, facts: &facts, findings: &[], keys_after });
+    let told = report::Told { run: &run, plan, facts: &facts, findings: &[], keys_after };
+    report::print_target(&told);
+    let text = report::json(&told);
     let written = write_report(args.writing.report.as_deref(), &text);
     match (run.ended(), written) {
         (Ended::Done | Ended::Differences, Err(())) => Outcome::Failed,
         (ended, _) => ended.into(),
     }
 }
+
+/// How long the target may take to tell how many keys it holds in the end.
+const COUNTING: Duration = Duration::from_secs(1);
 
 fn watched(plan: &Plan, facts: &Facts, counters: &[Arc<Counters>]) -> Vec<Watched> {
     let sources = plan.sources.iter().zip(&facts.sources).zip(counters);

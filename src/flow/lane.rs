@@ -15,6 +15,7 @@ mod error;
 mod links;
 mod taking;
 
+use std::collections::BTreeMap;
 use std::future::{Future, pending};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -54,7 +55,8 @@ pub(super) async fn run(
     counters: &Arc<Counters>,
     stop: Stop,
 ) -> SourceReport {
-    let Some(source) = plan.sources.get(known.index) else {
+    let index = known.index;
+    let Some(source) = plan.sources.get(index) else {
         return SourceReport::new(String::new());
     };
     let mut report = SourceReport::new(source.name.clone());
@@ -75,6 +77,7 @@ pub(super) async fn run(
                     report.method = lane.method;
                     report.held_back = lane.held_back();
                     report.unproven = lane.unproven;
+                    report.skipped = std::mem::take(&mut lane.skipped);
                     report.conflicts = lane.conflicts(ended.as_ref().err());
                     report.conflict_names = std::mem::take(&mut lane.conflict_names);
                     ended
@@ -88,7 +91,12 @@ pub(super) async fn run(
         Ok(ended) => ended,
         Err(error) => {
             let advice = match remedy(&error) {
-                Remedy::Ask(advice) => advice.to_owned(),
+                Remedy::Ask(advice) => match (&error, rivals(plan, index)) {
+                    (LaneError::Conflict(_), Some(rivals)) => format!(
+                        "{rivals} holds this key too, or somebody wrote it to the target; leave it out of one of them with --exclude"
+                    ),
+                    _ => advice.to_owned(),
+                },
                 Remedy::ReconnectSource => {
                     "see that the source can be reached, and start again".to_owned()
                 }
@@ -104,6 +112,17 @@ pub(super) async fn run(
     counters.enter(report.ended.into());
     report.numbers = counters.snapshot();
     report
+}
+
+/// The sources that may have brought a key which this one meets in the target.
+fn rivals(plan: &Plan, index: usize) -> Option<String> {
+    let others = plan.sources.iter().enumerate().filter(|(other, _)| *other != index);
+    let names: Vec<&str> = others.map(|(_, source)| source.name.as_str()).collect();
+    match names.as_slice() {
+        [] => None,
+        [other] => Some((*other).to_owned()),
+        others => Some(format!("one of the {} other sources", others.len())),
+    }
 }
 
 pub(super) type Later<T> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -152,6 +171,8 @@ struct Lane<'a> {
     rounds: u32,
     /// Things that could not be proven to be as they are on the source.
     unproven: u64,
+    /// Commands of the stream that are no data and were not played, by name.
+    skipped: BTreeMap<&'static str, u64>,
     /// The process that is written to.
     run_id: RunId,
     /// When the last data command was taken.
@@ -258,6 +279,7 @@ impl<'a> Lane<'a> {
             end: End::No,
             rounds: 0,
             unproven: 0,
+            skipped: BTreeMap::new(),
             run_id,
             last_data: Duration::ZERO,
             stopping: None,

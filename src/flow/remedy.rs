@@ -97,9 +97,9 @@ pub fn remedy(error: &LaneError) -> Remedy {
         LaneError::Forbidden(_) => Remedy::Ask(
             "let this ACL user write all that may come (ACL SETUSER name +@all ~* on the target), then empty the target and start again",
         ),
-        LaneError::Conflict { .. } => Remedy::Ask(
-            "two sources hold this key, or somebody wrote it to the target; leave it out of one of them with --exclude",
-        ),
+        LaneError::Conflict { .. } => {
+            Remedy::Ask("somebody wrote this key to the target; empty it and start again")
+        }
         LaneError::CopyCut(_) => Remedy::Ask(
             "a copy cannot go on in its midst: empty the target and start again; if the master's log says that we did not read fast enough, raise client-output-buffer-limit for replicas there",
         ),

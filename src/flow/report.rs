@@ -1,5 +1,7 @@
 //! How a run ended.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
 use crate::key::Db;
@@ -61,6 +63,8 @@ pub struct SourceReport {
     pub conflicts: Option<u64>,
     /// The first hundred of them, by the target's database and name.
     pub conflict_names: Vec<(Db, Vec<u8>)>,
+    /// Commands of the stream that belong to a server and not to its data: they are not played. By name.
+    pub skipped: BTreeMap<&'static str, u64>,
     /// Things that could not be proven to be as they are on the source.
     pub unproven: u64,
     /// Seconds until the copy was in the target; `None` if it never was.
@@ -82,6 +86,7 @@ impl SourceReport {
             held_back: Some(0),
             conflicts: Some(0),
             conflict_names: Vec::new(),
+            skipped: BTreeMap::new(),
             unproven: 0,
             copy_seconds: None,
             stream_seconds: None,

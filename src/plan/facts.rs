@@ -182,6 +182,36 @@ pub fn judge(facts: &Facts, plan: &Plan) -> Vec<Finding> {
     findings
 }
 
+/// What of the facts is odd and forbids nothing.
+#[must_use]
+pub fn remarks(facts: &Facts, plan: &Plan) -> Vec<Finding> {
+    let list = |dbs: Vec<Db>| dbs.iter().map(Db::to_string).collect::<Vec<_>>().join(", ");
+    let mut remarks = Vec::new();
+    for (source, facts) in plan.sources.iter().zip(&facts.sources) {
+        let (Some(facts), Some(chosen)) = (facts, source.rules.chosen()) else { continue };
+        // One that tells nothing of itself may hold keys anywhere.
+        if facts.server.is_none() {
+            continue;
+        }
+        let is_empty = |db: &Db| !facts.keys.contains_key(db);
+        let empty: Vec<Db> = chosen.iter().copied().filter(is_empty).collect();
+        if !empty.is_empty() {
+            remarks.push(Finding {
+                place: source.name.clone(),
+                evidence: format!("nothing is in database {}, which is chosen", list(empty)),
+                mend: match facts.keys.is_empty() {
+                    true => "this source holds no key at all".to_owned(),
+                    false => format!(
+                        "see --only-db and the URL: its keys are in {}",
+                        list(facts.keys.keys().copied().collect())
+                    ),
+                },
+            });
+        }
+    }
+    remarks
+}
+
 /// A server may be reached under several names, but it is one.
 fn judge_identity(facts: &Facts, plan: &Plan, findings: &mut Vec<Finding>) {
     let run_id = |facts: &ServerFacts| (!facts.run_id.is_empty()).then(|| facts.run_id.clone());
@@ -427,6 +457,43 @@ mod tests {
             found(ServerFacts::default(), target, None),
             ["b:2: the target forbids EVAL: NOPERM no"]
         );
+    }
+
+    #[test]
+    fn a_chosen_database_without_keys_is_remarked() {
+        let server = Server::parse("redis-7.0");
+        let full = |db| ServerFacts {
+            server,
+            keys: BTreeMap::from([(Db::new(db), 7)]),
+            ..ServerFacts::default()
+        };
+        let remarked = |facts: ServerFacts| {
+            let rules = Rules::new(
+                Some([Db::new(3), Db::new(9)].into()),
+                BTreeMap::new(),
+                Vec::new(),
+                Vec::new(),
+                None,
+            );
+            let mut plan = plan(None);
+            plan.sources[0].rules = rules.unwrap();
+            let facts = Facts { sources: vec![Some(facts)], target: None };
+            remarks(&facts, &plan)
+                .into_iter()
+                .map(|one| format!("{}; {}", one.evidence, one.mend))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(
+            remarked(full(3)),
+            [
+                "nothing is in database 9, which is chosen; see --only-db and the URL: its keys are in 3"
+            ]
+        );
+        assert_eq!(
+            remarked(ServerFacts { keys: BTreeMap::new(), ..full(3) }),
+            ["nothing is in database 3, 9, which is chosen; this source holds no key at all"]
+        );
+        assert!(remarked(ServerFacts { server: None, ..full(0) }).is_empty());
     }
 
     #[test]

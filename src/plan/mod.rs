@@ -9,7 +9,7 @@ pub mod rules;
 mod tls;
 
 pub(crate) use facts::LET_WRITE;
-pub use facts::{Facts, Finding, Forbidden, Role, ServerFacts, Side, judge};
+pub use facts::{Facts, Finding, Forbidden, Role, ServerFacts, Side, judge, remarks};
 pub use glob::Glob;
 pub use place::{Address, Place, PlaceError, ServerPlace};
 pub use rate::{Bucket, Rate};

@@ -276,14 +276,18 @@ pub enum SidecarError {
         /// What is wrong.
         text: String,
     },
+    /// It does not tell when the capture was recorded, and deadlines in the stream count from then.
+    #[error(
+        "this is not the sidecar of a capture: it does not tell when that was recorded (recorded_from_ms)"
+    )]
+    Timeless,
     /// A later understudy wrote it.
     #[error("its form has version {0} and this understudy reads versions up to {VERSION}")]
     Newer(u32),
 }
 
 impl Sidecar {
-    /// Reads a sidecar. Fields that are not known are passed over, and those that are missing are not needed to play the
-    /// capture.
+    /// Reads a sidecar. Fields that are not known are passed over.
     ///
     /// # Errors
     /// If it is damaged, or of a newer version.
@@ -298,10 +302,18 @@ impl Sidecar {
             text: error.to_string(),
         };
         let Versioned { version } = serde_json::from_slice(json).map_err(form)?;
-        match version {
-            Some(version) if version > VERSION => Err(SidecarError::Newer(version)),
-            _ => serde_json::from_slice(json).map_err(form),
+        if let Some(version) = version.filter(|version| *version > VERSION) {
+            return Err(SidecarError::Newer(version));
         }
+        serde_json::from_slice(json).map_err(form)
+    }
+
+    /// The sidecar, if its capture can be played with it.
+    ///
+    /// # Errors
+    /// If it tells no time.
+    pub fn playable(self) -> Result<Self, SidecarError> {
+        if self.recorded_from_ms.is_none() { Err(SidecarError::Timeless) } else { Ok(self) }
     }
 
     /// As it is written to its file.
@@ -516,10 +528,15 @@ mod tests {
     #[test]
     fn others_sidecars_are_read_and_newer_ones_refused() {
         let theirs =
-            br#"{"server":"redis-2.4.18","dataset":[{"db":0}],"replid":null,"full_sync":true}"#;
+            br#"{"server":"redis-2.4.18","dataset":[{"db":0}],"replid":null,"full_sync":true,"recorded_from_ms":7}"#;
         let sidecar = Sidecar::parse(theirs).unwrap();
         assert_eq!(sidecar.server().unwrap().to_string(), "Redis 2.4.18");
         assert_eq!((sidecar.version, sidecar.start_offset), (None, None));
+        assert!(sidecar.playable().is_ok());
+        for json in [&b"{}"[..], br#"{"version":1}"#] {
+            let sidecar = Sidecar::parse(json).unwrap();
+            assert!(matches!(sidecar.playable(), Err(SidecarError::Timeless)));
+        }
         let newer = br#"{"version":2,"requests":"in another form"}"#;
         assert!(matches!(Sidecar::parse(newer), Err(SidecarError::Newer(2))));
         let cut = b"{\n  \"server\": \"re";

@@ -175,7 +175,9 @@ async fn read_sidecar(capture: &Path) -> Result<Sidecar, SourceError> {
     let (file, _) = super::open_file(&path).await?;
     let mut json = Vec::new();
     match file.take(LARGEST_SIDECAR).read_to_end(&mut json).await {
-        Ok(_) => Sidecar::parse(&json).map_err(|source| SourceError::Sidecar { path, source }),
+        Ok(_) => Sidecar::parse(&json)
+            .and_then(Sidecar::playable)
+            .map_err(|source| SourceError::Sidecar { path, source }),
         Err(source) => Err(SourceError::Unreadable { path, source }),
     }
 }

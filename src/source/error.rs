@@ -72,7 +72,9 @@ impl SourceError {
     pub fn is_damage(&self) -> bool {
         match self {
             Self::Repl(error) => error.is_damage(),
-            Self::Sidecar { source, .. } => matches!(source, SidecarError::Form { .. }),
+            Self::Sidecar { source, .. } => {
+                matches!(source, SidecarError::Form { .. } | SidecarError::Timeless)
+            }
             Self::Size { .. } | Self::Damaged { .. } => true,
             Self::Link(_)
             | Self::Lost(_)

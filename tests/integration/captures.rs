@@ -395,6 +395,9 @@ fn what_is_wrong_with_a_file_is_told() {
         changed.bytes[rdb_end] = b'*';
         changed.bytes[rdb_end + 1] = b'x';
     });
+    case("a sidecar that tells nothing", 3, &["recorded_from_ms", "mend: "], &|changed| {
+        changed.sidecar = json!({});
+    });
     case("a newer sidecar", 2, &["version 2"], &|changed| changed.sidecar["version"] = json!(2));
     case("not answered", 3, &["at byte 0"], &|changed| {
         changed.bytes.splice(0..1, *b"?");
@@ -499,6 +502,49 @@ fn a_capture_without_a_data_set_is_refused() {
         }
     }
     assert_eq!(Dump::read(&mut target.client()).len(), 0);
+}
+
+/// What belongs to a server and not to its data is not played, and counted by name.
+#[test]
+fn commands_that_are_no_data_are_counted_by_name() {
+    let Some(target) = Server::start("redis-7.0.15") else { return };
+    let mut changed = Changed::of("redis-7.0.15/partial-a");
+    let rdb = b"REDIS0011\xff\0\0\0\0\0\0\0\0";
+    let head = format!("+FULLRESYNC {} 1000\r\n${}\r\n", "0".repeat(40), rdb.len());
+    let mut stream = Vec::new();
+    for words in [
+        &["CONFIG", "SET", "maxmemory", "1"][..],
+        &["SET", "key", "value"],
+        &["ACL", "SETUSER", "nobody"],
+        &["config", "set", "maxmemory", "1"],
+        &["SHUTDOWN"],
+        &["SET", "other", "value"],
+    ] {
+        let words: Vec<&[u8]> = words.iter().map(|word| word.as_bytes()).collect();
+        understudy::resp::command(&mut stream, &words);
+    }
+    changed.bytes = [head.as_bytes(), rdb, &stream].concat();
+    changed.sidecar["total_bytes"] = json!(changed.bytes.len());
+    let ended = play(changed.write(), &target);
+    ended.assert_code(0);
+    let skipped = json!({ "acl": 1, "config": 2, "shutdown": 1 });
+    assert_eq!(ended.reported("sources.0.skipped"), &skipped);
+    assert_eq!(ended.reported("totals.commands"), 2);
+    assert_eq!(Dump::read(&mut target.client()).len(), 2);
+    let row = ended.stdout.lines().find(|line| line.contains(" capture ")).unwrap();
+    assert!(
+        row.split_whitespace().eq([
+            changed.path.to_str().unwrap(),
+            "Redis",
+            "7.0.15",
+            "capture",
+            "1+0",
+            "0",
+            "0",
+            "4"
+        ]),
+        "{row}"
+    );
 }
 
 /// A stream that ends inside of a command is played up to there, and the rest is told.

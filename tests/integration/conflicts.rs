@@ -164,6 +164,11 @@ fn two_sources_with_one_key() {
         );
         assert_eq!(ended.reported("conflicts.0.key"), "both");
         assert!(ended.stderr.contains("\"both\""), "{}", ended.stderr);
+        let other = if met(0) == 1 { second.port } else { first.port };
+        let mend = format!("  mend: 127.0.0.1:{other} holds this key too, or somebody");
+        assert!(ended.stderr.contains(&mend), "the other source is named: {}", ended.stderr);
+        let total = ended.stdout.lines().find(|line| line.starts_with(" total ")).unwrap();
+        assert!(total.contains("failed"), "{}", ended.stdout);
         // The same without the collision.
         target.client().call(cmd!("FLUSHALL"));
         second.client().call(cmd!("DEL", "both"));

@@ -799,6 +799,21 @@ fn one_server_under_two_names() {
     assert_eq!(mend, "give another server as --to");
 }
 
+/// It may be filled later, so it is no reason to stop; but to copy nothing without a word would be one to be surprised.
+#[test]
+fn a_chosen_database_in_which_nothing_is() {
+    let Some((source, target)) = pair(&[], &[]) else { return };
+    let ended = sync(&source.url(), &target.url(), &["--only-db", "9"]);
+    ended.assert_code(0);
+    let port = source.port;
+    let warning = format!(
+        "warning: 127.0.0.1:{port}: nothing is in database 9, which is chosen\n  mend: see --only-db and the URL: its keys are in 0\n"
+    );
+    assert!(ended.stderr.contains(&warning), "{}", ended.stderr);
+    let end = format!("\n target 127.0.0.1:{} (Redis 7.0.15): keys 0 -> 0\n", target.port);
+    assert!(ended.stdout.ends_with(&end), "{}", ended.stdout);
+}
+
 #[test]
 fn more_databases_than_the_target_has() {
     let Some((source, target)) = pair(&[], &["--databases", "4"]) else { return };

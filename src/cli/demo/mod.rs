@@ -145,7 +145,8 @@ pub(crate) async fn run(progress: Mode) -> Outcome {
         Err(outcome) => return outcome,
     };
     println!();
-    report::print_table(&report, []);
+    let recorded: Vec<_> = pairs.iter().map(|pair| Some(pair.bundled.server.to_owned())).collect();
+    report::print_tables(&report, &recorded);
     println!();
     let mut outcome: Outcome = report.ended().into();
     for (pair, source) in pairs.iter().zip(&report.sources) {

@@ -19,7 +19,7 @@ use understudy::progress::Counters;
 
 use reading::Meter;
 use reading::Reading;
-pub(super) use words::grouped;
+pub(super) use words::{grouped, size};
 
 use super::terminal;
 

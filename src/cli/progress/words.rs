@@ -112,7 +112,7 @@ pub(super) fn json(name: Option<&str>, elapsed: Duration, now: &Reading) -> Valu
 }
 
 /// A number of bytes: kB is 1000.
-pub(super) fn size(bytes: f64) -> String {
+pub(in crate::cli) fn size(bytes: f64) -> String {
     let mut value = bytes;
     for unit in ["B", "kB", "MB", "GB"] {
         if value < 999.5 {

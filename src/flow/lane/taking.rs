@@ -134,6 +134,9 @@ impl Lane<'_> {
                             left_out(self.counters, why, Left::Command);
                             self.last_data = self.clock.now();
                         }
+                        Taken::Skipped(name) => {
+                            *self.skipped.entry(name).or_default() += 1;
+                        }
                         Taken::Other => {}
                     }
                     if !self.stream.is_whole() && self.draft.size() > self.share.largest {
