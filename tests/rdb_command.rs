@@ -51,6 +51,37 @@ fn damage_ends_with_3_and_names_its_byte() {
     }
 }
 
+/// A server does not look behind the end either, but whoever asks what is in a file should know.
+#[test]
+fn bytes_behind_the_end_are_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let longer = folder.path().join("longer.rdb");
+    let whole = fs::read(fixture("redis-6.2.14/nochecksum.rdb")).unwrap();
+    fs::write(&longer, [&whole[..], b"behind"].concat()).unwrap();
+    for command in ["cat", "inspect"] {
+        let output = understudy(&[command, longer.to_str().unwrap()]);
+        assert_eq!(output.status.code(), Some(0), "{command}");
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert!(text.contains("longer.rdb: 6 bytes stand behind the data set"), "{text}");
+    }
+}
+
+/// Between two keys there is none that is damaged; the last one tells where to look.
+#[test]
+fn an_unknown_opcode_is_told_with_the_key_before_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let damaged = folder.path().join("damaged.rdb");
+    fs::write(&damaged, b"REDIS0006\xfe\0\0\x03key\x05value\x63\0\0\0\0\0\0\0\0").unwrap();
+    for command in ["cat", "inspect"] {
+        let output = understudy(&[command, damaged.to_str().unwrap()]);
+        assert_eq!(output.status.code(), Some(3), "{command}");
+        let text = String::from_utf8(output.stderr).unwrap();
+        let told =
+            "object type or opcode 99 is not known in REDIS0006 at byte 22 behind key \"key\"\n";
+        assert!(text.contains(told), "{text}");
+    }
+}
+
 #[test]
 fn what_cannot_be_read_ends_with_2() {
     let folder = tempfile::tempdir().unwrap();

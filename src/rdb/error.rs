@@ -10,12 +10,14 @@ use crate::rdb::packed::Damaged;
 
 /// Why reading stopped. Nothing of the value it stopped in has been delivered as complete.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{kind} at byte {at}{}", InKey(key.as_deref()))]
+#[error("{kind} at byte {at}{}{}", Key("in", key.as_deref()), Key("behind", behind.as_deref()))]
 pub struct RdbError {
     /// The byte at which the damaged thing begins, counted from the first byte of the magic.
     pub at: u64,
     /// The key whose value was being read, its first [`KEY_SHOWN`] bytes if it is longer.
     pub key: Option<Bytes>,
+    /// Where no value was being read, the last key before it, in the same way.
+    pub behind: Option<Bytes>,
     /// What is wrong.
     pub kind: RdbErrorKind,
 }
@@ -163,12 +165,13 @@ impl RdbError {
     }
 }
 
-struct InKey<'a>(Option<&'a [u8]>);
+/// Where a key is to an error.
+struct Key<'a>(&'static str, Option<&'a [u8]>);
 
-impl fmt::Display for InKey<'_> {
+impl fmt::Display for Key<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            Some(key) => write!(f, " in key {}", Escaped(key)),
+        match self.1 {
+            Some(key) => write!(f, " {} key {}", self.0, Escaped(key)),
             None => Ok(()),
         }
     }
@@ -210,6 +213,7 @@ mod tests {
         let error = RdbError {
             at: 31_000_000_123,
             key: Some(Bytes::from_static(b"user:\xff1")),
+            behind: None,
             kind: RdbErrorKind::LengthForm(0x82),
         };
         assert_eq!(
@@ -218,10 +222,11 @@ mod tests {
         );
         let format = Format { family: Family::Valkey, version: 80 };
         let kind = RdbErrorKind::UnknownOpcode { byte: 24, format };
-        let error = RdbError { at: 9, key: None, kind };
+        let behind = Some(Bytes::from_static(b"user:1"));
+        let error = RdbError { at: 9, key: None, behind, kind };
         assert_eq!(
             error.to_string(),
-            "object type or opcode 24 is not known in VALKEY080 at byte 9"
+            "object type or opcode 24 is not known in VALKEY080 at byte 9 behind key \"user:1\""
         );
         assert!(error.advice().contains("update"));
     }

@@ -118,7 +118,7 @@ pub struct Parser {
     deadline: Option<i64>,
     idle: Option<u64>,
     freq: Option<u8>,
-    /// The key whose value is being read, for errors; `None` if no key was read.
+    /// The key whose value is being read, or was read last, for errors; `None` if no key was read.
     key: Option<Vec<u8>>,
     scan: Scan,
     walk: Walk,
@@ -295,7 +295,8 @@ impl Parser {
             | State::Fault(_)
             | State::Walk => error_in(self.key.as_deref(), at, kind),
             State::Magic | State::Frame | State::Pass | State::Ended(_) => {
-                RdbError { at, key: None, kind }
+                let behind = self.key.as_deref().map(Bytes::copy_from_slice);
+                RdbError { at, key: None, behind, kind }
             }
         }
     }
@@ -517,7 +518,7 @@ impl Default for Parser {
 }
 
 fn error_in(key: Option<&[u8]>, at: u64, kind: RdbErrorKind) -> RdbError {
-    RdbError { at, key: key.map(Bytes::copy_from_slice), kind }
+    RdbError { at, key: key.map(Bytes::copy_from_slice), behind: None, kind }
 }
 
 #[cfg(test)]

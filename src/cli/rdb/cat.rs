@@ -22,13 +22,18 @@ use understudy::rdb::parser::Depth;
 use understudy::rdb::reader::Reader;
 
 use super::Stopped;
+use super::following;
 use super::json;
 use super::read_all;
 use super::score;
 
 /// Writes each key of the file. Sets, hashes and sorted sets are sorted if they fit in `memory` bytes; else they come
-/// as in the file, with `"sorted":false`.
-pub(super) fn cat(file: impl Read, out: &mut impl Write, memory: usize) -> Result<(), Stopped> {
+/// as in the file, with `"sorted":false`. Gives how many bytes stand behind the data set and do not belong to it.
+pub(super) fn cat(
+    mut file: impl Read,
+    out: &mut impl Write,
+    memory: usize,
+) -> Result<u64, Stopped> {
     let mut reader = Reader::new();
     reader.set_default_depth(Depth::Elements);
     reader.set_element_limit(memory);
@@ -39,7 +44,8 @@ pub(super) fn cat(file: impl Read, out: &mut impl Write, memory: usize) -> Resul
         expire_at_ms: None,
         value: Value::None,
     };
-    read_all(file, &mut reader, |at, event| cat.see(at, event)).map(drop)
+    read_all(&mut file, &mut reader, |at, event| cat.see(at, event))?;
+    following(file, &reader)
 }
 
 struct Cat<'o, O> {
@@ -151,7 +157,7 @@ impl<O: Write> Cat<'_, O> {
                 if stream.size() > memory {
                     let (size, limit) = (stream.size() as u64, memory as u64);
                     let kind = RdbErrorKind::TooLarge { size, limit };
-                    return Err(RdbError { at, key: None, kind }.into());
+                    return Err(RdbError { at, key: None, behind: None, kind }.into());
                 }
                 stream.take(out, element)
             }

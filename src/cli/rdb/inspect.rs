@@ -22,6 +22,7 @@ use understudy::rdb::reader::Reader;
 
 use super::Stopped;
 use super::fill;
+use super::following;
 
 /// How many of the largest keys are named.
 const LARGEST: usize = 10;
@@ -33,7 +34,7 @@ pub(super) struct Found {
     checksum: Checksum,
     /// Bytes from the magic to the end of the checksum, and bytes that follow it.
     bytes: u64,
-    following: u64,
+    pub(super) following: u64,
     aux: Vec<(Vec<u8>, Vec<u8>)>,
     functions: Vec<Vec<u8>>,
     /// Data of modules that belongs to no key, by module.
@@ -130,9 +131,7 @@ pub(super) fn inspect(mut file: impl Read, memory: usize, decode: bool) -> Resul
         }
     }
     found.bytes = reader.position();
-    let unread = reader.rest().len() as u64;
-    let behind = io::copy(&mut file, &mut io::sink()).map_err(Stopped::Read)?;
-    found.following = unread + behind;
+    found.following = following(file, &reader)?;
     Ok(found)
 }
 

@@ -19,6 +19,7 @@ use understudy::rdb::reader::Next;
 use understudy::rdb::reader::Reader;
 
 use super::args::Rdb;
+use super::notice;
 use super::outcome::Outcome;
 use super::outcome::failed;
 use super::outcome::refused;
@@ -43,13 +44,24 @@ pub(crate) fn run(args: &Rdb) -> Outcome {
             inspect::inspect(file, memory, *decode).and_then(|found| {
                 let written =
                     if *json { found.write_json(&mut out) } else { found.write(&mut out) };
-                written.map_err(Stopped::Write)
+                written.map(|()| found.following).map_err(Stopped::Write)
             })
         }
     };
-    let done = done.and_then(|()| out.flush().map_err(Stopped::Write));
+    let done = done.and_then(|following| out.flush().map(|()| following).map_err(Stopped::Write));
     match done {
-        Ok(()) => Outcome::Done,
+        Ok(0) => Outcome::Done,
+        // A server that loads the file does not look behind its end either.
+        Ok(following) => {
+            notice::warning(
+                &format!(
+                    "{}: {following} bytes stand behind the data set and do not belong to it",
+                    path.display()
+                ),
+                "what was read is whole; if more than one data set was meant, give each as a file of its own",
+            );
+            Outcome::Done
+        }
         // Whoever read our output has seen enough.
         Err(Stopped::Write(error)) if error.kind() == io::ErrorKind::BrokenPipe => Outcome::Done,
         Err(Stopped::Write(error)) => failed(&format!("cannot write the output: {error}"), ""),
@@ -104,7 +116,7 @@ impl From<RdbError> for Stopped {
 /// Reads `file` to the end of what it holds and shows each event, with the bytes consumed by then. What `see` answers
 /// at a key is how its value is wanted. Gives what the file says of its sum, which was right.
 fn read_all(
-    mut file: impl Read,
+    file: &mut impl Read,
     reader: &mut Reader,
     mut see: impl FnMut(u64, Event<'_>) -> Result<(), Stopped>,
 ) -> Result<Checksum, Stopped> {
@@ -112,10 +124,16 @@ fn read_all(
         let before = reader.position();
         match reader.next()? {
             Next::Event(event) => see(before, event)?,
-            Next::NeedMore => fill(&mut file, reader)?,
+            Next::NeedMore => fill(file, reader)?,
             Next::End(checksum) => return Ok(checksum),
         }
     }
+}
+
+/// Bytes behind the data set, which has been read.
+fn following(mut file: impl Read, reader: &Reader) -> Result<u64, Stopped> {
+    let unread = reader.rest().len() as u64;
+    Ok(unread + io::copy(&mut file, &mut io::sink()).map_err(Stopped::Read)?)
 }
 
 fn fill(file: &mut impl Read, reader: &mut Reader) -> Result<(), Stopped> {
