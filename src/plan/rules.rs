@@ -67,9 +67,7 @@ pub enum RulesError {
     #[error("database {0} is mapped twice")]
     MappedTwice(Db),
     /// Two databases that are sent to one place.
-    #[error(
-        "databases {first} and {second} would both become database {into}; map one of them elsewhere, or choose with --only-db"
-    )]
+    #[error("{}", two_onto_one(*first, *second, *into))]
     TwoOntoOne {
         /// One of them.
         first: Db,
@@ -87,6 +85,17 @@ pub enum RulesError {
     /// No type.
     #[error("{0:?} is no type: use string, list, set, zset, hash, stream, module or module:<name>")]
     Type(String),
+}
+
+fn two_onto_one(first: Db, second: Db, into: Db) -> String {
+    if second == into {
+        return format!(
+            "database {into} keeps its number, and database {first} would get it too; map {into} elsewhere, or leave it out with --only-db"
+        );
+    }
+    format!(
+        "databases {first} and {second} would both become database {into}; map one of them elsewhere, or choose with --only-db"
+    )
 }
 
 impl Rules {
@@ -338,6 +347,8 @@ mod tests {
         // Database 3 keeps its number.
         assert_eq!(rules(None, "0:3"), onto(0, 3, 3));
         assert_eq!(rules(Some("0,3"), "0:3"), onto(0, 3, 3));
+        let kept = rules(None, "0:3").unwrap_err().to_string();
+        assert!(kept.starts_with("database 3 keeps its number, and database 0 would get it too"));
         assert!(rules(Some("0,1"), "0:3").is_ok());
         assert!(rules(None, "0:3,3:0").is_ok());
         assert_eq!(rules(None, "0:3,0:4"), Err(RulesError::MappedTwice(Db::new(0))));

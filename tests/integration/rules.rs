@@ -378,7 +378,7 @@ fn rules_that_make_no_sense_are_refused() {
     let Some((source, target)) = two("redis-7.0.15") else { return };
     source.client().call(cmd!("SET", "key", 1));
     for (flags, said) in [
-        (&["--db-map", "0:3"][..], "would both become database 3"),
+        (&["--db-map", "0:3"][..], "database 3 keeps its number, and database 0 would get it too"),
         (&["--db-map", "0:3,1:3"], "would both become database 3"),
         (&["--db-map", "03"], "no pair"),
         (&["--only-db", "x"], "no database number"),

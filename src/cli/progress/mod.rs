@@ -209,7 +209,7 @@ impl Bars {
         let width = width.clamp(5, 32);
         let bar = |name: &str| {
             let bar = terminal::bars().add(ProgressBar::new(FULL));
-            let template = format!("{{prefix:{width}}} {{bar:{BAR}}} {{wide_msg}}");
+            let template = format!("{{prefix:{width}!}} {{bar:{BAR}}} {{wide_msg}}");
             if let Ok(style) = ProgressStyle::with_template(&template) {
                 bar.set_style(style.progress_chars("=> "));
             }
