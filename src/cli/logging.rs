@@ -19,7 +19,8 @@ use super::terminal::Stderr;
 pub(crate) fn start(format: LogFormat, level: &str) -> Result<(), String> {
     notice::choose(format);
     let wanted = env::var_os(FILTERS).filter(|wanted| !wanted.is_empty());
-    let wanted = wanted.as_ref().map_or(Cow::from(level), |wanted| wanted.to_string_lossy());
+    let wanted =
+        wanted.as_ref().map_or_else(|| Cow::from(level), |wanted| wanted.to_string_lossy());
     // A word that is no level would be taken for the name of a part that nothing has.
     let odd = wanted.split(',').map(str::trim).find(|directive| {
         let is_level = directive.parse::<LevelFilter>().is_ok();

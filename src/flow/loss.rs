@@ -34,17 +34,17 @@ impl Loss {
     pub(super) fn again(
         &mut self,
         side: &'static str,
-        error: LaneError,
+        error: &LaneError,
         until: Until,
         now: Duration,
     ) -> Result<Duration, LaneError> {
         let waited = self.lasting(now);
-        let why = match &error {
+        let why = match error {
             // The side is named already.
             LaneError::Target(error) => chain(error),
             error => chain(error),
         };
-        if lost_patience(&error, until).is_some_and(|patience| waited >= patience) {
+        if lost_patience(error, until).is_some_and(|patience| waited >= patience) {
             return Err(LaneError::GivenUp { side, waited, why });
         }
         let pause = pause(self.tries);
@@ -71,7 +71,7 @@ mod tests {
         let mut now = Duration::from_secs(5);
         let mut loss = Loss::new(now);
         while now < WEEK {
-            match loss.again("target", error().into(), until, now) {
+            match loss.again("target", &error().into(), until, now) {
                 Ok(pause) => now += pause,
                 Err(LaneError::GivenUp { side: "target", waited, .. }) => {
                     return Some(waited.as_secs());

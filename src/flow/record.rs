@@ -380,7 +380,7 @@ impl<'a> Recorder<'a> {
         if remedy(&error) != Remedy::ReconnectSource {
             return Err(error);
         }
-        let pause = loss.again("source", error, self.record.until, now)?;
+        let pause = loss.again("source", &error, self.record.until, now)?;
         match &mut self.tape {
             Some(tape) => tape.splice = None,
             None => (self.asked, self.layout) = (None, Layout::default()),

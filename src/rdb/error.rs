@@ -10,14 +10,14 @@ use crate::rdb::packed::Damaged;
 
 /// Why reading stopped. Nothing of the value it stopped in has been delivered as complete.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{kind} at byte {at}{}{}", Key("in", key.as_deref()), Key("behind", behind.as_deref()))]
+#[error("{kind} at byte {at}{}", AtKey { key: key.as_deref(), behind: *behind })]
 pub struct RdbError {
     /// The byte at which the damaged thing begins, counted from the first byte of the magic.
     pub at: u64,
-    /// The key whose value was being read, its first [`KEY_SHOWN`] bytes if it is longer.
+    /// The key whose value was being read, or the last one before; its first [`KEY_SHOWN`] bytes if it is longer.
     pub key: Option<Bytes>,
-    /// Where no value was being read, the last key before it, in the same way.
-    pub behind: Option<Bytes>,
+    /// It is the last one before: no value was being read.
+    pub behind: bool,
     /// What is wrong.
     pub kind: RdbErrorKind,
 }
@@ -165,15 +165,15 @@ impl RdbError {
     }
 }
 
-/// Where a key is to an error.
-struct Key<'a>(&'static str, Option<&'a [u8]>);
+struct AtKey<'a> {
+    key: Option<&'a [u8]>,
+    behind: bool,
+}
 
-impl fmt::Display for Key<'_> {
+impl fmt::Display for AtKey<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.1 {
-            Some(key) => write!(f, " {} key {}", self.0, Escaped(key)),
-            None => Ok(()),
-        }
+        let Some(key) = self.key else { return Ok(()) };
+        write!(f, " {} key {}", if self.behind { "behind" } else { "in" }, Escaped(key))
     }
 }
 
@@ -213,7 +213,7 @@ mod tests {
         let error = RdbError {
             at: 31_000_000_123,
             key: Some(Bytes::from_static(b"user:\xff1")),
-            behind: None,
+            behind: false,
             kind: RdbErrorKind::LengthForm(0x82),
         };
         assert_eq!(
@@ -222,8 +222,8 @@ mod tests {
         );
         let format = Format { family: Family::Valkey, version: 80 };
         let kind = RdbErrorKind::UnknownOpcode { byte: 24, format };
-        let behind = Some(Bytes::from_static(b"user:1"));
-        let error = RdbError { at: 9, key: None, behind, kind };
+        let key = Some(Bytes::from_static(b"user:1"));
+        let error = RdbError { at: 9, key, behind: true, kind };
         assert_eq!(
             error.to_string(),
             "object type or opcode 24 is not known in VALKEY080 at byte 9 behind key \"user:1\""

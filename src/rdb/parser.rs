@@ -287,18 +287,16 @@ impl Parser {
     }
 
     fn error(&self, at: u64, kind: RdbErrorKind) -> RdbError {
-        match self.state {
+        let behind = match self.state {
             State::Value(_)
             | State::Gather { .. }
             | State::Skip
             | State::Pieces
             | State::Fault(_)
-            | State::Walk => error_in(self.key.as_deref(), at, kind),
-            State::Magic | State::Frame | State::Pass | State::Ended(_) => {
-                let behind = self.key.as_deref().map(Bytes::copy_from_slice);
-                RdbError { at, key: None, behind, kind }
-            }
-        }
+            | State::Walk => false,
+            State::Magic | State::Frame | State::Pass | State::Ended(_) => true,
+        };
+        RdbError { behind, ..error_in(self.key.as_deref(), at, kind) }
     }
 
     /// Goes on to the next event that no walk gives. `None`: a walk begins.
@@ -518,7 +516,7 @@ impl Default for Parser {
 }
 
 fn error_in(key: Option<&[u8]>, at: u64, kind: RdbErrorKind) -> RdbError {
-    RdbError { at, key: key.map(Bytes::copy_from_slice), behind: None, kind }
+    RdbError { at, key: key.map(Bytes::copy_from_slice), behind: false, kind }
 }
 
 #[cfg(test)]

@@ -188,7 +188,7 @@ impl Reader {
                 } else {
                     let at = (begin + used as u64).saturating_sub(SUM as u64);
                     let kind = RdbErrorKind::Checksum { stated, found };
-                    Err(RdbError { at, key: None, behind: None, kind })
+                    Err(RdbError { at, key: None, behind: false, kind })
                 }
             }
         }

@@ -695,9 +695,8 @@ fn what_cannot_be_meant() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("dump.rdb");
     fs::write(&file, b"").unwrap();
-    let [one, other_name] = [file.clone(), folder.path().join(".").join("dump.rdb")];
-    let [one, other_name] = [one, other_name].map(|path| path.to_str().unwrap().to_owned());
-    let ended = sync(&one, &other_name, &["--on-conflict", "replace"]);
+    let other_name = folder.path().join(".").join("dump.rdb").display().to_string();
+    let ended = sync(&file.display().to_string(), &other_name, &["--on-conflict", "replace"]);
     let what = format!("{other_name} is source and target at once");
     assert_said(&ended, 2, &[], &what, "give another place as --to");
     let ended = Understudy::start(&["replay", "a.bin"]).wait(PATIENCE);

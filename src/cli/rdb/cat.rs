@@ -157,7 +157,7 @@ impl<O: Write> Cat<'_, O> {
                 if stream.size() > memory {
                     let (size, limit) = (stream.size() as u64, memory as u64);
                     let kind = RdbErrorKind::TooLarge { size, limit };
-                    return Err(RdbError { at, key: None, behind: None, kind }.into());
+                    return Err(RdbError { at, key: None, behind: false, kind }.into());
                 }
                 stream.take(out, element)
             }

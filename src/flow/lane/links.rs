@@ -99,7 +99,7 @@ impl Lane<'_> {
         if remedy(&error) != Remedy::ReconnectSource {
             return Err(error);
         }
-        let pause = loss.again("source", error, self.plan.until, now)?;
+        let pause = loss.again("source", &error, self.plan.until, now)?;
         self.source.reconnect(resume, pause);
         Ok(())
     }
@@ -120,7 +120,7 @@ impl Lane<'_> {
         }
         let now = self.clock.now();
         let loss = self.target_lost.get_or_insert_with(|| Loss::new(now));
-        let pause = loss.again("target", error, self.plan.until, now)?;
+        let pause = loss.again("target", &error, self.plan.until, now)?;
         self.relinking = Some(self.connect_target(pause));
         Ok(())
     }
