@@ -604,9 +604,11 @@ fn an_error_names_its_byte_and_its_key() {
         at(&score.raw(&f64::NAN.to_le_bytes()).end()),
         (22, Some(b"key".to_vec()), RdbErrorKind::Score)
     );
-    // After a key's value, an error is no longer the key's.
+    // After a key's value, an error is no longer the key's, but behind it.
     let behind = File::new(REDIS).key(ObjectType::String, b"key").text(b"").raw(&[6]);
-    assert_eq!(at(&behind.0), (15, None, RdbErrorKind::PreReleaseModule));
+    assert_eq!(at(&behind.0), (15, Some(b"key".to_vec()), RdbErrorKind::PreReleaseModule));
+    let error = said(&behind.0, Depth::Elements).1.unwrap_err();
+    assert!(error.to_string().ends_with(" behind key \"key\""), "{error}");
 }
 
 #[test]
