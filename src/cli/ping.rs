@@ -16,6 +16,7 @@ use super::intent;
 use super::notice;
 use super::outcome::Outcome;
 use super::outcome::refused;
+use super::terminal;
 
 /// What was measured of one server.
 #[derive(Debug, PartialEq, Eq)]
@@ -26,7 +27,6 @@ struct Times {
 }
 
 /// Runs `ping` to its end. The servers are asked one after the other.
-#[expect(clippy::print_stdout, reason = "the times are the command's result")]
 pub(crate) async fn run(args: &Ping) -> Outcome {
     let servers = match intent::servers(args) {
         Ok(servers) => servers,
@@ -56,23 +56,21 @@ pub(crate) async fn run(args: &Ping) -> Outcome {
         let Some(times) = times(trips) else { continue };
         answered = true;
         if args.json {
-            println!(
-                "{}",
-                json!({
-                    "server": name,
-                    "pings": args.count,
-                    "p50_us": micros(times.p50),
-                    "p99_us": micros(times.p99),
-                    "max_us": micros(times.max),
-                })
-            );
+            let line = json!({
+                "server": name,
+                "pings": args.count,
+                "p50_us": micros(times.p50),
+                "p99_us": micros(times.p99),
+                "max_us": micros(times.max),
+            });
+            terminal::result(&format!("{line}\n"));
         } else {
             let cells = [millis(times.p50), millis(times.p99), millis(times.max)];
             table.add_row([vec![name, args.count.to_string()], cells.to_vec()].concat());
         }
     }
     if answered && !args.json {
-        println!("{table}");
+        terminal::result(&format!("{table}\n"));
     }
     outcome
 }

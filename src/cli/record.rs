@@ -10,6 +10,7 @@ use super::intent;
 use super::notice;
 use super::outcome::{Outcome, refused};
 use super::signals::Signals;
+use super::terminal;
 
 /// Runs `record` to its end.
 pub(crate) async fn run(args: &Record) -> Outcome {
@@ -45,21 +46,18 @@ pub(crate) async fn run(args: &Record) -> Outcome {
 }
 
 /// What was recorded, on stdout.
-#[expect(clippy::print_stdout, reason = "this is the command's result")]
 fn print(recorded: &Recorded, file: &str) {
     let Recorded { layout, bytes, .. } = recorded;
     let Some(begin) = layout.rdb_start else { return };
     let payload = layout.rdb_end.unwrap_or(*bytes).saturating_sub(begin);
-    print!("{file}: {bytes} bytes, {payload} of them RDB");
-    match layout.stream_start {
-        None => println!(", which is not whole"),
+    let stream = match layout.stream_start {
+        None => ", which is not whole".to_owned(),
         Some(start) => {
             let stream = bytes.saturating_sub(start);
-            print!(" and {stream} stream ({} commands)", layout.command_count);
-            match layout.offset_at(*bytes) {
-                Some(end) => println!(", up to offset {end}"),
-                None => println!(),
-            }
+            let end = layout.offset_at(*bytes);
+            let end = end.map_or_else(String::new, |end| format!(", up to offset {end}"));
+            format!(" and {stream} stream ({} commands){end}", layout.command_count)
         }
-    }
+    };
+    terminal::result(&format!("{file}: {bytes} bytes, {payload} of them RDB{stream}\n"));
 }

@@ -7,6 +7,7 @@ use understudy::plan::{Facts, Finding, Place, Plan, ServerFacts};
 use understudy::progress::Awaited;
 
 use super::progress::{grouped, size};
+use super::terminal;
 
 /// The version of the report's form.
 const VERSION: u32 = 1;
@@ -99,10 +100,12 @@ fn filtered(source: &SourceReport) -> [(&'static str, u64); 6] {
     ]
 }
 
-/// Bytes that the master has written and the target has not confirmed; `None` if nobody can know.
+/// Bytes that the master has written and the target has not confirmed; `None` if nobody can know: without offsets, in the midst of a copy, and
+/// of a source that is lost.
 fn lag(source: &SourceReport) -> Option<u64> {
     let now = &source.numbers;
-    (now.confirmed_offset > 0 && now.awaited != Some(Awaited::Source)).then(|| now.lag())
+    let has_offsets = source.method == "psync" && source.copy_seconds.is_some();
+    (has_offsets && now.awaited != Some(Awaited::Source)).then(|| now.lag())
 }
 
 /// An object of those that are not zero.
@@ -137,10 +140,8 @@ fn tls(place: Option<&Place>) -> Option<&'static str> {
 }
 
 /// The final tables, on stdout: what of each source has arrived, and how it was read; then the target. `servers` are those of the sources.
-#[expect(clippy::print_stdout, reason = "the tables are the command's result")]
 pub(crate) fn print_tables(run: &Report, servers: &[Option<String>]) {
-    println!("{}", arrived(run));
-    println!("\n{}", read(run, servers));
+    terminal::result(&format!("{}\n\n{}\n", arrived(run), read(run, servers)));
 }
 
 /// What of each source has arrived.
@@ -231,23 +232,22 @@ fn as_f64(number: u64) -> f64 {
 }
 
 /// What became of the target, and which places were not verified, on stdout.
-#[expect(clippy::print_stdout, reason = "this belongs to the tables")]
 pub(crate) fn print_target(told: &Told<'_>) {
     let Told { plan, facts, keys_after, .. } = told;
     if let Some(target) = &facts.target {
         let server = server(Some(target)).map_or_else(String::new, |server| format!(" ({server})"));
         let keys = |keys: Option<u64>| keys.map_or_else(|| "unknown".to_owned(), grouped);
         let before = target.server.map(|_| target.keys_in_all());
-        println!(
-            "\n target {}{server}: keys {} -> {}",
+        terminal::result(&format!(
+            "\n target {}{server}: keys {} -> {}\n",
             plan.target,
             keys(before),
             keys(*keys_after)
-        );
+        ));
     }
     let places = plan.sources.iter().map(|source| &source.place).chain([&plan.target]);
     for place in places.filter(|place| tls(Some(place)) == Some("not verified")) {
-        println!("the certificate of {place} was not verified");
+        terminal::result(&format!("the certificate of {place} was not verified\n"));
     }
 }
 

@@ -27,6 +27,12 @@ pub(crate) fn line(text: &str) {
     let _ = Stderr.write_all(format!("{text}\n").as_bytes());
 }
 
+/// Writes a result to stdout. Whoever reads it may have seen enough and be gone; what is left to do is done all the same.
+pub(super) fn result(text: &str) {
+    let mut out = io::stdout().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
 /// stderr, beside the bars.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Stderr;

@@ -870,6 +870,23 @@ fn a_report_that_cannot_be_written() {
     assert_eq!(Dump::read(&mut target.client()).len(), 1);
 }
 
+/// `| head -1` ends the reader of the table, not the run: the report is written all the same.
+#[test]
+fn nobody_need_read_the_table() {
+    let Some((source, target)) = pair(&[], &[]) else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let report = folder.path().join("report.json");
+    let (from, to) = (source.url(), target.url());
+    let args = ["sync", "--from", &from, "--to", &to, "--once", "--report"];
+    let mut command = Command::new(env!("CARGO_BIN_EXE_understudy"));
+    command.args(args).arg(&report).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(fs::read_to_string(report).unwrap().contains("\"outcome\": \"done\""));
+}
+
 #[test]
 fn ping_tells_times_or_why_not() {
     let Some(server) = Server::start(SERVER) else { return };
