@@ -169,6 +169,11 @@ fn every_error_of_a_session_is_reached() {
         full(&[&b"$20\r\n"[..], empty, b"xx"].concat()),
         full(&at_mark),
         full(&[&b"$18\r\n"[..], empty, b"*x\r\n"].concat()),
+        {
+            let mut narrow = Session::asked(false, None);
+            narrow.set_piece_limit(16);
+            refusal(narrow, &[FULLRESYNC, b"$18\r\n", empty, b"*1\r\n$99\r\n"].concat())
+        },
     ];
     assert_eq!(names(reached), variants("ReplError"));
 }
@@ -343,6 +348,7 @@ fn every_error_of_a_stream_is_reached() {
     let old = redis(2, 8);
     let reached = [
         unplayable(old, &all, &[b"PUT", b"k", b"v"]),
+        unplayable(old, &all, &[b"EXEC"]),
         unplayable(old, &all, &[b"SELECT", b"first"]),
         unplayable(old, &all, &[b"XADD", b"k", b"1-1", b"f", b"v"]),
         unplayable(old, &all, &[b"RESTORE", b"k", b"0", &dump]),

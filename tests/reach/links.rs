@@ -180,6 +180,7 @@ fn every_error_of_a_target_is_reached() {
             target_fails(&net(|_, _| Last(Vec::new())), "target", "").await,
             begun(Last(Vec::new())).await,
             begun(line("-NOAUTH Authentication required.")).await,
+            begun(line("-NOPERM this user may not")).await,
             begun(line("-ERR unknown command 'MULTI'")).await,
             begun(line("-LOADING Redis is loading the dataset in memory")).await,
             begun(line("what?")).await,

@@ -91,6 +91,7 @@ fn rdb(records: &[u8]) -> Vec<u8> {
 const LIBRARY: &[u8] = b"\xf5\x12#!lua name=lib\nOne";
 const OTHER: &[u8] = b"\xf5\x12#!lua name=lib\nTwo";
 const KEY: &[u8] = b"\x00\x01k\x01v";
+const SET: &[u8] = b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$1\r\nv\r\n";
 /// A hash of one field, and a stream of none.
 const HASH: &[u8] = b"\x04\x01h\x01\x01f\x01v";
 const STREAM: &[u8] = b"\x0f\x01s\x00\x00\x00\x00\x00";
@@ -140,8 +141,10 @@ fn forgets() -> Net {
 fn every_error_of_a_lane_is_reached() {
     let desk = Desk::new();
     let (key, hash) = (desk.rdb("key", KEY), desk.rdb("hash", HASH));
-    let set = desk.stream("set", b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$1\r\nv\r\n");
+    let set = desk.stream("set", SET);
     let unknown = desk.stream("unknown", b"*1\r\n$3\r\nPUT\r\n");
+    // More than a quarter of the memory, and not whole.
+    let large = [b"*1\r\n$5\r\nMULTI\r\n".to_vec(), SET.repeat(20_000)].concat();
     fs::write(desk.file("damaged"), b"no magic!").unwrap();
     let new = redis(7, 0);
     let quiet = || net(|_, _| Usual);
@@ -156,6 +159,11 @@ fn every_error_of_a_lane_is_reached() {
             ("Copy", copied(desk.rdb("stream", STREAM), redis(2, 8)).await),
             ("Functions", copied(desk.rdb("library", LIBRARY), redis(6, 2)).await),
             ("Stream", copied(unknown, new).await),
+            ("Transaction", copied(desk.stream("large", &large), new).await),
+            ("Forbidden", {
+                let net = net(only("SET", line("-NOPERM this user may not")));
+                failure(&net, &at_target(&set), new).await
+            }),
             ("Diverged", {
                 let net = net(only("SET", line("-WRONGTYPE it is a list")));
                 failure(&net, &at_target(&set), new).await
