@@ -79,9 +79,6 @@ pub enum RulesError {
     /// A database that is renumbered and not wanted.
     #[error("database {0} is mapped and not chosen")]
     MappedNotChosen(Db),
-    /// The URL names one database and `--only-db` others.
-    #[error("the URL names database {0}, which --only-db leaves out")]
-    UrlNotChosen(Db),
     /// No type.
     #[error("{0:?} is no type: use string, list, set, zset, hash, stream, module or module:<name>")]
     Type(String),

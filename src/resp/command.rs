@@ -315,8 +315,8 @@ mod tests {
         let read = |input: &[u8]| CommandReader::with_limit(100).read(input).map_err(|e| e.kind);
         let too_long = |claimed| Err(RespErrorKind::TooLong { claimed, limit: 100 });
         assert_eq!(read(b"*4\r\n"), too_long(128), "four arguments of 32 bytes, empty ones");
-        assert_eq!(read(b"*1\r\n$60\r\n"), Ok(None));
-        assert_eq!(read(b"*1\r\n$60000\r\n"), too_long(60_043));
+        assert_eq!(read(b"*1\r\n$59\r\n"), Ok(None));
+        assert_eq!(read(b"*1\r\n$60000\r\n"), too_long(60_044));
         assert_eq!(read(b"*2\r\n$1\r\na\r\n$20\r\n"), Ok(None));
         assert_eq!(read(b"*2\r\n$1\r\na\r\n$30\r\n"), too_long(110));
     }

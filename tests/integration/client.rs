@@ -45,6 +45,16 @@ macro_rules! cmd {
 }
 pub(crate) use cmd;
 
+/// Writes a command as it is sent.
+pub(crate) fn encode(command: &Command, out: &mut Vec<u8>) {
+    out.extend_from_slice(format!("*{}\r\n", command.len()).as_bytes());
+    for arg in command {
+        out.extend_from_slice(format!("${}\r\n", arg.len()).as_bytes());
+        out.extend_from_slice(arg);
+        out.extend_from_slice(b"\r\n");
+    }
+}
+
 /// A reply. An error is a value: in a pipeline it is one command's answer among others.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Value {
@@ -125,9 +135,14 @@ impl Client {
     const PATIENCE: Duration = Duration::from_secs(20);
 
     pub(crate) fn connect(port: u16) -> Self {
+        Self::connect_with(port, Self::PATIENCE)
+    }
+
+    /// One that waits so long for each reply.
+    pub(crate) fn connect_with(port: u16, patience: Duration) -> Self {
         let stream = TcpStream::connect(("127.0.0.1", port)).expect("the server listens");
         stream.set_nodelay(true).unwrap();
-        stream.set_read_timeout(Some(Self::PATIENCE)).unwrap();
+        stream.set_read_timeout(Some(patience)).unwrap();
         Self { stream: BufReader::with_capacity(1 << 16, stream) }
     }
 
@@ -138,14 +153,7 @@ impl Client {
     /// Sends all commands in one write and reads all replies, in their order.
     pub(crate) fn pipeline(&mut self, commands: &[Command]) -> Vec<Value> {
         let mut out = Vec::new();
-        for command in commands {
-            out.extend_from_slice(format!("*{}\r\n", command.len()).as_bytes());
-            for arg in command {
-                out.extend_from_slice(format!("${}\r\n", arg.len()).as_bytes());
-                out.extend_from_slice(arg);
-                out.extend_from_slice(b"\r\n");
-            }
-        }
+        commands.iter().for_each(|command| encode(command, &mut out));
         self.stream.get_mut().write_all(&out).expect("the server takes commands");
         commands.iter().map(|_| self.reply()).collect()
     }

@@ -33,6 +33,9 @@ pub(crate) const ALL: [&str; 13] = [
     "redict-7.3.6",
 ];
 
+/// How many lines of a server's log are kept: all from the beginning of a full synchronization to the end of a test.
+const LOG: usize = 40;
+
 /// How long a server may take to say that it is ready.
 const START: Duration = Duration::from_secs(15);
 
@@ -81,7 +84,7 @@ pub(crate) struct Server {
     _dir: TempDir,
 }
 
-/// The last lines that a server wrote, for the test that fails.
+/// The last lines that a server wrote.
 type Log = Arc<Mutex<VecDeque<String>>>;
 
 impl Server {
@@ -137,7 +140,7 @@ impl Server {
                 }
                 let mut kept = kept.lock().unwrap();
                 kept.push_back(line);
-                if kept.len() > 15 {
+                if kept.len() > LOG {
                     kept.pop_front();
                 }
             }
@@ -182,6 +185,16 @@ impl Server {
     /// `redis://127.0.0.1:PORT`.
     pub(crate) fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    /// The offset that its master has told this replica with `+FULLRESYNC`.
+    #[track_caller]
+    pub(crate) fn full_resync(&self) -> u64 {
+        let log = self.log.lock().unwrap();
+        // Newer ones say "from primary".
+        let line = log.iter().rev().find(|line| line.contains("Full resync from "));
+        let offset = line.and_then(|line| line.rsplit(':').next()).expect("it was synchronized");
+        offset.trim_end().parse().unwrap()
     }
 
     /// The server's own digest of all databases. It does not see deadlines, nor streams' groups.

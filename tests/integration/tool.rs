@@ -34,9 +34,19 @@ pub(crate) struct Ended {
 impl Understudy {
     /// Starts `understudy ARGS`. A sync is also told where to write its report.
     pub(crate) fn start(args: &[&str]) -> Self {
+        Self::start_with_log(args, None)
+    }
+
+    /// The same, and it tells on stderr what it does.
+    pub(crate) fn start_telling(args: &[&str]) -> Self {
+        Self::start_with_log(args, Some("info"))
+    }
+
+    fn start_with_log(args: &[&str], log: Option<&str>) -> Self {
         let state = tempfile::tempdir().expect("a folder for the state");
         let mut command = Command::new(env!("CARGO_BIN_EXE_understudy"));
         command.args(args).env("UNDERSTUDY_STATE", state.path()).env_remove("UNDERSTUDY_LOG");
+        command.envs(log.map(|level| ("UNDERSTUDY_LOG", level)));
         if args[0] == "sync" {
             command.arg("--report").arg(state.path().join("report.json"));
         }
@@ -124,6 +134,15 @@ impl Ended {
         }
         assert!(!at.is_null(), "the report has no {path}: {:?}", self.report);
         at
+    }
+
+    /// The offset that the master has told with `+FULLRESYNC`, of one that was [started telling](Understudy::start_telling).
+    #[track_caller]
+    pub(crate) fn full_resync(&self) -> u64 {
+        let mut lines = self.stderr.lines();
+        let line = lines.find(|line| line.contains("full synchronization"));
+        let (_, offset) = line.and_then(|line| line.split_once("offset=")).expect("it was told");
+        offset.split_whitespace().next().unwrap().parse().unwrap()
     }
 
     /// # Panics

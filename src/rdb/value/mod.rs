@@ -218,7 +218,7 @@ pub enum EncodeError {
     #[error("an element stands where the value cannot have it")]
     Misplaced,
     /// One entry of a stream is larger than a listpack can be.
-    #[error("an entry of the stream has more than 1 GiB")]
+    #[error("an entry of the stream has more than 4 GiB")]
     EntryTooLarge,
 }
 

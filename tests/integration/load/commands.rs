@@ -1,7 +1,7 @@
 //! The commands of a [`Load`]: a few at a time, chosen by its dice.
 
 use crate::client::{Command, cmd};
-use crate::load::{FLUSHED, KEYS, Load, SWAPPED};
+use crate::load::{FLUSHED, KEYS, Load, SHORT, SWAPPED};
 
 impl Load {
     /// The next few commands, which belong together.
@@ -175,12 +175,12 @@ impl Load {
         }]
     }
 
-    /// Deadlines that pass during a test, that are renewed before they pass, and that outlive it. None is so short that it passes between a
-    /// fork and the child's first look at the clock: what is past it then, masters up to 3.2 leave out of their payload, renewed or not.
+    /// Deadlines that pass during a test, that are renewed before they pass, and that outlive it.
     fn deadline(&mut self) -> Vec<Command> {
         let (key, list, value) = (self.key("mortal"), self.key("mortal list"), self.value());
         let now_s = 4_000_000_000_i64 + self.number();
-        let (short, long) = (50 + self.dice.below(400), 100_000 + self.dice.below(1_000_000));
+        let short = 50 + self.dice.below(usize::try_from(SHORT.as_millis()).unwrap() - 50);
+        let long = 100_000 + self.dice.below(1_000_000);
         let set = cmd!("SET", key, value);
         match self.dice.below(20) {
             0 => vec![set, cmd!("PEXPIRE", key, short)],

@@ -1,230 +1,29 @@
-//! What the tests reach: every object type, opcode and packed entry, by files of real servers or else by bytes that are written
-//! here; and every kind of error, by the bytes that bring it about. The lists are those of the sources: a new entry fails here
-//! until something reaches it.
-
-#![expect(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::print_stdout,
-    reason = "a test fails by panicking, and says that it was skipped"
-)]
+//! Every object type, opcode and packed entry, by files of real servers or else by bytes that are written here.
 
 use std::collections::BTreeSet;
 use std::env;
-use std::fmt::Debug;
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::path::Path;
 
-use understudy::plan::Place;
-use understudy::rdb::error::{RdbError, RdbErrorKind};
 use understudy::rdb::event::{Event, Packed};
 use understudy::rdb::opcode::{ObjectType, Opcode};
 use understudy::rdb::packed::listpack::{self, Listpack};
 use understudy::rdb::packed::ziplist;
-use understudy::rdb::parser::{Depth, Parser, Step};
+use understudy::rdb::parser::Depth;
 use understudy::rdb::reader::{Next, Reader};
-use understudy::repl::{Credentials, Method, ReplError, Request, Session};
-use understudy::resp::{CommandReader, ReplyReader, RespError};
 
-/// The variants of an enum, as its source lists them.
-fn variants(file: &str, name: &str) -> BTreeSet<String> {
-    let source = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(file)).unwrap();
-    let (_, body) = source.split_once(&format!("pub enum {name} {{\n")).unwrap();
-    let (body, _) = body.split_once("\n}\n").unwrap();
-    // A variant stands four blanks in; its fields and attributes stand deeper or begin otherwise.
-    let found: BTreeSet<String> = body
-        .lines()
-        .filter_map(|line| line.strip_prefix("    "))
-        .filter(|line| line.starts_with(char::is_uppercase))
-        .map(name_of)
-        .collect();
-    assert!(found.len() > 3, "{name} was not found in {file}");
-    found
-}
-
-/// The word that a value's debug form begins with.
-fn name_of(text: &str) -> String {
-    text.chars().take_while(|c| c.is_alphanumeric()).collect()
-}
-
-fn names<T: Debug>(reached: impl IntoIterator<Item = T>) -> BTreeSet<String> {
-    reached.into_iter().map(|value| name_of(&format!("{value:?}"))).collect()
-}
-
-/// What the parser says is wrong.
-fn fault(depth: Depth, file: &[u8]) -> RdbErrorKind {
-    let mut parser = Parser::new();
-    parser.set_default_depth(depth);
-    parser.set_element_limit(1000);
-    fault_of(parser, file).kind
-}
-
-fn fault_of(mut parser: Parser, mut rest: &[u8]) -> RdbError {
-    loop {
-        match parser.step(rest) {
-            Ok((Step::Event(_), used)) => rest = &rest[used..],
-            Ok((Step::NeedMore, _)) => return parser.truncated(),
-            Ok((Step::End(_), _)) => panic!("nothing is wrong"),
-            Err(error) => return error,
-        }
-    }
-}
-
-fn in_value(object: ObjectType, body: &[u8]) -> RdbErrorKind {
-    fault_of(Parser::for_value(object), body).kind
-}
-
-#[test]
-fn every_error_of_a_file_is_reached() {
-    let file = |rest: &[u8]| fault(Depth::Elements, &[b"REDIS0012", rest].concat());
-    let list = |entries: &[&[u8]]| {
-        let mut builder = listpack::Builder::new();
-        entries.iter().for_each(|entry| builder.push(entry).unwrap());
-        builder.finish()
-    };
-    let blob = list(&[b"ab"]);
-    let node = [&[1, 16][..], &[0; 16], &[u8::try_from(blob.len()).unwrap()], &blob].concat();
-    let mut reader = Reader::new();
-    reader.extend(b"REDIS0009\xff\x01\x02\x03\x04\x05\x06\x07\x08");
-    reader.next().unwrap();
-    let sum = reader.next().unwrap_err().kind;
-    let reached = [
-        fault(Depth::Skip, b"no magic!"),
-        fault(Depth::Skip, b"REDIS0000"),
-        file(&[200]),
-        file(&[100]),
-        file(&[6]),
-        file(&[246]),
-        file(&[254, 0x82]),
-        file(&[254, 0xc0]),
-        file(&[0, 0xc5]),
-        file(&[0, 0xc3, 1, 0x7f, 0xff]),
-        file(&[0, 0xc3, 2, 4, 0x20, b'a']),
-        file(&[1, 1, b'k', 1, 0x80, 0, 0, 0x10, 0]),
-        file(&[254, 0x81, 1, 0, 0, 0, 0, 0, 0, 0]),
-        in_value(ObjectType::Zset, b"\x01\x01m\xfd"),
-        in_value(ObjectType::HashMetadata, b"\xff\xff\xff\xff\xff\xff\xff\xff\x01\x02\x01f\x01v"),
-        in_value(ObjectType::ListZiplist, b"\x01x"),
-        in_value(ObjectType::ListQuicklist2, b"\x01\x03\x01x"),
-        in_value(ObjectType::StreamListpacks, b"\x01\x02ab\x01x"),
-        in_value(ObjectType::StreamListpacks, &node),
-        in_value(ObjectType::Module2, b"\x01\x06"),
-        sum,
-        file(&[254]),
-    ];
-    assert_eq!(names(reached), variants("src/rdb/error.rs", "RdbErrorKind"));
-}
-
-#[test]
-fn every_error_of_resp_is_reached() {
-    let command = |input: &[u8]| CommandReader::default().read(input).unwrap_err();
-    let reply = |input: &[u8]| ReplyReader::default().read(input).map(|_| ()).unwrap_err();
-    let long = vec![b'a'; 1 << 20];
-    let reached: [RespError; 6] = [
-        reply(b"what\r\n"),
-        reply(b":12a\r\n"),
-        command(&long),
-        command(b"*99999999999\r\n"),
-        command(b"*1\r\n$1\r\nab\r\n"),
-        command(b"SET \"a\r\n"),
-    ];
-    let reached = names(reached.map(|error| error.kind));
-    assert_eq!(reached, variants("src/resp/mod.rs", "RespErrorKind"));
-}
-
-/// What a session says of a master that answers so.
-fn refusal(mut session: Session, answers: &[u8]) -> ReplError {
-    let mut rest = answers;
-    loop {
-        match session.poll_event(Duration::ZERO) {
-            Ok(Some(_)) => {}
-            Ok(None) if rest.is_empty() => return session.unfinished().unwrap(),
-            Ok(None) => {
-                let room = session.buffer();
-                let count = room.len().min(rest.len());
-                room[..count].copy_from_slice(&rest[..count]);
-                session.filled(count);
-                rest = &rest[count..];
-            }
-            Err(error) => return error,
-        }
-    }
-}
-
-#[test]
-fn every_error_of_a_session_is_reached() {
-    let asks = |password: bool| {
-        let credentials =
-            password.then(|| Credentials { user: None, password: "secret".to_owned() });
-        Session::new(Request { credentials, resume: None })
-    };
-    let psync = |answers: &[u8]| refusal(Session::asked(false, None), answers);
-    let full = |rest: &[u8]| {
-        let head = b"+FULLRESYNC 0123456789012345678901234567890123456789 7\r\n";
-        psync(&[&head[..], rest].concat())
-    };
-    let empty = b"REDIS0006\xff\0\0\0\0\0\0\0\0";
-    let mark = [b'm'; 40];
-    let at_mark = [&b"$EOF:"[..], &mark, b"\r\n", empty, &[b'n'; 40]].concat();
-    let reached = [
-        refusal(asks(false), b"-NOAUTH Authentication required.\r\n"),
-        refusal(asks(true), b"-ERR invalid password\r\n"),
-        psync(b"-NOPERM this user has no permissions to run the 'psync' command\r\n"),
-        psync(b"-ERR unknown command 'PSYNC'\r\n-ERR unknown command 'SYNC'\r\n"),
-        refusal(
-            Session::asked(false, None).method(Method::Psync),
-            b"-ERR unknown command 'PSYNC'\r\n",
-        ),
-        psync(b"-DENIED Redis is running in protected mode\r\n"),
-        psync(b"-LOADING Redis is loading the dataset in memory\r\n"),
-        full(b"-ERR Unable to perform background save\r\n"),
-        psync(b"+what is this\r\n"),
-        psync(b""),
-        full(b"$9\r\nno magic!"),
-        full(&[&b"$20\r\n"[..], empty, b"xx"].concat()),
-        full(&at_mark),
-        full(&[&b"$18\r\n"[..], empty, b"*x\r\n"].concat()),
-    ];
-    assert_eq!(names(reached), variants("src/repl/error.rs", "ReplError"));
-}
-
-#[test]
-fn every_error_of_a_place_is_reached() {
-    let reached = [
-        "what is this",
-        "redis://host:99999",
-        "redis://host/x",
-        "redis://:6379",
-        "redis://:%zz@host",
-        "redis-cluster://a:1",
-    ];
-    let reached = names(reached.map(|text| Place::parse(text).unwrap_err()));
-    assert_eq!(reached, variants("src/plan/place.rs", "PlaceError"));
-}
+use crate::{find, names, variants};
 
 /// Files that real servers wrote.
 fn files() -> Vec<Vec<u8>> {
     let mut paths = Vec::new();
-    find(&Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/rdb"), &mut paths);
+    find(&Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/rdb"), "rdb", &mut paths);
     match env::var_os("UNDERSTUDY_CORPUS") {
-        Some(corpus) => find(&Path::new(&corpus).join("rdb"), &mut paths),
+        Some(corpus) => find(&Path::new(&corpus).join("rdb"), "rdb", &mut paths),
         None => println!("skipped: the corpus in reach (no UNDERSTUDY_CORPUS)"),
     }
     assert!(paths.len() > 30);
     paths.iter().map(|path| fs::read(path).unwrap()).collect()
-}
-
-fn find(dir: &Path, found: &mut Vec<PathBuf>) {
-    for entry in fs::read_dir(dir).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            find(&path, found);
-        } else if path.extension().is_some_and(|ending| ending == "rdb") {
-            found.push(path);
-        }
-    }
 }
 
 /// All events of a file up to its end.
@@ -318,7 +117,7 @@ fn every_type_and_opcode_is_reached() {
     ] {
         note(made, &mut objects, &mut opcodes);
     }
-    assert_eq!(opcodes, variants("src/rdb/opcode.rs", "Opcode"));
+    assert_eq!(opcodes, variants("Opcode"));
 }
 
 /// The form of an entry of a listpack, by its first byte.

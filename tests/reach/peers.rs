@@ -1,0 +1,131 @@
+//! Servers in memory that say what they are told to.
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+use understudy::net::{Dial, Dialing, Link, LinkError, Net};
+use understudy::plan::{Address, Place, ServerPlace};
+use understudy::resp::CommandReader;
+
+use Says::{Last, On};
+
+/// What a server answers.
+#[derive(Clone, Debug)]
+pub(crate) enum Says {
+    /// This, and waits for the next command.
+    On(Vec<u8>),
+    /// This, and closes the connection.
+    Last(Vec<u8>),
+    /// What a server without keys would.
+    Usual,
+}
+
+pub(crate) fn line(text: &str) -> Says {
+    On(format!("{text}\r\n").into_bytes())
+}
+
+pub(crate) fn bulk(text: &str) -> Says {
+    On(format!("${}\r\n{text}\r\n", text.len()).into_bytes())
+}
+
+/// The one with these answers to commands, which are in capitals and without their arguments; no command is the moment of
+/// connecting. Nobody listens at `nobody`.
+struct Peer<F>(F);
+
+impl<F> fmt::Debug for Peer<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Peer")
+    }
+}
+
+pub(crate) fn net(says: impl Fn(&str, &str) -> Says + Send + Sync + 'static) -> Net {
+    Net::with(Arc::new(Peer(Arc::new(says))))
+}
+
+pub(crate) fn place(host: &str) -> Place {
+    Place::parse(&format!("redis://{host}")).unwrap()
+}
+
+pub(crate) fn server(host: &str) -> ServerPlace {
+    match place(host) {
+        Place::Server(server) => server,
+        other => panic!("{other:?}"),
+    }
+}
+
+impl<F: Fn(&str, &str) -> Says + Send + Sync + 'static> Dial for Peer<Arc<F>> {
+    fn dial<'a>(&'a self, place: &'a ServerPlace) -> Dialing<'a> {
+        let Address::Tcp { host, .. } = &place.address else { panic!("{place:?}") };
+        if host == "nobody" {
+            let refused = LinkError::Connect(io::ErrorKind::ConnectionRefused.into());
+            return Box::pin(async { Err(refused) });
+        }
+        let (ours, theirs) = duplex(1 << 20);
+        let (says, host) = (Arc::clone(&self.0), host.clone());
+        Box::pin(async move {
+            tokio::spawn(serve(theirs, move |command| says(&host, command)));
+            // What it says at once it has said when we are connected.
+            tokio::task::yield_now().await;
+            Ok(Link::Other(Box::new(ours)))
+        })
+    }
+}
+
+/// Ends when it has said its last, or the other side is gone.
+async fn serve(mut link: DuplexStream, says: impl Fn(&str) -> Says) {
+    let (mut input, mut reader) = (Vec::new(), CommandReader::default());
+    // What the commands of an open transaction will be answered.
+    let mut queued: Option<Vec<Vec<u8>>> = None;
+    let mut name = String::new();
+    // A replica's words are not answered any more.
+    let mut follows = false;
+    loop {
+        let answer = match says(&name) {
+            Last(bytes) => {
+                let _ = link.write_all(&bytes).await;
+                return;
+            }
+            On(bytes) => bytes,
+            Says::Usual => match (name.as_str(), queued.take()) {
+                ("", _) => Vec::new(),
+                _ if follows => Vec::new(),
+                ("MULTI", _) => {
+                    queued = Some(Vec::new());
+                    b"+OK\r\n".to_vec()
+                }
+                ("EXEC", Some(answers)) => {
+                    [format!("*{}\r\n", answers.len()).into_bytes(), answers.concat()].concat()
+                }
+                ("DISCARD", _) => b"+OK\r\n".to_vec(),
+                (_, open) => {
+                    queued = open;
+                    b"+OK\r\n".to_vec()
+                }
+            },
+        };
+        let answer = match &mut queued {
+            Some(answers) if name != "MULTI" => {
+                answers.push(answer);
+                b"+QUEUED\r\n".to_vec()
+            }
+            _ => answer,
+        };
+        follows |= name == "PSYNC";
+        if link.write_all(&answer).await.is_err() {
+            return;
+        }
+        let used = loop {
+            if let Some(used) = reader.read(&input).unwrap() {
+                break used;
+            }
+            if !matches!(link.read_buf(&mut input).await, Ok(1..)) {
+                return;
+            }
+        };
+        let first = reader.args(&input).next().unwrap_or_default();
+        name = String::from_utf8_lossy(first).to_uppercase();
+        input.drain(..used);
+    }
+}

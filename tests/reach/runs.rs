@@ -1,0 +1,303 @@
+//! Every kind of error that ends a whole run, which tells it in words: between files and servers in memory.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tokio::sync::watch;
+use understudy::flow::{Record, SourceReport, migrate, record};
+use understudy::net::Net;
+use understudy::plan::{Facts, OnFlush, Place, Plan, Rules, ServerFacts, Source, Until};
+use understudy::progress::Counters;
+use understudy::repl::Method;
+use understudy::server::Server;
+
+use crate::formats::{EMPTY, FULLRESYNC, redis};
+use crate::links::{SIDECAR, block_on, capture, only};
+use crate::peers::Says::{self, Last, On, Usual};
+use crate::peers::{bulk, line, net, place, server};
+use crate::{declared, variants};
+
+/// Whether a text is a message of this form, or the beginning of one: what stands between braces is anything.
+fn is_said_by(form: &str, text: &str) -> bool {
+    let mut rest = text;
+    form.split('{').map(|part| part.rsplit('}').next().unwrap_or(part)).enumerate().all(
+        |(number, literal)| match rest.find(literal) {
+            Some(at) if number > 0 || at == 0 => {
+                rest = &rest[at + literal.len()..];
+                true
+            }
+            _ => false,
+        },
+    )
+}
+
+/// Holds that these are all variants of an enum of errors, each with what was said when it was reached.
+fn assert_said(name: &str, reached: &[(&str, String)]) {
+    let declared = declared(name);
+    for (variant, said) in reached {
+        let before = &declared[*variant];
+        // A transparent one has no words of its own.
+        if !before.contains("error(transparent)") {
+            let (_, form) = before.split_once("error(\"").unwrap();
+            let (form, _) = form.split_once('"').unwrap();
+            assert!(is_said_by(form, said), "{name}::{variant}: {said}");
+        }
+        println!("{name}::{variant}: {said}");
+    }
+    let reached: BTreeSet<String> =
+        reached.iter().map(|(variant, _)| (*variant).to_owned()).collect();
+    assert_eq!(reached, variants(name));
+}
+
+fn plan(sources: Vec<Place>, target: Place) -> Plan {
+    let source = |place| Source { name: "source".to_owned(), place, rules: Rules::default() };
+    Plan {
+        sources: sources.into_iter().map(source).collect(),
+        target,
+        until: Until::CaughtUp,
+        on_conflict: None,
+        on_flush: Some(OnFlush::Apply),
+        written_for: None,
+        limit_rate: None,
+        limit_read: None,
+        memory: 1 << 20,
+        method: Method::Auto,
+    }
+}
+
+/// The reports of a run into this server, or into a file.
+async fn run(net: &Net, plan: &Plan, target: Option<Server>) -> Vec<SourceReport> {
+    let counters: Vec<_> = plan.sources.iter().map(|_| Arc::new(Counters::default())).collect();
+    let target = ServerFacts { server: target, ..ServerFacts::default() };
+    let sources = plan.sources.iter().map(|_| None).collect();
+    let (_keep, stop) = watch::channel(false);
+    let facts = Facts { sources, target: Some(target) };
+    migrate(net, plan, &facts, &counters, &stop).await.sources
+}
+
+/// What a run says that fails.
+async fn failure(net: &Net, plan: &Plan, target: Server) -> String {
+    let reports = run(net, plan, Some(target)).await;
+    let failed = reports.into_iter().find_map(|report| report.failure);
+    failed.unwrap_or_else(|| panic!("the run has not failed")).0
+}
+
+/// An RDB file of Redis 7 with these records.
+fn rdb(records: &[u8]) -> Vec<u8> {
+    [b"REDIS0010", records, b"\xff\0\0\0\0\0\0\0\0"].concat()
+}
+
+const LIBRARY: &[u8] = b"\xf5\x12#!lua name=lib\nOne";
+const OTHER: &[u8] = b"\xf5\x12#!lua name=lib\nTwo";
+const KEY: &[u8] = b"\x00\x01k\x01v";
+const SET: &[u8] = b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$1\r\nv\r\n";
+/// A hash of one field, and a stream of none.
+const HASH: &[u8] = b"\x04\x01h\x01\x01f\x01v";
+const STREAM: &[u8] = b"\x0f\x01s\x00\x00\x00\x00\x00";
+
+struct Desk(tempfile::TempDir);
+
+impl Desk {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn rdb(&self, name: &str, records: &[u8]) -> Place {
+        let path = self.file(name);
+        fs::write(&path, rdb(records)).unwrap();
+        Place::Rdb(path)
+    }
+
+    /// A capture of a master without keys that sends this.
+    fn stream(&self, name: &str, commands: &[u8]) -> Place {
+        capture(self.0.path(), name, &[FULLRESYNC, b"$18\r\n", EMPTY, commands], SIDECAR)
+    }
+}
+
+/// A master that begins its copy, and no more.
+fn dies(_: &str, name: &str) -> Says {
+    match name {
+        "PSYNC" => Last([FULLRESYNC, b"$99\r\n", &rdb(KEY)[..14]].concat()),
+        _ => Usual,
+    }
+}
+
+/// A master that is lost behind its copy, and then has another history.
+fn forgets() -> Net {
+    net(|host, name| match (host, name) {
+        ("source", "PSYNC") => Last([FULLRESYNC, b"$18\r\n", EMPTY].concat()),
+        // It is far ahead of what it has sent.
+        ("source", "INFO") => bulk("master_repl_offset:9999"),
+        _ => Usual,
+    })
+}
+
+/// A master that is lost behind its copy, and then closes every connection.
+fn goes_away() -> Net {
+    let asked = AtomicU64::new(0);
+    net(move |host, name| match (host, name) {
+        ("source", "PSYNC") if asked.fetch_add(1, Ordering::Relaxed) == 0 => {
+            Last([FULLRESYNC, b"$18\r\n", EMPTY].concat())
+        }
+        ("source", "PSYNC") => Last(Vec::new()),
+        ("source", "INFO") => bulk("master_repl_offset:9999"),
+        _ => Usual,
+    })
+}
+
+/// One that knows SYNC only, and is lost behind its copy.
+fn old(host: &str, name: &str) -> Says {
+    match (host, name) {
+        ("source", "PSYNC") => line("-ERR unknown command 'PSYNC'"),
+        ("source", "SYNC") => Last([&b"$18\r\n"[..], EMPTY].concat()),
+        _ => Usual,
+    }
+}
+
+#[test]
+fn every_error_of_a_lane_is_reached() {
+    let desk = Desk::new();
+    let (key, hash) = (desk.rdb("key", KEY), desk.rdb("hash", HASH));
+    let set = desk.stream("set", SET);
+    let unknown = desk.stream("unknown", b"*1\r\n$3\r\nPUT\r\n");
+    // More than a quarter of the memory, and not whole.
+    let large = [b"*1\r\n$5\r\nMULTI\r\n".to_vec(), SET.repeat(20_000)].concat();
+    fs::write(desk.file("damaged"), b"no magic!").unwrap();
+    let new = redis(7, 0);
+    let quiet = || net(|_, _| Usual);
+    let into = |host, from: Place| plan(vec![from], place(host));
+    let at_target = |from: &Place| into("target", from.clone());
+    let said = block_on(async {
+        let copied =
+            |from: Place, server| async move { failure(&quiet(), &at_target(&from), server).await };
+        [
+            ("Source", copied(Place::Rdb(desk.file("damaged")), new).await),
+            ("Target", failure(&quiet(), &into("nobody", key.clone()), new).await),
+            ("Copy", copied(desk.rdb("stream", STREAM), redis(2, 8)).await),
+            ("Functions", copied(desk.rdb("library", LIBRARY), redis(6, 2)).await),
+            ("Stream", copied(unknown, new).await),
+            ("Transaction", copied(desk.stream("large", &large), new).await),
+            ("Forbidden", {
+                let net = net(only("SET", line("-NOPERM this user may not")));
+                failure(&net, &at_target(&set), new).await
+            }),
+            ("Diverged", {
+                let net = net(only("SET", line("-WRONGTYPE it is a list")));
+                failure(&net, &at_target(&set), new).await
+            }),
+            ("Conflict", {
+                let two = plan(vec![key.clone(), key.clone()], place("target"));
+                failure(&net(only("SET", line("$-1"))), &two, new).await
+            }),
+            ("Unreadable", {
+                let net = net(only("RESTORE", line("-ERR Bad data format")));
+                failure(&net, &at_target(&hash), new).await
+            }),
+            ("Refused", {
+                let net = net(only("SET", line("-OOM command not allowed")));
+                failure(&net, &at_target(&key), new).await
+            }),
+            ("CopyCut", failure(&net(dies), &at_target(&place("source")), new).await),
+            ("NoOffsets", failure(&net(old), &at_target(&place("source")), new).await),
+            ("GivenUp", failure(&goes_away(), &at_target(&place("source")), new).await),
+            ("Overrun", failure(&forgets(), &at_target(&place("source")), new).await),
+            ("Write", unwritten(&desk.file("no folder/capture.bin")).await),
+            ("Control", unwalked(&desk).await),
+        ]
+    });
+    assert_said("LaneError", &said);
+}
+
+/// What a recording says that cannot be written.
+async fn unwritten(file: &Path) -> String {
+    let from = server("source");
+    let (file, until) = (file.to_owned(), Until::CaughtUp);
+    let what = Record { from, server: None, file, force: false, until, lasting: None };
+    let (_keep, stop) = watch::channel(false);
+    let master = net(|_, name| match name {
+        "PSYNC" => On([FULLRESYNC, b"$18\r\n", EMPTY].concat()),
+        _ => Usual,
+    });
+    record(&master, &what, &stop).await.failure.unwrap().0
+}
+
+/// What a run says that holds back more deadlines than it has kept names of, where the target does not tell its keys.
+async fn unwalked(desk: &Desk) -> String {
+    let network = net(only("INFO", line("-NOPERM this user may not")));
+    let soon = (network.clock().unix_ms() + 60_000).to_le_bytes();
+    let record = |n: u32| {
+        let key = format!("{n:016383}");
+        // A length of fourteen bits, and an empty value.
+        [b"\xfc", &soon[..], b"\x00\x7f\xff", key.as_bytes(), b"\x00"].concat()
+    };
+    let records: Vec<u8> = (0..20).flat_map(record).collect();
+    let plan = plan(vec![desk.rdb("soon", &records)], place("target"));
+    failure(&network, &plan, redis(7, 0)).await
+}
+
+/// What is logged of a master that is asked for a deadline and is written to all the while.
+pub(crate) fn unsettled() -> String {
+    let desk = Desk::new();
+    let log = Arc::new(fs::File::create(desk.file("log")).unwrap());
+    let subscriber = tracing_subscriber::fmt().with_writer(log).finish();
+    let _logs = tracing::subscriber::set_default(subscriber);
+    let offset = AtomicU64::new(7);
+    let expire = b"*3\r\n$6\r\nEXPIRE\r\n$1\r\nk\r\n$3\r\n100\r\n";
+    let network = net(move |host, name| match (host, name) {
+        ("source", "PSYNC") => On([FULLRESYNC, b"$18\r\n", EMPTY, expire].concat()),
+        ("source", "INFO") => {
+            let offset = offset.fetch_add(1, Ordering::Relaxed);
+            bulk(&format!("master_repl_offset:{offset}"))
+        }
+        ("source", "TIME") => line("*2\r\n$10\r\n1700000000\r\n$1\r\n0"),
+        ("source", "PTTL") => line(":100000"),
+        ("target", "EXPIRE" | "PEXPIREAT") => line(":1"),
+        _ => Usual,
+    });
+    let plan = plan(vec![place("source")], place("target"));
+    let reports = block_on(run(&network, &plan, Some(redis(7, 0))));
+    assert_eq!(reports[0].unproven, 1, "{reports:?}");
+    fs::read_to_string(desk.file("log")).unwrap()
+}
+
+#[test]
+fn every_error_of_a_run_into_a_file_is_reached() {
+    let desk = Desk::new();
+    let (key, library) = (desk.rdb("key", KEY), desk.rdb("library", LIBRARY));
+    let (other, stream) = (desk.rdb("other", OTHER), desk.rdb("stream", STREAM));
+    fs::write(desk.file("damaged"), b"no magic!").unwrap();
+    let made = |sources: &[&Place], reader: Option<Server>, memory| {
+        let target = Place::Rdb(desk.file("made"));
+        let plan = Plan {
+            written_for: reader,
+            memory,
+            ..plan(sources.iter().map(|&place| place.clone()).collect(), target)
+        };
+        async move { failure(&net(dies), &plan, redis(7, 0)).await }
+    };
+    let (enough, new) = (1 << 20, Some(redis(7, 0)));
+    let said = block_on(async {
+        [
+            ("Source", made(&[&Place::Rdb(desk.file("damaged"))], new, enough).await),
+            ("CopyCut", made(&[&place("source")], new, enough).await),
+            ("File", {
+                let plan = plan(vec![key.clone()], Place::Rdb(desk.file("other")));
+                failure(&net(dies), &plan, redis(7, 0)).await
+            }),
+            ("Reader", made(&[&key], Some(redis(2, 4)), enough).await),
+            ("Record", made(&[&stream], Some(redis(2, 8)), enough).await),
+            ("Function", made(&[&library], Some(redis(6, 2)), enough).await),
+            ("Collision", made(&[&key, &key], new, enough).await),
+            ("FunctionCollision", made(&[&library, &other], new, enough).await),
+            ("Memory", made(&[&key, &stream], new, 128).await),
+        ]
+    });
+    assert_said("IntoFileError", &said);
+}
