@@ -28,6 +28,7 @@
 
 pub mod change;
 pub mod command;
+pub mod doubt;
 pub mod flow;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
