@@ -15,6 +15,7 @@
 //! flow                                    one lane a source: the schedule, retries, stopping
 //! source      target                      never each other
 //! net         budget                      sockets and the clock; memory that is paid for
+//! doubt                                   keys that the target may hold otherwise
 //! change                                  what a source says, as what a target is told
 //! plan                                    the rules, parsed and checked once
 //! command     repl

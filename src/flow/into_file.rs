@@ -310,7 +310,7 @@ struct Reading<'a> {
 impl Reading<'_> {
     /// Takes what the source has said, up to where something must be written.
     fn take(&mut self, sheet: &mut Sheet<'_>, plan: &Plan) -> Result<Turn, IntoFileError> {
-        let aside = usize::try_from(plan.memory / 8).unwrap_or(usize::MAX);
+        let aside = usize::try_from(plan.memory / 8).unwrap_or(usize::MAX).max(1);
         loop {
             if sheet.target.as_ref().is_some_and(RdbTarget::is_full) {
                 if let Some(position) = self.source.payload_position() {
