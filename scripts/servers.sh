@@ -147,7 +147,7 @@ WRAPPER
 
 # debian NAME SUITE PACKAGE LIBSUITE LIBRARY...   (a LIBRARY may carry a /suite of its own)
 debian() {
-  local name=$1 suite=$2 package=$3 libsuite=$4 new=$SCRATCH/new/$1 debs=$SCRATCH/debs/$1 wanted=("$3/$2") deb lib stem
+  local name=$1 suite=$2 package=$3 libsuite=$4 new=$SCRATCH/new/$1 debs=$SCRATCH/debs/$1 wanted=("$3/$2") deb lib stem usr
   shift 4
   apt_state
   [ "$APT_STATE" != none ] || { lacking "$name" "this machine's apt sources name no Debian archive"; return 0; }
@@ -160,11 +160,12 @@ debian() {
   done
   stem=${package%-tools}
   # One program is all three, by the name it is started with; the tools package carries it as the checker.
-  [ -e "$new/root/usr/bin/$stem-server" ] || ln -s "$stem-check-rdb" "$new/root/usr/bin/$stem-server"
+  usr=$new/root/usr
+  [ -e "$usr/bin/$stem-server" ] || ln -s "$stem-check-rdb" "$usr/bin/$stem-server"
   wrapper "$new" redis-server "$stem-server"
   wrapper "$new" redis-cli "$stem-cli"
   wrapper "$new" redis-check-rdb "$stem-check-rdb"
-  rm -rf "$new"/root/usr/share/{doc,man,locale,zoneinfo} "$debs"
+  rm -rf "$usr"/share/{doc,man,locale,zoneinfo} "$debs"
   place "$name"
 }
 

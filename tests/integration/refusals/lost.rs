@@ -86,16 +86,21 @@ fn a_source_that_vanishes_during_the_copy() {
     );
 }
 
+/// A source with a change that cannot be written, and the run that followed it until the target was gone.
+fn lost_target() -> Option<(Server, Understudy)> {
+    let (source, target) = pair(&[], &[])?;
+    let (from, to) = (source.url(), target.url());
+    let mut running = Understudy::start(&["sync", "--from", &from, "--to", &to]);
+    assert!(Client::wait_for_key(target.port, 0, "key", PATIENCE, || running.is_running()));
+    drop(target);
+    source.client().call(cmd!("SET", "key", "changed"));
+    Some((source, running))
+}
+
 /// A target that is gone is waited for, and that is said.
 #[test]
 fn a_target_that_vanishes_is_waited_for() {
-    let Some((source, target)) = pair(&[], &[]) else { return };
-    let (from, to) = (source.url(), target.url());
-    let mut running = Understudy::start(&["sync", "--from", &from, "--to", &to]);
-    let arrived = Client::wait_for_key(target.port, 0, "key", PATIENCE, || running.is_running());
-    assert!(arrived);
-    drop(target);
-    source.client().call(cmd!("SET", "key", "changed"));
+    let Some((source, mut running)) = lost_target() else { return };
     thread::sleep(Duration::from_secs(1));
     assert!(running.is_running(), "it has given up");
     running.interrupt();
@@ -111,14 +116,8 @@ fn a_target_that_vanishes_is_waited_for() {
 /// The first signal waits for what was sent, the second for nothing. Wrappers pass on what we got already: that is no second one.
 #[test]
 fn the_second_signal_ends_at_once() {
-    let Some((source, target)) = pair(&[], &[]) else { return };
-    let (from, to) = (source.url(), target.url());
-    let mut running = Understudy::start(&["sync", "--from", &from, "--to", &to]);
-    let arrived = Client::wait_for_key(target.port, 0, "key", PATIENCE, || running.is_running());
-    assert!(arrived);
-    // Now there is something that cannot be confirmed, so that a stop takes its time.
-    drop(target);
-    source.client().call(cmd!("SET", "key", "changed"));
+    // There is something that cannot be confirmed, so that a stop takes its time.
+    let Some((_source, mut running)) = lost_target() else { return };
     thread::sleep(Duration::from_millis(1500));
     running.interrupt();
     thread::sleep(Duration::from_millis(50));

@@ -46,18 +46,18 @@ fn passwords() {
     assert_eq!(right.reported("totals.keys"), 1);
 }
 
+/// Gives the user `app` these rights and no other.
+fn allow(admin: &mut Client, rights: &str) {
+    let line = format!("ACL SETUSER app reset on >{SECRET} {rights}");
+    admin.call(line.split(' ').map(|word| word.as_bytes().to_vec()).collect());
+}
+
 #[test]
 fn users_without_the_rights_of_a_replica() {
     let Some((source, target)) = pair(&[], &[]) else { return };
     let url = format!("redis://app:{SECRET}@127.0.0.1:{}", source.port);
     let mut admin = source.client();
-    let mut allow = |rights: &str| {
-        let mut words = vec!["ACL", "SETUSER", "app", "reset", "on", "~*"];
-        let password = format!(">{SECRET}");
-        words.push(&password);
-        words.extend(rights.split(' '));
-        admin.call(words.iter().map(|word| word.as_bytes().to_vec()).collect());
-    };
+    let mut allow = |rights: &str| allow(&mut admin, &format!("~* {rights}"));
     let names = [(source.port, "SOURCE")];
     allow("+@all -psync -sync");
     assert_said(
@@ -89,13 +89,7 @@ fn users_without_the_rights_to_write() {
     let Some((source, target)) = pair(&[], &[]) else { return };
     let url = format!("redis://app:{SECRET}@127.0.0.1:{}", target.port);
     let mut admin = target.client();
-    let mut allow = |rights: &str| {
-        let mut words = vec!["ACL", "SETUSER", "app", "reset", "on"];
-        let password = format!(">{SECRET}");
-        words.push(&password);
-        words.extend(rights.split(' '));
-        admin.call(words.iter().map(|word| word.as_bytes().to_vec()).collect());
-    };
+    let mut allow = |rights: &str| allow(&mut admin, rights);
     let names = [(source.port, "SOURCE"), (target.port, "TARGET")];
     let mend = "let this ACL user write all that may come: ACL SETUSER name +@all ~* on the target, or give another user in --to";
     let no_right = |command: &str| {
