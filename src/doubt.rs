@@ -52,6 +52,8 @@ pub struct Doubts {
     keys: HashMap<(Db, Vec<u8>), State, foldhash::fast::RandomState>,
     /// How many of them are in doubt.
     open: usize,
+    /// The bytes of their names.
+    names: usize,
     /// No fence lies before this.
     first_fence: Option<Offset>,
 }
@@ -69,6 +71,38 @@ impl Doubts {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.keys.is_empty()
+    }
+
+    /// How many keys are not clean, those ahead of the stream counted.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.keys.len()
+    }
+
+    /// The keys that are not clean: a target that confirms no more than it has by now may hold another state of each.
+    pub fn all(&self) -> impl Iterator<Item = (Db, &[u8])> {
+        self.keys.keys().map(|(db, key)| (*db, key.as_slice()))
+    }
+
+    /// How many bytes they take, about.
+    #[must_use]
+    pub fn memory(&self) -> usize {
+        const EACH: usize = 80;
+        self.names + self.keys.len() * EACH
+    }
+
+    /// A key is none of ours.
+    pub fn dismiss(&mut self, db: Db, key: &[u8]) {
+        if let Some(state) = self.keys.remove(&(db, key.to_vec())) {
+            self.names -= key.len();
+            self.open -= usize::from(matches!(state, State::InDoubt(_)));
+        }
+    }
+
+    /// Whether a key is ahead of the stream: what was read of it has been, or will be, written.
+    #[must_use]
+    pub fn is_fenced(&self, db: Db, key: &[u8]) -> bool {
+        matches!(self.keys.get(&(db, key.to_vec())), Some(State::Fenced(_)))
     }
 
     /// How many keys are in doubt, those ahead of the stream not counted.
@@ -93,6 +127,7 @@ impl Doubts {
             }
             None => {
                 self.keys.insert((db, key.to_vec()), State::InDoubt(at));
+                self.names += key.len();
                 self.open += 1;
             }
         }
@@ -101,6 +136,12 @@ impl Doubts {
     /// All keys of a command are in doubt: it did not do what it did on the source, be it for a key that it only reads.
     pub fn failed(&mut self, call: &Call<'_>) {
         call.each_key(|db, key, _| self.doubt(db, key, call.end));
+    }
+
+    /// A command was run, and nobody has seen how. What of it is still wrong is found out by reading.
+    pub fn unseen(&mut self, call: &Call<'_>) {
+        self.follow_swap(call);
+        self.failed(call);
     }
 
     /// A command was played behind one that [failed](Self::failed): what it wrote may be made of what that one left. A flush is no end of
@@ -159,38 +200,52 @@ impl Doubts {
         counts
     }
 
-    /// The stream has been taken up to here: fences up to here are passed.
+    /// Fences up to here are passed: the target has confirmed what was read there and all of the stream up to there.
     pub fn passed(&mut self, upto: Offset) {
         if self.first_fence.is_none_or(|first| first > upto) {
             return;
         }
-        let mut first = None;
-        self.keys.retain(|_, state| match *state {
-            State::Fenced(fence) if fence <= upto => false,
+        let (mut first, mut names) = (None, self.names);
+        self.keys.retain(|(_, key), state| match *state {
+            State::Fenced(fence) if fence <= upto => {
+                names -= key.len();
+                false
+            }
             State::Fenced(fence) => {
                 first = Some(first.map_or(fence, |first: Offset| first.min(fence)));
                 true
             }
             State::InDoubt(_) => true,
         });
-        self.first_fence = first;
+        (self.first_fence, self.names) = (first, names);
     }
 
-    /// A database, or all of them, is emptied: nothing in it is in doubt any more. What was written ahead of the flush goes with it, and must
-    /// be read anew.
+    /// A database, or all of them, is emptied: then the target holds what the source held there. What was written ahead of the flush goes
+    /// with it, and must be read anew.
     fn flush(&mut self, db: Option<Db>, end: Offset) {
+        // Of a command that is judged again no more is known than where its batch ends: what is behind the flush there is not
+        // ahead of it.
+        let fence = Offset::new(end.get().saturating_sub(1));
         let mut open = 0;
-        self.keys.retain(|(of, _), state| {
+        let mut emptied = false;
+        for ((of, _), state) in &mut self.keys {
             if db.is_none_or(|db| db == *of) {
                 match *state {
                     State::Fenced(fence) if fence >= end => *state = State::InDoubt(end),
-                    State::Fenced(_) | State::InDoubt(_) => return false,
+                    // What is in doubt because of a command behind the flush stays so.
+                    State::InDoubt(least) if least >= end => {}
+                    State::Fenced(_) | State::InDoubt(_) => {
+                        *state = State::Fenced(fence);
+                        emptied = true;
+                    }
                 }
             }
             open += usize::from(matches!(state, State::InDoubt(_)));
-            true
-        });
+        }
         self.open = open;
+        if emptied {
+            self.first_fence = Some(self.first_fence.map_or(fence, |first| first.min(fence)));
+        }
     }
 
     /// If two databases change places nobody knows any more which of both a key in doubt is in.

@@ -14,8 +14,8 @@
 //! cli                                     the binary: sees the public parts only
 //! flow                                    one lane a source: the schedule, retries, stopping
 //! source      target                      never each other
-//! net         budget                      sockets and the clock; memory that is paid for
-//! doubt                                   keys that the target may hold otherwise
+//! net         scratch     budget          sockets and the clock; room on a disk; memory that is paid for
+//! doubt       ledger                      keys that the target may hold otherwise; names that a copy has brought
 //! change                                  what a source says, as what a target is told
 //! plan                                    the rules, parsed and checked once
 //! command     repl
@@ -34,14 +34,17 @@ pub mod flow;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
 pub mod key;
+pub mod ledger;
 pub mod net;
 pub mod offset;
 pub mod plan;
+pub mod position;
 pub mod preflight;
 pub mod progress;
 pub mod rdb;
 pub mod repl;
 pub mod resp;
+pub mod scratch;
 pub mod server;
 pub mod source;
 pub mod target;

@@ -145,6 +145,21 @@ impl Counters {
         number.store(value, Ordering::Relaxed);
     }
 
+    /// A full copy begins: what an earlier one has brought counts no more.
+    pub fn copy_begins(&self) {
+        for number in [
+            &self.payload_read,
+            &self.payload_size,
+            &self.keys_read,
+            &self.keys,
+            &self.left_out_databases,
+            &self.left_out_keys,
+            &self.left_out_types,
+        ] {
+            Self::set(number, 0);
+        }
+    }
+
     /// Notes what the lane does now.
     pub fn enter(&self, phase: Phase) {
         self.phase.store(phase as u8, Ordering::Relaxed);

@@ -14,7 +14,7 @@ const LAYERS: &[&[&str]] = &[
     &["plan"],
     &["change"],
     &["position", "doubt", "ledger"],
-    &["net", "budget", "spool"],
+    &["net", "scratch", "budget", "spool"],
     &["source", "target"],
     &["flow", "verify", "preflight"],
     &["status", "cutover"],

@@ -31,8 +31,14 @@ pub struct Batch {
     pub carries: Carries,
     /// The source's offset that is reached once this batch and all before it are confirmed.
     pub covers: Option<Offset>,
+    /// The source's database that is selected there.
+    pub stands_in: Db,
+    /// The highest database that it selects.
+    highest: Db,
     /// It is sent only after everything before it has been confirmed, and nothing behind it until it is confirmed.
     pub barrier: bool,
+    /// The source's transaction that it holds the beginning of, or goes on with, is not at its end: the next batch belongs to it too.
+    pub continues: bool,
     /// It is a piece of the value of this key. Its commands stand together: if one of them must be sent again all are, in
     /// their order, and so are the pieces behind it.
     pub piece: Option<Bytes>,
@@ -47,6 +53,10 @@ pub struct Carries {
     pub commands: u64,
     /// Values that were written in pieces and have got their names with it.
     pub renamed: u64,
+    /// Keys that were in doubt, as the source holds them.
+    pub fetched: u64,
+    /// Keys whose deadlines are held back because the horizon has moved.
+    pub held: u64,
 }
 
 /// A command whose reply was not as expected.
@@ -89,6 +99,12 @@ impl Batch {
         &self.expects
     }
 
+    /// The highest database that it selects.
+    #[must_use]
+    pub fn highest_db(&self) -> Db {
+        self.highest
+    }
+
     /// How many bytes it holds: its commands, and a byte for what each is to be answered.
     #[must_use]
     pub fn size(&self) -> usize {
@@ -99,6 +115,12 @@ impl Batch {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.expects.is_empty()
+    }
+
+    /// What is left of it when it need not be sent again: how each of its commands is to be answered.
+    #[must_use]
+    pub fn without_commands(&self) -> Self {
+        Self { bytes: Bytes::new(), held: 0, ..self.clone() }
     }
 
     /// The commands with these numbers alone, in a batch that stands for the same as this one. Databases are
@@ -120,6 +142,7 @@ impl Batch {
         }
         let mut batch = draft.finish();
         (batch.carries, batch.covers, batch.barrier) = (self.carries, self.covers, self.barrier);
+        (batch.stands_in, batch.continues) = (self.stands_in, self.continues);
         batch.piece.clone_from(&self.piece);
         batch
     }
@@ -178,6 +201,15 @@ impl Batch {
             }
         }
         found
+    }
+
+    /// Shows each command with its number, the database in which it runs and its arguments.
+    pub fn visit(&self, mut show: impl FnMut(usize, Db, &[&[u8]])) {
+        let mut at = Walk::new(self);
+        while at.next().is_some() {
+            let args: Vec<&[u8]> = at.reader.args(at.raw).collect();
+            show(at.taken - 1, at.db, &args);
+        }
     }
 
     /// What is known of the command number `index`, to which the target said `reply`.
@@ -272,8 +304,13 @@ pub struct Draft {
     pub carries: Carries,
     /// See [`Batch::covers`].
     pub covers: Option<Offset>,
+    /// See [`Batch::stands_in`].
+    pub stands_in: Db,
+    highest: Db,
     /// See [`Batch::barrier`].
     pub barrier: bool,
+    /// See [`Batch::continues`].
+    pub continues: bool,
     /// See [`Batch::piece`].
     pub piece: Option<Bytes>,
 }
@@ -282,14 +319,25 @@ impl Draft {
     /// An empty draft whose first command runs in `db`.
     #[must_use]
     pub fn new(db: Db) -> Self {
-        Self { opens_in: db, ends_in: db, ..Self::default() }
+        Self { opens_in: db, ends_in: db, highest: db, ..Self::default() }
     }
 
     /// Gives what was written as a batch and begins the next one in the same database.
     pub fn finish(&mut self) -> Batch {
-        let next = Self::new(self.ends_in);
-        let Self { mut bytes, mut expects, opens_in, ends_in, carries, covers, barrier, piece } =
-            std::mem::replace(self, next);
+        let next = Self { stands_in: self.stands_in, ..Self::new(self.ends_in) };
+        let Self {
+            mut bytes,
+            mut expects,
+            opens_in,
+            ends_in,
+            carries,
+            covers,
+            stands_in,
+            highest,
+            barrier,
+            continues,
+            piece,
+        } = std::mem::replace(self, next);
         // A batch waits for its replies: what was reserved too much must not wait with it.
         if bytes.capacity() > bytes.len() + bytes.len() / 4 {
             bytes.shrink_to_fit();
@@ -297,7 +345,20 @@ impl Draft {
         expects.shrink_to_fit();
         let held = bytes.capacity() + expects.capacity();
         let bytes = bytes.into();
-        Batch { bytes, expects, opens_in, ends_in, held, carries, covers, barrier, piece }
+        Batch {
+            bytes,
+            expects,
+            opens_in,
+            ends_in,
+            held,
+            carries,
+            covers,
+            stands_in,
+            highest,
+            barrier,
+            continues,
+            piece,
+        }
     }
 
     /// Makes room for so many bytes of commands.
@@ -311,8 +372,9 @@ impl Draft {
             return;
         }
         if self.expects.is_empty() {
-            self.opens_in = db;
+            (self.opens_in, self.highest) = (db, db);
         } else {
+            self.highest = self.highest.max(db);
             let mut digits = itoa::Buffer::new();
             resp::command(&mut self.bytes, &[b"SELECT", digits.format(db.index()).as_bytes()]);
             self.expects.push(Expect::Status);

@@ -12,7 +12,7 @@
 
 use std::collections::HashSet;
 
-use crate::key::Db;
+use crate::key::{Db, fingerprint};
 
 /// By how much a deadline is held back, in milliseconds: 2^45. Every server from 2.8 on keeps such a deadline to the
 /// millisecond, for keys and for fields of hashes.
@@ -27,6 +27,8 @@ pub struct Deadlines {
     unsure: Names,
     /// This source has sent a deadline that must be asked.
     was_unsure: bool,
+    /// While deadlines in the target are walked through: keys that have come by another key's, maybe behind the walk.
+    moved: Option<Names>,
 }
 
 impl Deadlines {
@@ -35,7 +37,41 @@ impl Deadlines {
     #[must_use]
     pub fn new(horizon: i64, memory: usize) -> Self {
         let names = || Names { left: memory / 3, ..Names::default() };
-        Self { horizon, held: names(), fields: names(), unsure: names(), was_unsure: false }
+        Self {
+            horizon,
+            held: names(),
+            fields: names(),
+            unsure: names(),
+            was_unsure: false,
+            moved: None,
+        }
+    }
+
+    /// The same names, and deadlines before this are held back.
+    #[must_use]
+    pub fn until(mut self, horizon: i64) -> Self {
+        self.horizon = horizon;
+        self
+    }
+
+    /// Others have held back deadlines too, and nobody has kept the names.
+    #[must_use]
+    pub fn of_others(mut self) -> Self {
+        self.held.overflow();
+        self.fields.overflow();
+        self
+    }
+
+    /// Others have left deadlines that must be asked, and nobody has kept the names.
+    pub fn forget_unsure(&mut self) {
+        self.was_unsure = true;
+        self.unsure.overflow();
+    }
+
+    /// Whether a deadline has come that must be asked.
+    #[must_use]
+    pub fn was_unsure(&self) -> bool {
+        self.was_unsure
     }
 
     /// Where the deadline of a key stands until the run is finished.
@@ -56,6 +92,9 @@ impl Deadlines {
 
     /// A key may have come by another key's deadlines: by `RENAME`, `COPY` or `MOVE`.
     pub fn inherits(&mut self, db: Db, key: &[u8]) {
+        if let Some(moved) = &mut self.moved {
+            moved.note(db, key);
+        }
         self.held.note(db, key);
         self.fields.note(db, key);
         if self.was_unsure {
@@ -74,6 +113,28 @@ impl Deadlines {
         for names in [&mut self.held, &mut self.fields, &mut self.unsure] {
             names.swap(one, other);
         }
+        // Whatever was walked through in one of them is in the other now.
+        if let Some(moved) = &mut self.moved {
+            moved.overflow();
+        }
+    }
+
+    /// The horizon moves to here: from now on deadlines before it are held back, and it is noted which keys come by another key's.
+    pub fn move_horizon(&mut self, horizon: i64, memory: usize) {
+        self.horizon = horizon;
+        self.moved = Some(Names { left: memory, ..Names::default() });
+    }
+
+    /// The keys that have come by another key's deadline since the horizon moved; noting goes on.
+    pub fn take_moved(&mut self) -> Option<Names> {
+        let moved = self.moved.as_mut()?;
+        let left = moved.left + moved.bytes.len();
+        Some(std::mem::replace(moved, Names { left, ..Names::default() }))
+    }
+
+    /// No more is noted.
+    pub fn horizon_has_moved(&mut self) {
+        self.moved = None;
     }
 
     /// Deadlines before this are held back.
@@ -218,10 +279,6 @@ fn first_name(list: &[u8]) -> Option<(Db, &[u8], usize)> {
     let (len, after) = after.split_first_chunk::<4>()?;
     let name = after.get(..usize::try_from(u32::from_le_bytes(*len)).ok()?)?;
     Some((Db::new(u32::from_le_bytes(*db)), name, 8 + name.len()))
-}
-
-pub(super) fn fingerprint(db: Db, key: &[u8]) -> u128 {
-    xxhash_rust::xxh3::xxh3_128_with_seed(key, db.index().into())
 }
 
 #[cfg(test)]

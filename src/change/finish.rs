@@ -1,6 +1,7 @@
-//! The end of a run: deadlines that were held back are set to what they are.
+//! Deadlines in the target, moved: at the end of a run those that were held back are set to what they are, and when the horizon moves those
+//! that have come before it are held back.
 //!
-//! Each script looks whether a deadline is held back before it sets it, so it can be run twice, and race with whoever sets a new one.
+//! Each script looks where a deadline is before it moves it, so it can be run twice, and race with whoever sets a new one.
 
 use crate::command::judge::Expect;
 use crate::key::Db;
@@ -13,10 +14,10 @@ pub const PAGE: usize = 100;
 
 /// Reads a deadline as it is (7.0 and later).
 const EXACT: &str = "\
-local shift,most=tonumber(ARGV[1]),tonumber(ARGV[2]) \
+local least,most,by=tonumber(ARGV[1]),tonumber(ARGV[2]),tonumber(ARGV[3]) \
 for _,k in ipairs(KEYS) do \
 local d=redis.call('PEXPIRETIME',k) \
-if d>=shift and d<most then redis.call('PEXPIREAT',k,string.format('%.0f',d-shift)) end \
+if d>=least and d<most then redis.call('PEXPIREAT',k,string.format('%.0f',d+by)) end \
 end return 0";
 
 /// Before 7.0 a server tells only how long is left, on a clock that moves. The first key is an anchor whose deadline is known:
@@ -24,11 +25,11 @@ end return 0";
 /// writes shall be replicated one by one, since it reads the time.)
 const ANCHORED: &str = "\
 if redis.replicate_commands then redis.replicate_commands() end \
-local shift,most,at=tonumber(ARGV[1]),tonumber(ARGV[2]),tonumber(ARGV[3]) \
+local least,most,by,at=tonumber(ARGV[1]),tonumber(ARGV[2]),tonumber(ARGV[3]),tonumber(ARGV[4]) \
 for i=2,#KEYS do local a,p \
 repeat a=redis.call('PTTL',KEYS[1]) p=redis.call('PTTL',KEYS[i]) until redis.call('PTTL',KEYS[1])==a \
 local d=at+p-a \
-if p>=0 and d>=shift and d<most then redis.call('PEXPIREAT',KEYS[i],string.format('%.0f',d-shift)) end \
+if p>=0 and d>=least and d<most then redis.call('PEXPIREAT',KEYS[i],string.format('%.0f',d+by)) end \
 end return 0";
 
 /// The fields of a hash, a thousand at a time.
@@ -52,13 +53,15 @@ enum Script {
     Anchored,
 }
 
-/// Writes the commands that set deadlines which were held back to what they are.
+/// Writes the commands that move deadlines.
 #[derive(Debug)]
 pub struct Finish {
     script: Script,
     has_fields: bool,
-    /// See [`Deadlines::end`](super::Deadlines::end).
-    end: i64,
+    /// Deadlines from the first of these to before the second are moved, by the third.
+    least: i64,
+    most: i64,
+    by: i64,
     /// The anchor's deadline.
     anchor_at: i64,
 }
@@ -70,9 +73,20 @@ const ANCHOR: &[u8] = b"understudy:anchor";
 const ANCHOR_LIFE: i64 = 24 * 3600 * 1000;
 
 impl Finish {
-    /// For this target; keys whose deadline is below `end` may be held back. `now_ms` is the time of day.
+    /// For this target: deadlines that were held back are set to what they are. Those of keys are below `end` (see
+    /// [`Deadlines::end`](super::Deadlines::end)). `now_ms` is the time of day.
     #[must_use]
     pub fn new(target: Server, end: i64, now_ms: i64) -> Self {
+        Self { least: SHIFT, most: end, by: -SHIFT, ..Self::of(target, now_ms) }
+    }
+
+    /// For this target: deadlines of keys before `horizon` are held back.
+    #[must_use]
+    pub fn hold(target: Server, horizon: i64, now_ms: i64) -> Self {
+        Self { least: 0, most: horizon, by: SHIFT, has_fields: false, ..Self::of(target, now_ms) }
+    }
+
+    fn of(target: Server, now_ms: i64) -> Self {
         let exact = target.as_redis() >= Version(7, 0, 0);
         let has_fields = match target.flavour {
             Flavour::Redis => target.version >= Version(7, 4, 0),
@@ -82,7 +96,9 @@ impl Finish {
         Self {
             script: if exact { Script::Exact } else { Script::Anchored },
             has_fields,
-            end,
+            least: 0,
+            most: 0,
+            by: 0,
             anchor_at: now_ms.saturating_add(ANCHOR_LIFE),
         }
     }
@@ -109,15 +125,17 @@ impl Finish {
         }
     }
 
-    /// Sets the deadlines of so many keys, at most [`PAGE`], of the database that was begun.
+    /// Moves the deadlines of so many keys, at most [`PAGE`], of the database that was begun.
     pub fn keys(&self, names: &[&[u8]], draft: &mut Draft) {
-        let (shift, end, anchor) = (digits(SHIFT), digits(self.end), digits(self.anchor_at));
+        let (least, most, by) = (digits(self.least), digits(self.most), digits(self.by));
+        let anchor = digits(self.anchor_at);
+        let bounds = [least.as_bytes(), most.as_bytes(), by.as_bytes()];
         match self.script {
             Script::Exact => {
                 let count = digits_of(names.len());
                 let mut args: Vec<&[u8]> = vec![b"EVAL", EXACT.as_bytes(), count.as_bytes()];
                 args.extend_from_slice(names);
-                args.extend([shift.as_bytes(), end.as_bytes()]);
+                args.extend(bounds);
                 draft.push(&args, Expect::Integer);
             }
             Script::Anchored => {
@@ -125,7 +143,8 @@ impl Finish {
                 let mut args: Vec<&[u8]> =
                     vec![b"EVAL", ANCHORED.as_bytes(), count.as_bytes(), ANCHOR];
                 args.extend_from_slice(names);
-                args.extend([shift.as_bytes(), end.as_bytes(), anchor.as_bytes()]);
+                args.extend(bounds);
+                args.push(anchor.as_bytes());
                 draft.push(&args, Expect::Integer);
             }
         }

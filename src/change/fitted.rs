@@ -57,7 +57,8 @@ pub(super) fn dump_fitted(
     Ok(Some(out))
 }
 
-const FIRST_OF_VALKEY: u16 = 80;
+/// Versions of the format from here on are Valkey's.
+pub(super) const FIRST_OF_VALKEY: u16 = 80;
 
 /// Whether a value of this type has fields with deadlines of their own.
 fn has_field_deadlines(object: ObjectType) -> bool {

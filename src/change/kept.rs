@@ -1,13 +1,10 @@
 //! The keys that a target held before a run, and keeps.
 
-use std::collections::HashSet;
+use std::collections::{HashSet, TryReserveError};
 
-use crate::key::Db;
+use crate::key::{Db, fingerprint};
 
-use super::deadlines::fingerprint;
-
-/// Fingerprints of keys: 128 bits of xxh3 over the database and the name, so that two keys never share one in practice (one
-/// chance in 10^20 at a billion keys).
+/// The [fingerprints](fingerprint) of these keys.
 #[derive(Clone, Debug, Default)]
 pub struct Kept {
     seen: HashSet<u128, foldhash::fast::RandomState>,
@@ -25,9 +22,30 @@ impl Kept {
         }
     }
 
+    /// The same, if there is memory for so many.
+    ///
+    /// # Errors
+    /// If there is not.
+    pub fn try_with_capacity(keys: usize) -> Result<Self, TryReserveError> {
+        let mut kept = Self::default();
+        kept.seen.try_reserve(keys)?;
+        Ok(kept)
+    }
+
     /// Remembers a key of the target.
     pub fn insert(&mut self, db: Db, key: &[u8]) {
         self.seen.insert(fingerprint(db, key));
+    }
+
+    /// Remembers a key by its [fingerprint].
+    pub fn insert_fingerprint(&mut self, print: u128) {
+        self.seen.insert(print);
+    }
+
+    /// The fingerprints, in no order.
+    #[must_use]
+    pub fn fingerprints(&self) -> impl ExactSizeIterator<Item = u128> {
+        self.seen.iter().copied()
     }
 
     /// Whether the target held this key.

@@ -21,12 +21,20 @@ impl Scripts {
         Self { texts: HashMap::default(), left: memory }
     }
 
-    pub(super) fn learn(&mut self, text: &[u8]) {
+    /// Remembers a script. Says whether it is a new one.
+    pub(super) fn learn(&mut self, text: &[u8]) -> bool {
         const OVERHEAD: usize = 96;
-        let Some(left) = self.left.checked_sub(text.len() + OVERHEAD) else { return };
-        if self.texts.insert(Sha1::from(text).digest().bytes(), text.to_vec()).is_none() {
+        let Some(left) = self.left.checked_sub(text.len() + OVERHEAD) else { return false };
+        let is_new = self.texts.insert(Sha1::from(text).digest().bytes(), text.to_vec()).is_none();
+        if is_new {
             self.left = left;
         }
+        is_new
+    }
+
+    /// All that are remembered.
+    pub(super) fn all(&self) -> impl Iterator<Item = &[u8]> {
+        self.texts.values().map(Vec::as_slice)
     }
 
     /// The text of the script with this SHA-1, in hexadecimal digits of either case.

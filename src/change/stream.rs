@@ -6,6 +6,7 @@ use crate::command::keys::Access;
 use crate::command::older::{Unsupported, Wording};
 use crate::command::{self, Class, lookup};
 use crate::key::{Db, Escaped};
+use crate::offset::Offset;
 use crate::plan::{OnFlush, Why};
 use crate::rdb::transcode::TranscodeError;
 use crate::repl::Command;
@@ -78,6 +79,8 @@ pub enum Taken {
     Data,
     /// One that the rules leave out.
     LeftOut(Why),
+    /// One that is not to be played.
+    Refused,
     /// One that belongs to the server and not to its data: it is not played. Its name.
     Skipped(&'static str),
     /// One that is no data.
@@ -114,6 +117,18 @@ pub struct Stream {
     target: Server,
     scope: Scope,
     scripts: Scripts,
+    own: Option<Own>,
+}
+
+/// The keys that a job keeps in the target beside the data, and the target's database in which they are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Own {
+    /// The database.
+    pub db: Db,
+    /// The position record.
+    pub record: Vec<u8>,
+    /// The scripts that the source has named: a hash, SHA-1 to text.
+    pub scripts: Vec<u8>,
 }
 
 impl Stream {
@@ -129,7 +144,15 @@ impl Stream {
             target,
             scope,
             scripts: Scripts::new(memory),
+            own: None,
         }
+    }
+
+    /// Scripts that the source names are kept in the target, for whoever goes on with the stream.
+    #[must_use]
+    pub fn keeping(mut self, own: Own) -> Self {
+        self.own = Some(own);
+        self
     }
 
     /// What of the source is played.
@@ -139,11 +162,58 @@ impl Stream {
     }
 
     /// A script that the source knows, told before the stream begins.
-    pub fn learn(&mut self, script: &[u8]) {
+    pub fn learn(&mut self, script: &[u8], draft: &mut Draft) {
+        self.learn_kept(script);
+        self.keep(script, draft);
+    }
+
+    /// A script that the target keeps already.
+    pub fn learn_kept(&mut self, script: &[u8]) {
         self.scripts.learn(script);
     }
 
-    /// The database in which the first command runs, where the payload tells it.
+    /// Writes a script beside the position record.
+    fn keep(&self, script: &[u8], draft: &mut Draft) {
+        if let Some(own) = &self.own {
+            let db = draft.db();
+            draft.select(own.db);
+            let sha = sha1_smol::Sha1::from(script).digest().to_string();
+            draft.push(&[b"HSET", &own.scripts, sha.as_bytes(), script], Expect::Integer);
+            draft.select(db);
+        }
+    }
+
+    /// Sees to our own keys behind a command that empties databases or lets them change places. The record itself is written behind every
+    /// transaction.
+    fn see_to_own(&self, call: &Call<'_>, draft: &mut Draft) {
+        let Some(own) = &self.own else { return };
+        let home = match call.known.databases(call.args) {
+            Ok([Some(one), Some(other)]) if call.class == Class::SwapDb => {
+                let [one, other] = [one.db, other.db];
+                let gone = if one == own.db { other } else { one };
+                if one != own.db && other != own.db || one == other {
+                    return;
+                }
+                let db = draft.db();
+                draft.select(gone);
+                draft.push(&[b"DEL", &own.record, &own.scripts], Expect::Any);
+                draft.select(db);
+                true
+            }
+            _ => call.known.name() == "flushall" || call.db == own.db,
+        };
+        if home {
+            self.scripts.all().for_each(|script| self.keep(script, draft));
+        }
+    }
+
+    /// The database in which the source's next command runs.
+    #[must_use]
+    pub fn db(&self) -> Db {
+        self.db
+    }
+
+    /// The database in which the first command runs, where the payload or the record tells it.
     pub fn begin_in(&mut self, db: Db) {
         self.db = db;
     }
@@ -155,7 +225,7 @@ impl Stream {
     }
 
     /// Writes what the command does into `draft`, and the offset that it reaches. `now_ms` is the time at which the source ran
-    /// it, as near as it is known.
+    /// it, as near as it is known. What changes data is shown to `admits` first, with the database in which the source ran it.
     ///
     /// # Errors
     /// If nobody can say what it does.
@@ -165,6 +235,7 @@ impl Stream {
         now_ms: i64,
         deadlines: &mut Deadlines,
         draft: &mut Draft,
+        admits: &mut impl FnMut(&'static command::Command, &[&[u8]], Db) -> bool,
     ) -> Result<Taken, StreamError> {
         let mut few = [&b""[..]; FEW];
         let many: Vec<&[u8]>;
@@ -178,14 +249,20 @@ impl Stream {
         };
         let taken = match args.first() {
             None => Taken::Other,
-            Some(name) => self.apply(name, args, command, now_ms, deadlines, draft)?,
+            Some(name) => self.apply(name, args, command, now_ms, deadlines, draft, admits)?,
         };
-        if self.is_whole() {
-            draft.covers = Some(command.end);
-        }
+        self.reached(command.end, draft);
         Ok(taken)
     }
 
+    /// The stream has been taken up to here.
+    pub fn reached(&self, end: Offset, draft: &mut Draft) {
+        if self.is_whole() {
+            (draft.covers, draft.stands_in) = (Some(end), self.db);
+        }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "it is a part of `take`")]
     fn apply(
         &mut self,
         name: &[u8],
@@ -194,6 +271,7 @@ impl Stream {
         now_ms: i64,
         deadlines: &mut Deadlines,
         draft: &mut Draft,
+        admits: &mut impl FnMut(&'static command::Command, &[&[u8]], Db) -> bool,
     ) -> Result<Taken, StreamError> {
         let Some(known) = lookup(name) else {
             return Err(StreamError::Unknown { name: name.to_vec() });
@@ -220,6 +298,9 @@ impl Stream {
             | Class::Function
             | Class::Flush
             | Class::SwapDb) => {
+                if !admits(known, args, self.db) {
+                    return Ok(Taken::Refused);
+                }
                 let raw = (!command.is_inline()).then_some(command.raw);
                 let db = self.db;
                 let call = Call { known, class, args, raw, db, now_ms, lenient: false };
@@ -382,8 +463,12 @@ impl Stream {
         if class == Class::Script
             && let [_, sub, text, ..] = args
             && sub.eq_ignore_ascii_case(b"LOAD")
+            && self.scripts.learn(text)
         {
-            self.scripts.learn(text);
+            self.keep(text, draft);
+        }
+        if matches!(class, Class::Flush | Class::SwapDb) {
+            self.see_to_own(call, draft);
         }
         call.note_heirs(deadlines);
         if self.moves_without_deadline && known.name() == "move" {
@@ -411,7 +496,9 @@ impl Stream {
         let expect = known.expect(args).unwrap_or(Expect::Any);
         match (known.name(), args) {
             ("eval", [_, text, ..]) => {
-                self.scripts.learn(text);
+                if self.scripts.learn(text) {
+                    self.keep(text, draft);
+                }
                 push(args, raw, expect, draft);
             }
             ("evalsha", [_, sha, rest @ ..]) if let Some(text) = self.scripts.text(sha) => {

@@ -101,6 +101,19 @@ pub(crate) struct Sync {
     #[arg(long, value_enum, default_value_t = MethodArg::Auto)]
     pub(crate) method: MethodArg,
 
+    /// The job's name. Its position is in the target; the same command goes on with it [default: from the places]
+    #[arg(long, value_name = "NAME", value_parser = super::state::parse_job)]
+    pub(crate) job: Option<String>,
+
+    /// How long the job may stay away, at least 5m: so far ahead deadlines are held back in the target. What stayed away for longer
+    /// copies anew [default: 24h; with --once an hour, or four times what the copy may take]
+    #[arg(long, value_name = "DURATION", value_parser = super::intent::duration)]
+    pub(crate) away: Option<Duration>,
+
+    /// Copy all anew, whatever the job's position says. What the source no longer has is removed from the target in the end
+    #[arg(long)]
+    pub(crate) restart: bool,
+
     #[command(flatten)]
     pub(crate) writing: Writing,
 
@@ -115,6 +128,10 @@ pub(crate) struct Writing {
     /// later one stops
     #[arg(long, value_enum)]
     pub(crate) on_conflict: Option<OnConflictArg>,
+
+    /// What becomes of a command that this version does not know and whose keys the source does not tell
+    #[arg(long, value_enum, default_value_t = OnUnknownArg::Stop)]
+    pub(crate) on_unknown_command: OnUnknownArg,
 
     /// The server that shall read the .rdb file which is the target, such as redis-6.2 or valkey-9.1; what it cannot read
     /// is written anew in a form that it can [default: the newest of the sources]
@@ -290,4 +307,12 @@ pub(crate) enum OnConflictArg {
     Replace,
     /// The target's key stays, and what the source says of it is left out. Needs 40 bytes of --memory for each key of the target
     Keep,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum OnUnknownArg {
+    /// The run stops, and says which it was
+    Stop,
+    /// It is passed over and counted: what it changed may differ
+    Skip,
 }

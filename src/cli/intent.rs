@@ -8,16 +8,22 @@ use std::time::Duration;
 
 use understudy::flow;
 use understudy::plan::{
-    Identity, Method, OnConflict, Place, PlaceError, Plan, Rules, ServerPlace, Side, Source, Tls,
-    Until,
+    Identity, Job, Method, OnConflict, OnUnknown, Place, PlaceError, Plan, Rules, ServerPlace,
+    Side, Source, Tls, Until,
 };
 use understudy::repl::Credentials;
 use understudy::server::Server;
 
-use super::args::{self, FromTls, MethodArg, OnConflictArg, Ping, Sync, ToTls, UntilArg};
+use super::args::{
+    self, FromTls, MethodArg, OnConflictArg, OnUnknownArg, Ping, Sync, ToTls, UntilArg,
+};
+use super::state;
 
 /// The least that a source can be read with.
 const LEAST_MEMORY: u64 = 1 << 20;
+
+/// The target's clock is looked at a minute before deadlines come.
+const LEAST_AWAY: Duration = Duration::from_secs(300);
 
 /// What a `record` stands for, as a plan whose target is the capture, and as what is to be done.
 pub(crate) fn record(args: &args::Record) -> Result<(Plan, flow::Record), Refusal> {
@@ -55,10 +61,13 @@ pub(crate) fn record(args: &args::Record) -> Result<(Plan, flow::Record), Refusa
     let plan = Plan {
         sources: vec![source],
         target,
+        job: Job::default(),
         method: Method::Auto,
         until,
         on_conflict: None,
         on_flush: None,
+        away: None,
+        on_unknown: OnUnknown::Stop,
         written_for: None,
         limit_rate: None,
         limit_read: None,
@@ -139,9 +148,21 @@ pub(crate) fn plan(args: &Sync) -> Result<Plan, Refusal> {
             "leave it out: what a server reads is asked of it",
         );
     }
+    if args.away.is_some_and(|away| away < LEAST_AWAY) {
+        return refuse("--away: at least five minutes are needed".to_owned(), "give more");
+    }
+    let name = args.job.clone().unwrap_or_else(|| state::job_name(&sources, &target));
+    let folder = if is_file { None } else { state::folder(&name) };
+    if is_file && (args.job.is_some() || args.restart) {
+        return refuse(
+            "--job and --restart: a file is always written from its beginning".to_owned(),
+            "leave them out",
+        );
+    }
     Ok(Plan {
         sources,
         target,
+        job: Job { name, restart: args.restart, folder },
         method: match args.method {
             MethodArg::Auto => Method::Auto,
             MethodArg::Psync => Method::Psync,
@@ -154,6 +175,11 @@ pub(crate) fn plan(args: &Sync) -> Result<Plan, Refusal> {
             OnConflictArg::Keep => OnConflict::Keep,
         }),
         on_flush: args.writing.rules.on_flush(),
+        away: args.away,
+        on_unknown: match args.writing.on_unknown_command {
+            OnUnknownArg::Stop => OnUnknown::Stop,
+            OnUnknownArg::Skip => OnUnknown::Skip,
+        },
         limit_rate: args.writing.limit_rate,
         limit_read: args.writing.limit_read,
         memory: args.writing.memory,

@@ -16,6 +16,7 @@ mod replay;
 mod report;
 mod rules;
 mod signals;
+mod state;
 mod sync;
 mod terminal;
 

@@ -17,9 +17,19 @@ pub(crate) async fn run(args: Replay) -> Outcome {
     match (to, listen) {
         (Some(to), _) => {
             let from_tls = FromTls::default();
-            let method = MethodArg::Auto;
-            let sync =
-                Sync { from: vec![file], to, until: None, once: true, method, from_tls, writing };
+            let (method, job, restart) = (MethodArg::Auto, None, false);
+            let sync = Sync {
+                from: vec![file],
+                to,
+                until: None,
+                once: true,
+                method,
+                job,
+                away: None,
+                restart,
+                from_tls,
+                writing,
+            };
             sync::run(&sync).await
         }
         (None, Some((host, port))) => serve(&file, &host, port).await,

@@ -104,7 +104,7 @@ fn filtered(source: &SourceReport) -> [(&'static str, u64); 6] {
 /// of a source that is lost.
 fn lag(source: &SourceReport) -> Option<u64> {
     let now = &source.numbers;
-    let has_offsets = source.method == "psync" && source.copy_seconds.is_some();
+    let has_offsets = source.method == "psync" && source.copied;
     (has_offsets && now.awaited != Some(Awaited::Source)).then(|| now.lag())
 }
 

@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use understudy::flow::{Ended, Report, SourceReport, Stop, chain, migrate, watch_offset};
 use understudy::net::Net;
 use understudy::plan::{Facts, Finding, Place, Plan, ServerFacts, judge, remarks};
-use understudy::preflight::{Unreachable, count_keys, look};
+use understudy::preflight::{Unreachable, count_keys, judge_records, look};
 use understudy::progress::Counters;
 
 use super::args::Sync;
@@ -56,7 +56,7 @@ async fn begin(args: &Sync, plan: &Plan, stopped: &Stop) -> Outcome {
             return nothing_done(args, plan, &Facts::default(), ended, &[found]);
         }
     };
-    let findings = judge(&facts, plan);
+    let findings = [judge(&facts, plan), judge_records(&facts, plan)].concat();
     for finding in &findings {
         notice::error(&format!("{}: {}", finding.place, finding.evidence), &finding.mend);
     }
@@ -82,12 +82,14 @@ async fn begin(args: &Sync, plan: &Plan, stopped: &Stop) -> Outcome {
     show.end().await;
 
     for source in &run.sources {
-        say_end(source);
+        say_end(source, &plan.job.name);
     }
     report::print_tables(&run, &report::servers(&facts));
     let keys_after = match &plan.target {
         // One that does not answer by now may never: a stop has promised to end.
-        Place::Server(place) => timeout(COUNTING, count_keys(&net, place)).await.ok().flatten(),
+        Place::Server(place) => {
+            timeout(COUNTING, count_keys(&net, place, plan)).await.ok().flatten()
+        }
         Place::Rdb(_) | Place::Capture(_) => None,
     };
     let told = report::Told { run: &run, plan, facts: &facts, findings: &[], keys_after };
@@ -114,7 +116,7 @@ fn watched(plan: &Plan, facts: &Facts, counters: &[Arc<Counters>]) -> Vec<Watche
 }
 
 /// Says what became of a source, unless it is plainly done.
-fn say_end(source: &SourceReport) {
+fn say_end(source: &SourceReport, job: &str) {
     let name = &source.name;
     if let Some((failure, advice)) = &source.failure {
         notice::error(&format!("{name}: {failure}"), advice);
@@ -127,16 +129,19 @@ fn say_end(source: &SourceReport) {
             0 => String::new(),
             offset => format!(" up to offset {offset}"),
         };
-        let stands = match source.copy_seconds {
-            Some(_) => format!(
-                "{name}: all of it is in the target{offset}: {keys} keys and {commands} commands"
+        let (stands, goes_on) = match source.copied {
+            true => (
+                format!(
+                    "{name}: all of it is in the target{offset}: {keys} keys and {commands} commands"
+                ),
+                format!("the same command goes on from there (job {job})"),
             ),
-            None => format!("{name}: in the midst of the copy: {keys} keys are in the target"),
+            false => (
+                format!("{name}: in the midst of the copy: {keys} keys are in the target"),
+                format!("the same command copies again, over what is there (job {job})"),
+            ),
         };
-        notice::stopped(
-            &stands,
-            "empty the target and start again; this version begins with a new copy",
-        );
+        notice::stopped(&stands, &goes_on);
     }
     let shifted = match source.held_back {
         Some(0) => None,
@@ -148,7 +153,7 @@ fn say_end(source: &SourceReport) {
             &format!(
                 "{name}: {shifted} a deadline in the target that is still held back (it lies 1115 years late)"
             ),
-            "empty the target and run the sync again with --once: at its end each deadline is the source's own",
+            "the same command with --once ends the job: then each deadline is the source's own",
         );
     }
     if source.unproven > 0 {

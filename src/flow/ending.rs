@@ -7,161 +7,10 @@
 //!     └── more to ask ◀──────────────┘ last fence    are in
 //! ```
 
-use std::collections::VecDeque;
-
-use tokio::time::sleep;
-use tracing::debug;
-
-use crate::change::{Deadlines, Draft, Finish, Names, PAGE};
-use crate::command::judge::Expect;
+use crate::change::{Deadlines, Draft, Finish, PAGE};
 use crate::key::Db;
-use crate::net::{Control, ControlError, Net, info_field};
-use crate::offset::Offset;
-use crate::plan::{Rules, ServerPlace};
-
-use super::remedy::{QUESTION_TRIES, pause};
-
-/// Deadlines as the source told them, and the offset of its stream at which they held.
-#[derive(Debug)]
-pub(super) struct Told {
-    /// `None` from a source without offsets.
-    pub(super) fence: Option<Offset>,
-    deadlines: Vec<(Db, Vec<u8>, Left)>,
-}
-
-/// What a source says of a key's deadline.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Left {
-    /// There is no such key.
-    Gone,
-    /// It has none.
-    Forever,
-    /// Unix time in milliseconds.
-    Until(i64),
-}
-
-/// So many keys are asked for at once. With fewer the bracket around them is more often quiet.
-const AT_ONCE: usize = 16;
-
-/// How often a bracket that was not quiet is asked again before it is given up.
-const TRIES: u32 = 200;
-
-impl Told {
-    /// Writes what was told, as commands for the target.
-    pub(super) fn apply(&self, deadlines: &mut Deadlines, draft: &mut Draft) {
-        for (db, key, left) in &self.deadlines {
-            match *left {
-                // Its deletion is in the stream.
-                Left::Gone => {}
-                Left::Forever => {
-                    draft.select(*db);
-                    draft.push(&[b"PERSIST", key], Expect::Integer);
-                }
-                Left::Until(at) => {
-                    draft.select(*db);
-                    let at = deadlines.hold(*db, key, at).to_string();
-                    draft.push(&[b"PEXPIREAT", key, at.as_bytes()], Expect::Integer);
-                }
-            }
-        }
-    }
-}
-
-/// Asks a source for the deadlines of these keys, which are named as the target has them. A bracket of `INFO` around them shows the offset at which they
-/// held; one of `TIME` makes what is left of them exact.
-///
-/// # Errors
-/// If the source does not answer, or writes so much that no bracket is quiet.
-pub(super) async fn ask_deadlines(
-    net: Net,
-    place: ServerPlace,
-    names: Names,
-    rules: Rules,
-    has_offsets: bool,
-) -> Result<VecDeque<Told>, ControlError> {
-    let mut control: Option<Control> = None;
-    let mut tries = 0;
-    let all: Vec<(Db, Vec<u8>)> =
-        names.iter().into_iter().flatten().map(|(db, key)| (db, key.to_vec())).collect();
-    let mut told = VecDeque::new();
-    let mut rest = all.as_slice();
-    while let Some((db, _)) = rest.first() {
-        let same_db = rest.iter().take(AT_ONCE).take_while(|(other, _)| other == db).count();
-        let (now, later) = rest.split_at(same_db);
-        let asked = async {
-            let control = match &mut control {
-                Some(control) => control,
-                none => none.insert(Control::open(&net, &place).await?),
-            };
-            ask_some(control, rules.origin(*db), now, has_offsets).await
-        };
-        match asked.await {
-            Ok(answer) => {
-                told.push_back(answer);
-                rest = later;
-            }
-            Err(error) if tries < QUESTION_TRIES && !error.is_answer() => {
-                debug!(error = %error, "the source does not tell deadlines");
-                control = None;
-                sleep(pause(tries)).await;
-                tries += 1;
-            }
-            Err(error) => return Err(error),
-        }
-    }
-    debug!(keys = all.len(), "the source was asked for deadlines");
-    Ok(told)
-}
-
-/// `db` is the source's; the keys' own is the target's.
-async fn ask_some(
-    control: &mut Control,
-    db: Db,
-    keys: &[(Db, Vec<u8>)],
-    has_offsets: bool,
-) -> Result<Told, ControlError> {
-    control.ask::<()>("SELECT", &[db.index().to_string().as_bytes()]).await?;
-    for _ in 0..TRIES {
-        let mut pipe = redis::pipe();
-        pipe.cmd("INFO").arg("replication").cmd("TIME");
-        for (_, key) in keys {
-            pipe.cmd("PTTL").arg(key);
-        }
-        pipe.cmd("TIME").cmd("INFO").arg("replication");
-        let replies: Vec<redis::Value> = control.pipe("PTTL", &pipe).await?;
-        let Some(((first, before), (after, last))) = brackets(&replies) else { continue };
-        let quiet = !has_offsets || first == last;
-        if !quiet || before != after {
-            continue;
-        }
-        let left = replies.get(2..2 + keys.len()).unwrap_or_default();
-        let deadlines = keys.iter().zip(left).map(|((place, key), left)| {
-            let left = match left {
-                redis::Value::Int(left @ 0..) => Left::Until(before + left),
-                redis::Value::Int(-1) => Left::Forever,
-                _ => Left::Gone,
-            };
-            (*place, key.clone(), left)
-        });
-        return Ok(Told { fence: first.filter(|_| has_offsets), deadlines: deadlines.collect() });
-    }
-    Err(ControlError::Unsettled)
-}
-
-/// The offsets and times (in milliseconds) at both ends of the answers.
-#[expect(clippy::type_complexity, reason = "two pairs, taken apart at once")]
-fn brackets(replies: &[redis::Value]) -> Option<((Option<Offset>, i64), (i64, Option<Offset>))> {
-    let offset = |value: &redis::Value| {
-        let info: String = redis::from_redis_value(value.clone()).ok()?;
-        info_field(&info, "master_repl_offset")?.parse().ok().map(Offset::new)
-    };
-    let time = |value: &redis::Value| {
-        let (seconds, micros): (i64, i64) = redis::from_redis_value(value.clone()).ok()?;
-        Some(seconds * 1000 + micros / 1000)
-    };
-    let [first, before, .., after, last] = replies else { return None };
-    Some(((offset(first), time(before)?), (time(after)?, offset(last))))
-}
+use crate::net::{Control, ControlError, Net};
+use crate::plan::ServerPlace;
 
 /// Sets deadlines that were held back, page by page.
 pub(super) struct Closing {
@@ -182,7 +31,7 @@ enum Source {
     Done,
 }
 
-/// A walk through all keys of a target.
+/// A walk through all keys of a server.
 pub(super) struct Walk {
     control: Control,
     /// The databases that are left, the present one last.
@@ -192,8 +41,8 @@ pub(super) struct Walk {
 
 /// A page of a walk.
 pub(super) struct Page {
-    db: Db,
-    names: Vec<Vec<u8>>,
+    pub(super) db: Db,
+    pub(super) names: Vec<Vec<u8>>,
 }
 
 impl Closing {

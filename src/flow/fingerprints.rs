@@ -5,11 +5,10 @@ use std::hash::{Hash, Hasher};
 use std::mem::size_of;
 
 use foldhash::fast::RandomState;
-use xxhash_rust::xxh3::xxh3_128_with_seed;
 
-use crate::key::Db;
+use crate::key::{Db, fingerprint};
 
-/// The keys that were seen, each as 112 bits of its xxh3-128: two of a thousand million keys are mistaken for one another
+/// The keys that were seen, each as 112 bits of its fingerprint: two of a thousand million keys are mistaken for one another
 /// once in ten thousand million million runs.
 #[derive(Debug)]
 pub(super) struct Fingerprints {
@@ -60,7 +59,7 @@ impl Fingerprints {
     /// [`Full`]
     pub(super) fn insert(&mut self, db: Db, key: &[u8], source: u16) -> Result<Option<u16>, Full> {
         // The database is part of the name; no key of another one gets the same sum by that.
-        let sum = xxh3_128_with_seed(key, u64::from(db.index()));
+        let sum = fingerprint(db, key);
         let print = Print(sum << SOURCE_BITS | u128::from(source));
         // The top bits choose the table; they are not in the print.
         let at = usize::try_from(sum >> (u128::BITS - 8)).unwrap_or(0);

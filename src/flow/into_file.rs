@@ -212,7 +212,13 @@ impl Run<'_> {
         // One source is read at a time, and an element is held twice while its buffer grows.
         let element = usize::try_from(self.plan.memory / 4).unwrap_or(usize::MAX);
         let mut lane = Reading {
-            source: Upstream::new(from.place.clone(), self.net.clone(), self.plan.method, element),
+            source: Upstream::new(
+                from.place.clone(),
+                self.net.clone(),
+                self.plan.method,
+                element,
+                None,
+            ),
             counters,
             place: &from.place,
             method: report.method,

@@ -10,32 +10,39 @@
 //! for whichever comes first: more from the source, replies from the target, the time for an
 //! acknowledgement, the request to stop. Reading stops when there is no room; acknowledging never does.
 
+mod doubts;
 mod end;
 mod error;
+mod horizon;
+mod job;
 mod links;
+mod sweep;
 mod taking;
 
 use std::collections::BTreeMap;
 use std::future::{Future, pending};
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep, sleep_until};
-use tracing::{debug, info, warn};
+use tracing::{debug, info};
 
-use crate::change::{Copy, Deadlines, Draft, Existing, Kept, Scope, Stream};
+use crate::change::{Copy, Deadlines, Draft, Existing, Failure, Kept, Own, Scope, Stream};
+use crate::doubt::Doubts;
 use crate::key::Db;
-use crate::net::{Clock, Control, Link, Net, info_field};
+use crate::net::{Clock, Control, Net, info_field};
 use crate::offset::Offset;
-use crate::plan::{Facts, OnConflict, OnFlush, Place, Plan, ServerPlace, Source, Until};
+use crate::plan::{Facts, OnFlush, Place, Plan, ServerPlace, Until};
 use crate::progress::{Counters, Phase};
 use crate::repl::{Remark, Resume};
 use crate::server::{Flavour, Server, Version};
-use crate::source::SourceError;
-use crate::target::{Confirmed, RunId, Standalone, Surprise, TargetError};
+use crate::source::{Fetcher, SourceError};
+use crate::target::{Confirmed, Entrance, Standalone, Surprise, TargetError};
 
 use super::Stop;
+use super::held::Held;
 use super::loss::Loss;
 use super::remedy::{QUESTION_TRIES, Remedy, pause, remedy};
 use super::report::{Ended, SourceReport};
@@ -43,12 +50,17 @@ use super::share::{Excess, Pool, Share};
 use super::throttle::Throttle;
 use super::upstream::Upstream;
 
+use doubts::{Fetching, Unknown};
 pub(super) use end::SILENCE;
 use end::{End, Goal};
 pub use error::{LaneError, chain};
+use horizon::Moving;
+use job::{Beginning, Job, doubts_of};
 use links::Refusal;
+use sweep::{Older, Sweep};
 
-/// Runs one lane to its end.
+/// Runs one lane to its end, in as many attempts as that takes. Each begins with the record in the target; what the one before it
+/// remembers counts for nothing.
 pub(super) async fn run(
     plan: &Plan,
     known: Known<'_>,
@@ -56,37 +68,71 @@ pub(super) async fn run(
     stop: Stop,
 ) -> SourceReport {
     let index = known.index;
-    let Some(source) = plan.sources.get(index) else {
+    let (Some(source), Place::Server(to)) = (plan.sources.get(index), &plan.target) else {
         return SourceReport::new(String::new());
     };
     let mut report = SourceReport::new(source.name.clone());
     let clock = known.net.clock();
     let begun = clock.now();
-    // Whether so much has happened that the target may not be as it was.
-    let mut begun_to_write = false;
-    let ended = match (&source.place, &plan.target) {
-        (from, Place::Server(to)) => {
-            match Lane::open(plan, known, source, from, to, counters, stop).await {
-                Ok(mut lane) => {
-                    let ended = lane.play().await;
-                    begun_to_write = lane.wrote || lane.stage >= Stage::Settling;
-                    report.copy_seconds =
-                        lane.copied_at.map(|at| at.saturating_sub(begun).as_secs_f64());
-                    report.stream_seconds =
-                        lane.copied_at.map(|at| clock.now().saturating_sub(at).as_secs_f64());
-                    report.method = lane.method;
-                    report.held_back = lane.held_back();
-                    report.unproven = lane.unproven;
-                    report.skipped = std::mem::take(&mut lane.skipped);
-                    report.conflicts = lane.conflicts(ended.as_ref().err());
-                    report.conflict_names = std::mem::take(&mut lane.conflict_names);
-                    ended
-                }
-                Err(error) => Err(error),
+    let mut job =
+        Job::new(plan, source, known.is_known, known.facts.is_sole(plan), clock.unix_ms());
+    let mut tally = Tally::default();
+    let (mut tries, mut lost, mut copied_at) = (0, None::<Loss>, None::<Duration>);
+    let ended = loop {
+        let ended = match Lane::open(plan, &known, to, counters, stop.clone(), &mut job, &mut tally)
+            .await
+        {
+            Ok(mut lane) => {
+                let ended = lane.play().await;
+                copied_at = lane.copied_at.or(copied_at);
+                report.method = lane.method;
+                report.copied = lane.stage >= Stage::Settling;
+                report.held_back = lane.held_back();
+                report.conflicts = lane.conflicts(ended.as_ref().err());
+                lane.leave(&mut job);
+                ended
             }
+            Err(error) => Err(error),
+        };
+        let Err(error) = ended else { break ended };
+        let wait = match job.again(&error) {
+            true => {
+                tries = if tally.progressed { 0 } else { tries + 1 };
+                pause(tries)
+            }
+            // A target that was there before is waited for.
+            false if tally.begun && remedy(&error) == Remedy::ReconnectTarget => {
+                if tally.progressed {
+                    lost = None;
+                }
+                let now = clock.now();
+                match lost
+                    .get_or_insert_with(|| Loss::new(now))
+                    .again("target", &error, plan.until, now)
+                {
+                    Ok(wait) => wait,
+                    Err(error) => break Err(error),
+                }
+            }
+            false => break Err(error),
+        };
+        tally.progressed = false;
+        let mut stopped = stop.clone();
+        tokio::select! {
+            biased;
+            () = stop_requested(&mut stopped) => break Ok(Ended::Stopped),
+            () = sleep(wait) => {}
         }
-        _ => Ok(Ended::Refused),
     };
+    if !tally.begun && job.is_first {
+        // Nothing was written, so there is nothing to go on with.
+        job.withdraw(known.net, to).await;
+    }
+    report.copy_seconds = copied_at.map(|at| at.saturating_sub(begun).as_secs_f64());
+    report.stream_seconds = copied_at.map(|at| clock.now().saturating_sub(at).as_secs_f64());
+    report.unproven = tally.unproven;
+    report.skipped = tally.skipped;
+    report.conflict_names = tally.conflict_names;
     report.ended = match ended {
         Ok(ended) => ended,
         Err(error) => {
@@ -103,15 +149,34 @@ pub(super) async fn run(
                 Remedy::ReconnectTarget => {
                     "see that the target can be reached, and start again".to_owned()
                 }
+                Remedy::GoOn | Remedy::CopyAgain => {
+                    "see why it happens again and again; the same command goes on with this job"
+                        .to_owned()
+                }
             };
             report.failure = Some((chain(&error), advice));
             let damage = matches!(&error, LaneError::Source(error) if error.is_damage());
-            if begun_to_write || damage { Ended::Failed } else { Ended::Refused }
+            if tally.begun || damage { Ended::Failed } else { Ended::Refused }
         }
     };
     counters.enter(report.ended.into());
     report.numbers = counters.snapshot();
     report
+}
+
+/// What is told of a lane at its end, over all its attempts.
+#[derive(Debug, Default)]
+struct Tally {
+    /// Whether so much has happened that the target may not be as it was.
+    begun: bool,
+    /// Whether the attempt has brought the job on.
+    progressed: bool,
+    /// Things that could not be proven to be as they are on the source.
+    unproven: u64,
+    /// Commands of the stream that are no data and were not played, by name.
+    skipped: BTreeMap<String, u64>,
+    /// The first keys that the target held before.
+    conflict_names: Vec<(Db, Vec<u8>)>,
 }
 
 /// The sources that may have brought a key which this one meets in the target.
@@ -137,8 +202,12 @@ struct Lane<'a> {
     stop: Stop,
     source: Upstream,
     target: Standalone,
+    tally: &'a mut Tally,
+    /// The record's place, and the name of our connections.
+    record: (Db, Vec<u8>),
+    connection: String,
     /// The target's connection is lost, and a new one is being made.
-    relinking: Option<Later<Result<Link, TargetError>>>,
+    relinking: Option<Later<Result<Entrance, TargetError>>>,
     copy: Copy,
     stream: Stream,
     throttle: Throttle,
@@ -148,8 +217,6 @@ struct Lane<'a> {
     replaced: Option<Arc<Kept>>,
     /// Whether every key that the target held before is noticed.
     counts_conflicts: bool,
-    /// The first of them.
-    conflict_names: Vec<(Db, Vec<u8>)>,
     draft: Draft,
     stage: Stage,
     /// The master's history and where our part of it begins; `None` until it told, and from a master without `PSYNC`.
@@ -169,12 +236,44 @@ struct Lane<'a> {
     end: End,
     /// How often the source was asked for deadlines.
     rounds: u32,
-    /// Things that could not be proven to be as they are on the source.
-    unproven: u64,
-    /// Commands of the stream that are no data and were not played, by name.
-    skipped: BTreeMap<&'static str, u64>,
-    /// The process that is written to.
-    run_id: RunId,
+    /// Keys that the target may hold otherwise.
+    doubts: Doubts,
+    /// They are others than the record was told.
+    doubts_changed: bool,
+    /// Commands up to here were run by whoever wrote the record, and nobody has seen how.
+    unseen_to: Offset,
+    /// The source is being read for keys in doubt.
+    fetching: Option<Fetching>,
+    /// Values that were read and are not confirmed.
+    fetched: u64,
+    /// How often a value that was read could not be written since the last that could.
+    unwritten: u32,
+    /// A full copy over what is there: what must go in the end.
+    sweep: Option<Sweep>,
+    fetcher: Option<Fetcher>,
+    /// A command that nobody knows, whose keys the source is asked for.
+    unknown: Option<Unknown>,
+    fetch_lost: Option<Loss>,
+    fetch_again_at: Option<Duration>,
+    /// When the target last confirmed data.
+    quiet_since: Duration,
+    /// The horizon is being moved, and so many keys that are held back with it are not confirmed.
+    moving: Option<Moving>,
+    holding: u64,
+    /// How far ahead of now deadlines are held back, in milliseconds.
+    ahead: i64,
+    /// The record says where the stream goes on.
+    resumes: bool,
+    /// In place of that the master has begun to send its data set.
+    begins_anew: bool,
+    /// A source that cannot be reached is waited for: it was there before.
+    waits_for_source: bool,
+    /// All that was asked for is done.
+    is_finished: bool,
+    /// Since when the stream is applied as it comes.
+    following_since: Option<Duration>,
+    /// How many connections to the target were made.
+    links: u32,
     /// When the last data command was taken.
     last_data: Duration,
     /// Since when we have been stopping.
@@ -185,7 +284,6 @@ struct Lane<'a> {
     share: Share,
     excess: Excess,
     method: &'static str,
-    wrote: bool,
     copied_at: Option<Duration>,
 }
 
@@ -193,7 +291,9 @@ struct Lane<'a> {
 pub(super) struct Known<'k> {
     pub(super) facts: &'k Facts,
     /// The keys that the target held before.
-    pub(super) held: Option<&'k Arc<Kept>>,
+    pub(super) held: Option<&'k Held>,
+    /// Whether an earlier run of this job has begun on this machine.
+    pub(super) is_known: bool,
     /// Which of the sources it is.
     pub(super) index: usize,
     pub(super) throttle: Throttle,
@@ -205,7 +305,9 @@ pub(super) struct Known<'k> {
 enum Stage {
     Connecting,
     Copying,
-    /// The copy has been read; not all of it has been confirmed.
+    /// The copy has been read, and what the source no longer has is removed.
+    Sweeping,
+    /// Not all of the copy has been confirmed, or its record.
     Settling,
     Following,
 }
@@ -213,93 +315,187 @@ enum Stage {
 impl<'a> Lane<'a> {
     async fn open(
         plan: &'a Plan,
-        known: Known<'_>,
-        source: &Source,
-        from: &'a Place,
+        known: &Known<'_>,
         to: &'a ServerPlace,
         counters: &'a Counters,
         stop: Stop,
+        job: &mut Job,
+        tally: &'a mut Tally,
     ) -> Result<Self, LaneError> {
-        let Known { facts, held, index, throttle, pool, net } = known;
+        let Known { facts, held, index, ref throttle, ref pool, net, .. } = *known;
+        let Some(source) = plan.sources.get(index) else { return Err(LaneError::Strayed) };
         counters.enter(Phase::Connecting);
-        let run_id =
-            RunId(facts.target.as_ref().map(|target| target.run_id.clone()).unwrap_or_default());
-        let target = Standalone::open(net, to, &run_id).await?;
-        let names = held.map_or(0, |held| Kept::BYTES_A_KEY * held.len() as u64);
+        let clock = net.clock();
+        let record_at = (job.db, job.key.clone());
+        let connection = job.next_connection();
+        let entrance = enter(net, to, &record_at, &connection, plan.until, tally.begun).await?;
+        let (beginning, record) =
+            job.decide(&entrance, clock.unix_ms().saturating_add(ahead(plan, facts)))?;
+        let is_first = matches!(beginning, Beginning::First);
+        let names = held.map_or(0, |held| Kept::BYTES_A_KEY * held.keys.len() as u64);
         let share = Share::of(plan.memory.saturating_sub(names), plan.sources.len());
         // No two runs, nor two lanes of one, write the same temporary key.
-        let token = format!("{:x}-{:x}-{index}", net.clock().unix_ms(), std::process::id());
+        let token = format!("{}-{}", job.token(), record.copies);
         let server = facts.target.as_ref().and_then(|target| target.server).unwrap_or(OLDEST);
         let origin =
             facts.sources.get(index).and_then(Option::as_ref).and_then(|facts| facts.server);
         // With one source nothing else writes these keys; with several a key that is there is another's.
-        let existing = if plan.sources.len() == 1 { Existing::Replace } else { Existing::Refuse };
-        let keeps = plan.on_conflict == Some(OnConflict::Keep);
+        let existing = match (plan.sources.len(), is_first) {
+            (1, _) => Existing::Replace,
+            (_, false) if plan.are_apart(index) => Existing::Replace,
+            (_, false) if matches!(beginning, Beginning::Again) => return Err(LaneError::Mixed),
+            _ => Existing::Refuse,
+        };
+        let held_keys = held.map(|held| Arc::clone(&held.keys));
+        let keeps = held.is_some_and(|held| held.keeps);
         let on_flush = match plan.on_flush {
             Some(OnFlush::Ignore) => OnFlush::Ignore,
-            None | Some(OnFlush::Apply)
-                if facts.target.as_ref().is_some_and(|target| plan.may_flush(target)) =>
-            {
-                OnFlush::Apply
-            }
+            None | Some(OnFlush::Apply) if record.sole && plan.has_whole_target() => OnFlush::Apply,
             _ => OnFlush::Stop,
         };
-        let scope = Scope::new(source.rules.clone(), held.filter(|_| keeps).cloned(), on_flush);
-        let replaced = held.filter(|_| !keeps).cloned();
+        let scope = Scope::new(source.rules.clone(), held_keys.clone().filter(|_| keeps), on_flush);
+        let replaced = held_keys.clone().filter(|_| !keeps && is_first);
         let target_keys = facts.target.as_ref().map_or(0, |target| target.keys_that(plan));
-        let counts_conflicts = target_keys == 0 || held.is_some();
-        Ok(Self {
+        let counts_conflicts = is_first && (target_keys == 0 || held.is_some());
+        let kept = job.deadlines.take().filter(|_| !matches!(beginning, Beginning::Again));
+        let mut deadlines = match (kept, is_first) {
+            (Some(deadlines), _) => deadlines.until(record.horizon),
+            (None, true) => Deadlines::new(record.horizon, share.names),
+            // Whatever an earlier run has held back, nobody has kept the names.
+            (None, false) => Deadlines::new(record.horizon, share.names).of_others(),
+        };
+        if record.unsure {
+            deadlines.forget_unsure();
+        }
+        let own = Own { db: job.db, record: job.key.clone(), scripts: job.scripts.clone() };
+        let mut stream = Stream::new(origin, server, scope, share.scripts).keeping(own);
+        if !is_first {
+            for script in kept_scripts(net, to, (job.db, &job.scripts)).await? {
+                stream.learn_kept(&script);
+            }
+        }
+        stream.begin_in(Db::new(record.clean.db));
+        let (resume, history, begun) = match (&beginning, job.begun.take()) {
+            (Beginning::Resume(resume), _) => (Some(*resume), Some(*resume), None),
+            (_, begun) => (None, None, begun),
+        };
+        let (source, full) = match begun {
+            Some((upstream, full)) => (upstream, Some(full)),
+            None => {
+                let from = source.place.clone();
+                (Upstream::new(from, net.clone(), plan.method, share.largest, resume), None)
+            }
+        };
+        let sweep = match beginning {
+            Beginning::Again => {
+                let older = if record.sole {
+                    Older::None
+                } else {
+                    held_keys.map_or(Older::Unknown, Older::Known)
+                };
+                Some(Sweep::new(&job.token(), older, share.names, &scratch_folder(plan)?)?)
+            }
+            _ => None,
+        };
+        let (spot, doubts) = (record.clean, doubts_of(&record));
+        let unseen_to = Offset::new(record.applied.offset);
+        let end = if matches!(beginning, Beginning::Done) { End::Done } else { End::No };
+        let waits_for_source = tally.begun;
+        let resumes = matches!(beginning, Beginning::Resume(_));
+        let keeper = job.keeper(record, &entrance);
+        let target = Standalone::claim(entrance, keeper).await?;
+        let mut lane = Self {
             plan,
-            from,
+            from: plan.sources.get(index).map_or(&plan.target, |source| &source.place),
             to,
             counters,
-            clock: net.clock(),
+            clock,
             net: net.clone(),
             stop,
-            source: Upstream::new(from.clone(), net.clone(), plan.method, share.largest),
+            source,
             target,
+            tally,
+            record: record_at,
+            connection,
             relinking: None,
             copy: Copy::new(server, existing, share.copy, token),
-            stream: Stream::new(origin, server, scope, share.scripts),
-            throttle,
+            stream,
+            throttle: throttle.clone(),
             held_up: false,
             replaced,
             counts_conflicts,
-            conflict_names: Vec::new(),
             draft: Draft::default(),
             stage: Stage::Connecting,
-            history: None,
-            taken: Offset::default(),
-            confirmed: Offset::default(),
+            history,
+            taken: Offset::new(spot.offset),
+            confirmed: Offset::new(spot.offset),
             starved: true,
             asking: None,
             goal: Goal::None,
-            deadlines: Deadlines::new(horizon(plan, facts, net.clock()), share.names),
+            deadlines,
             server,
-            end: End::No,
+            end,
             rounds: 0,
-            unproven: 0,
-            skipped: BTreeMap::new(),
-            run_id,
+            doubts_changed: !doubts.is_empty(),
+            doubts,
+            unseen_to,
+            fetching: None,
+            fetched: 0,
+            unwritten: 0,
+            sweep,
+            fetcher: None,
+            unknown: None,
+            fetch_lost: None,
+            fetch_again_at: None,
+            quiet_since: clock.now(),
+            moving: None,
+            holding: 0,
+            ahead: ahead(plan, facts),
+            resumes,
+            begins_anew: false,
+            waits_for_source,
+            is_finished: false,
+            following_since: None,
+            links: 0,
             last_data: Duration::ZERO,
             stopping: None,
             refusal: None,
             source_lost: None,
             target_lost: None,
             share,
-            excess: Excess::new(pool),
+            excess: Excess::new(pool.clone()),
             method: "psync",
-            wrote: false,
             copied_at: None,
-        })
+        };
+        lane.tally.begun |= !is_first;
+        if let Some(at) = full {
+            lane.full_sync(at, None)?;
+        }
+        Ok(lane)
+    }
+
+    /// Leaves behind what another attempt goes on with.
+    fn leave(self, job: &mut Job) {
+        // One that is cut off again and again behind its copy must not make its master fork for ever.
+        let now = self.clock.now();
+        if self.following_since.is_some_and(|since| now.saturating_sub(since) >= STEADY) {
+            job.copies = 0;
+        }
+        // What was gathered of deadlines that must be asked is in the record as a word only.
+        job.deadlines = Some(self.deadlines);
+        if self.stage == Stage::Connecting && self.begins_anew {
+            job.begun = Some((self.source, self.history));
+        }
     }
 
     /// Keys that were in the target already; `None` if they were not counted.
     fn conflicts(&mut self, failure: Option<&LaneError>) -> Option<u64> {
         if let Some(LaneError::Conflict(failure)) = failure {
             Counters::add(&self.counters.conflicts, 1);
-            if self.conflict_names.len() < CONFLICTS_NAMED {
-                self.conflict_names.push((failure.db, failure.key.clone().unwrap_or_default()));
+            if self.tally.conflict_names.len() < CONFLICTS_NAMED {
+                self.tally
+                    .conflict_names
+                    .push((failure.db, failure.key.clone().unwrap_or_default()));
             }
         }
         self.counts_conflicts.then_some(self.counters.snapshot().conflicts)
@@ -307,40 +503,10 @@ impl<'a> Lane<'a> {
 
     /// The loop. Each round takes what there is to take, then waits for whatever comes first.
     async fn play(&mut self) -> Result<Ended, LaneError> {
-        let failure = match self.go_round().await {
-            Ok(Ended::Done) => return self.see_target().await.map(|()| Ended::Done),
-            Ok(ended) => return Ok(ended),
-            Err(failure) if !self.wrote => return Err(failure),
-            Err(failure) => failure,
-        };
-        // What is in the target stays valid, its deadlines too, as far as they can be set within the time of a stop.
-        // In the middle of a copy that the source ended, the target still has pieces to take: what removes them goes behind
-        // them.
-        let source_ended = match &failure {
-            LaneError::Source(_) | LaneError::CopyCut(_) | LaneError::Copy { .. } => {
-                self.stage == Stage::Copying
-            }
-            _ => false,
-        };
-        let mut ready = source_ended && self.relinking.is_none();
-        if !ready && let Ok(target) = Standalone::open(&self.net, self.to, &self.run_id).await {
-            self.target = target;
-            self.relinking = None;
-            ready = true;
+        if matches!(self.end, End::Done) {
+            return Ok(Ended::Done);
         }
-        if ready {
-            self.draft = Draft::default();
-            if let Some(batch) = self.copy.abandon() {
-                self.target.push(batch);
-            }
-            self.stopping = Some(self.clock.now());
-            self.end = End::Settling;
-            self.source.let_go();
-            if let Err(error) = self.go_round().await {
-                warn!(error = chain(&error), "deadlines could not be finished");
-            }
-        }
-        Err(failure)
+        self.go_round().await
     }
 
     async fn go_round(&mut self) -> Result<Ended, LaneError> {
@@ -357,6 +523,10 @@ impl<'a> Lane<'a> {
             if let Some(ended) = self.advance_end() {
                 return Ok(ended);
             }
+            self.advance_sweep()?;
+            self.advance_horizon();
+            self.advance_doubts()?;
+            self.save_in_silence();
             let limited = self.limited_until();
             if limited.is_some() {
                 // A source that is not listened to is not silent.
@@ -386,10 +556,16 @@ impl<'a> Lane<'a> {
                 link = later(&mut self.relinking) => {
                     self.relinking = None;
                     match link {
-                        Ok(link) => self.relinked(link)?,
+                        Ok(entrance) => self.relinked(entrance)?,
                         Err(error) => self.target_lost(error)?,
                     }
                 }
+                told = Fetching::told(&mut self.fetching) => self.fetched(told)?,
+                told = Unknown::told(&mut self.unknown) => self.unknown_told(told)?,
+                walked = Moving::walked(&mut self.moving), if self.stream.is_whole() => {
+                    self.walked(walked)?;
+                }
+                page = Sweep::page(&mut self.sweep) => self.swept(page)?,
                 offset = later(&mut self.asking) => {
                     self.asking = None;
                     self.goal = offset.map_or(Goal::Silence, Goal::Offset);
@@ -412,31 +588,34 @@ impl<'a> Lane<'a> {
         if !confirmed.is_empty() {
             self.target_lost = None;
             self.refusal = None;
+            self.quiet_since = self.clock.now();
         }
         Counters::add(&self.counters.without_effect, confirmed.without_effect);
         Counters::add(&self.counters.keys, confirmed.carries.keys);
         Counters::add(&self.counters.commands, confirmed.carries.commands);
         self.copy.renamed(confirmed.carries.renamed);
+        self.was_fetched(confirmed.carries.fetched);
+        self.were_held(confirmed.carries.held);
         if let Some(surprise) = confirmed.surprises.into_iter().next() {
             let (Surprise::Failed(failure) | Surprise::FailedAgain(failure)) = surprise;
             let taken = failure.reply.starts_with("BUSYKEY")
                 || failure.name == b"SET" && failure.reply == "(nil)"
                 || failure.name == b"RENAMENX" && failure.reply == "(integer) 0";
-            return Err(if failure.reply.starts_with("NOPERM") {
-                LaneError::Forbidden(failure)
-            } else if self.stage <= Stage::Settling && taken {
+            return Err(if self.stage <= Stage::Settling && taken {
                 LaneError::Conflict(failure)
-            } else if failure.value.is_some() && failure.reply.contains("Bad data format") {
-                LaneError::Unreadable(failure)
             } else {
-                LaneError::Diverged(failure)
+                failed(failure)
             });
         }
         if confirmed.copied {
-            self.copied_at = Some(self.clock.now());
             self.last_data = self.clock.now();
+            if self.stage == Stage::Settling && self.copied_at.is_none() && !self.resumes {
+                self.copied_at = Some(self.clock.now());
+                info!(keys = self.counters.snapshot().keys, "the copy is in the target");
+            }
             self.stage = Stage::Following;
-            info!(keys = self.counters.snapshot().keys, "the copy is in the target");
+            self.following_since = Some(self.clock.now());
+            self.tally.progressed = true;
             match self.plan.until {
                 Until::Forever => self.counters.enter(Phase::Following),
                 // A file is drained at its end, and only there.
@@ -454,27 +633,89 @@ impl<'a> Lane<'a> {
         if let Some(position) = confirmed.position {
             Counters::set(&self.counters.confirmed_offset, position.get());
             self.confirmed = position;
-            self.source.confirm(position);
+            self.pass_fences();
+            self.acknowledge();
         }
-        Ok(())
+        match confirmed.halt {
+            Some(halt) => self.halted(halt),
+            None => Ok(()),
+        }
     }
 }
+
+/// What a failure of a command that nothing mends means for the lane.
+fn failed(failure: Failure) -> LaneError {
+    if failure.reply.starts_with("NOPERM") {
+        LaneError::Forbidden(failure)
+    } else if failure.value.is_some() && failure.reply.contains("Bad data format") {
+        LaneError::Unreadable(failure)
+    } else {
+        LaneError::Diverged(failure)
+    }
+}
+
+/// The folder on whose disk names are kept that memory has no room for.
+fn scratch_folder(plan: &Plan) -> Result<PathBuf, LaneError> {
+    let folder = plan.job.folder.clone().unwrap_or_else(std::env::temp_dir);
+    std::fs::create_dir_all(&folder)
+        .map_err(|source| LaneError::Write { path: folder.clone(), source })?;
+    Ok(folder)
+}
+
+/// The scripts that the job keeps in the target.
+async fn kept_scripts(
+    net: &Net,
+    to: &ServerPlace,
+    (db, key): (Db, &[u8]),
+) -> Result<Vec<Vec<u8>>, LaneError> {
+    let mut control = Control::open(net, to).await?;
+    control.ask::<()>("SELECT", &[db.index().to_string().as_bytes()]).await?;
+    Ok(control.ask("HVALS", &[key]).await?)
+}
+
+/// Connects to the target and sees what is there. One that was there before is waited for.
+async fn enter(
+    net: &Net,
+    to: &ServerPlace,
+    record: &(Db, Vec<u8>),
+    connection: &str,
+    until: Until,
+    waits: bool,
+) -> Result<Entrance, LaneError> {
+    let mut loss = Loss::new(net.clock().now());
+    loop {
+        match Standalone::enter(net, to, record.clone(), connection).await {
+            Ok(entrance) => return Ok(entrance),
+            Err(error) => {
+                let error = LaneError::Target(error);
+                if !waits || remedy(&error) != Remedy::ReconnectTarget {
+                    return Err(error);
+                }
+                sleep(loss.again("target", &error, until, net.clock().now())?).await;
+            }
+        }
+    }
+}
+
+/// A lane that has followed for so long has nothing to do any more with why it had to copy.
+const STEADY: Duration = Duration::from_secs(60);
 
 /// How many of the keys that were there before are named in the report.
 const CONFLICTS_NAMED: usize = 100;
 
-/// Until when a deadline is so near that it is held back, in Unix milliseconds: a day ahead, or when the run ends by itself, four times what the
-/// copy may take, an hour at the least.
-fn horizon(plan: &Plan, facts: &Facts, clock: Clock) -> i64 {
+/// How far ahead of now a deadline is held back, in milliseconds: as long as the job may stay away; a day, or when the run ends by itself,
+/// four times what the copy may take, an hour at the least.
+fn ahead(plan: &Plan, facts: &Facts) -> i64 {
     const HOUR: u64 = 3_600_000;
     const SLOWEST_BYTES_PER_MS: u64 = 20_000;
     let largest =
         facts.sources.iter().flatten().map(|source| source.used_memory).max().unwrap_or(0);
-    let ahead = match plan.until {
-        Until::CaughtUp => HOUR.max(4 * largest / SLOWEST_BYTES_PER_MS),
-        Until::Forever => 24 * HOUR,
+    let ahead = match (plan.away, plan.until) {
+        (Some(away), _) => u64::try_from(away.as_millis()).unwrap_or(u64::MAX),
+        (None, Until::CaughtUp) => HOUR.max(4 * largest / SLOWEST_BYTES_PER_MS),
+        (None, Until::Forever) => 24 * HOUR,
     };
-    clock.unix_ms().saturating_add(i64::try_from(ahead).unwrap_or(i64::MAX))
+    i64::try_from(ahead).unwrap_or(i64::MAX)
 }
 
 /// What a target that does not say its version is taken for.

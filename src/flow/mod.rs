@@ -4,10 +4,12 @@
 //! [`replay()`] lets it be followed again. Nothing below it retries; what a failure calls for stands in one table,
 //! [`remedy()`].
 
+mod asking;
 mod ending;
 mod fingerprints;
 mod held;
 mod into_file;
+mod job;
 mod lane;
 mod left_out;
 mod loss;
@@ -61,6 +63,10 @@ pub async fn migrate(
             return held::unread(plan, &error);
         }
     };
+    if let (Some(folder), Err(error)) = (&plan.job.folder, job::begin(plan, facts)) {
+        counters.iter().for_each(|counters| counters.enter(Phase::Refused));
+        return job::unmarked(plan, folder, &error);
+    }
     let plan = Arc::new(plan.clone());
     let facts = Arc::new(facts.clone());
     let throttle = throttle::Throttle::new(&plan);
@@ -76,7 +82,8 @@ pub async fn migrate(
         lanes.spawn(
             async move {
                 let (facts, held) = (&facts, held.as_ref());
-                let known = lane::Known { facts, held, index, throttle, pool, net: &net };
+                let is_known = facts.is_known;
+                let known = lane::Known { facts, held, is_known, index, throttle, pool, net: &net };
                 (index, lane::run(&plan, known, &counters, stop).await)
             }
             .instrument(span),
@@ -94,5 +101,7 @@ pub async fn migrate(
             Err(error) => std::panic::resume_unwind(error.into_panic()),
         }
     }
-    Report { sources, seconds: net.clock().now().as_secs_f64() }
+    let report = Report { sources, seconds: net.clock().now().as_secs_f64() };
+    job::end(net, &plan, &facts, &report).await;
+    report
 }

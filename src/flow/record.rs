@@ -97,9 +97,10 @@ fn advice(error: &LaneError) -> &'static str {
         }
         error => match remedy(error) {
             Remedy::Ask(advice) => advice,
-            Remedy::ReconnectSource | Remedy::ReconnectTarget => {
-                "see that the source can be reached, and start again"
-            }
+            Remedy::ReconnectSource
+            | Remedy::ReconnectTarget
+            | Remedy::GoOn
+            | Remedy::CopyAgain => "see that the source can be reached, and start again",
         },
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::change::{CopyError, StreamError};
 use crate::plan::{LET_WRITE, Until};
 use crate::repl::{Remark, ReplError};
-use crate::source::SourceError;
+use crate::source::{FetchError, SourceError};
 use crate::target::TargetError;
 
 use super::lane::LaneError;
@@ -17,6 +17,10 @@ pub enum Remedy {
     ReconnectSource,
     /// Connect to the target again and send what was not confirmed.
     ReconnectTarget,
+    /// Begin again with what the record in the target says.
+    GoOn,
+    /// The same, and copy the data set again.
+    CopyAgain,
     /// Nothing helps but the operator.
     Ask(&'static str),
 }
@@ -53,11 +57,9 @@ pub fn remedy(error: &LaneError) -> Remedy {
                 "the live stream needs MULTI and EXEC; a proxy that has none cannot be a target of this version",
             ),
             TargetError::Resp(_) => Remedy::Ask("is this the address of a Redis or Valkey server?"),
-            TargetError::Replaced => Remedy::Ask(
-                "see in its log why it was restarted, and what it has kept; then empty it and start again",
-            ),
-            TargetError::Undecided => Remedy::Ask(
-                "empty the target and start again: whether the last transaction was done cannot be told",
+            TargetError::Replaced => Remedy::GoOn,
+            TargetError::Overtaken => Remedy::Ask(
+                "this process writes nothing more; let the other one go on, or stop it and start again",
             ),
         },
         LaneError::Copy {
@@ -70,9 +72,6 @@ pub fn remedy(error: &LaneError) -> Remedy {
         ),
         LaneError::Unreadable(_) => Remedy::Ask(
             "give a target whose version knows this type, or that has its module, or leave such keys out with --exclude or --type",
-        ),
-        LaneError::Transaction { .. } => Remedy::Ask(
-            "raise --memory: a transaction may take a quarter of it; then empty the target and start again",
         ),
         LaneError::Stream { source: StreamError::Undecidable(_), .. } => Remedy::Ask(
             "take both keys into the rules or leave both out, then empty the target and start again; nothing behind it was applied",
@@ -89,7 +88,7 @@ pub fn remedy(error: &LaneError) -> Remedy {
             "the bytes were damaged on their way or the master is not one we know; nothing behind it was applied",
         ),
         LaneError::Stream { .. } => Remedy::Ask(
-            "this command is not understood by this version; nothing behind it was applied",
+            "this version does not know what it does, and the source does not tell its keys; --on-unknown-command skip passes over it and counts it, and the same command goes on from there",
         ),
         LaneError::Diverged { .. } => Remedy::Ask(
             "the target does not hold what the source held when it ran this: has somebody else written to the target? Empty it and start again",
@@ -100,23 +99,36 @@ pub fn remedy(error: &LaneError) -> Remedy {
         LaneError::Conflict { .. } => {
             Remedy::Ask("somebody wrote this key to the target; empty it and start again")
         }
-        LaneError::CopyCut(_) => Remedy::Ask(
-            "a copy cannot go on in its midst: empty the target and start again; if the master's log says that we did not read fast enough, raise client-output-buffer-limit for replicas there",
+        LaneError::Strayed | LaneError::Asked(_) => Remedy::GoOn,
+        LaneError::CopyCut(_)
+        | LaneError::Overrun
+        | LaneError::NoOffsets(_)
+        | LaneError::Late
+        | LaneError::TooLarge { .. }
+        | LaneError::Doubts(_) => Remedy::CopyAgain,
+        LaneError::Record(_) => Remedy::Ask(
+            "give the rules with which the job was begun, or another --job; with --restart all is copied anew and the record is written over",
         ),
-        LaneError::Overrun => Remedy::Ask(
-            "the data set must be copied again: empty the target and start again (a larger repl-backlog-size on the master lets a lost link go on where it was)",
+        LaneError::Mixed => Remedy::Ask(
+            "empty the target and start again with --restart; sources with databases of their own (--from …/3) can be copied again alone",
         ),
-        LaneError::NoOffsets(_) => {
-            Remedy::Ask("the data set must be copied again: empty the target and start again")
+        LaneError::Fetch(FetchError::OtherHistory { .. } | FetchError::NoBacklog) => {
+            Remedy::CopyAgain
         }
+        LaneError::Fetch(_) => Remedy::Ask(
+            "let this user run INFO, TIME, PTTL, DUMP and MEMORY USAGE on the source, and start again: the job goes on",
+        ),
         LaneError::GivenUp { .. } => Remedy::Ask(
-            "see why it is not there, then empty the target and start again; --once waits no longer than that, and without it a run waits until it is told to stop",
+            "see why it is not there, and start again: the job goes on; --once waits no longer than that, and without it a run waits until it is told to stop",
         ),
         LaneError::Functions(_) => Remedy::Ask(
             "give a target of 7.0 or later, or delete the libraries on the source (FUNCTION DELETE)",
         ),
         LaneError::Write { .. } => Remedy::Ask(
-            "see that there is room and that the folder may be written; what was written before is a capture and can be played",
+            "see that there is room and that the folder may be written; what was recorded before is a capture and can be played, and a job goes on",
+        ),
+        LaneError::Control(error) if error.is_answer() => Remedy::Ask(
+            "let this user run INFO, SCAN, SELECT and the rest on the target, and start again: the job goes on",
         ),
         LaneError::Control(_) => Remedy::ReconnectTarget,
         LaneError::Refused { .. } => Remedy::Ask("mend what the target says and start again"),

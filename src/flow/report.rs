@@ -64,9 +64,11 @@ pub struct SourceReport {
     /// The first hundred of them, by the target's database and name.
     pub conflict_names: Vec<(Db, Vec<u8>)>,
     /// Commands of the stream that belong to a server and not to its data: they are not played. By name.
-    pub skipped: BTreeMap<&'static str, u64>,
+    pub skipped: BTreeMap<String, u64>,
     /// Things that could not be proven to be as they are on the source.
     pub unproven: u64,
+    /// Whether the whole data set is in the target, and the stream is applied.
+    pub copied: bool,
     /// Seconds until the copy was in the target; `None` if it never was.
     pub copy_seconds: Option<f64>,
     /// Seconds from there to the end.
@@ -88,6 +90,7 @@ impl SourceReport {
             conflict_names: Vec::new(),
             skipped: BTreeMap::new(),
             unproven: 0,
+            copied: false,
             copy_seconds: None,
             stream_seconds: None,
         }

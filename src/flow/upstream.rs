@@ -29,9 +29,15 @@ enum Link {
 }
 
 impl Upstream {
-    /// Begins to connect. Nothing of more than `piece_limit` bytes may be held in one piece.
-    pub(super) fn new(place: Place, net: Net, method: Method, piece_limit: usize) -> Self {
-        let link = connecting(&place, &net, method, piece_limit, None, Duration::ZERO);
+    /// Begins to connect, to go on behind `resume`. Nothing of more than `piece_limit` bytes may be held in one piece.
+    pub(super) fn new(
+        place: Place,
+        net: Net,
+        method: Method,
+        piece_limit: usize,
+        resume: Option<Resume>,
+    ) -> Self {
+        let link = connecting(&place, &net, method, piece_limit, resume, Duration::ZERO);
         Self { place, net, method, piece_limit, link }
     }
 

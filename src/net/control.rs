@@ -6,6 +6,7 @@ use std::time::Duration;
 use redis::aio::MultiplexedConnection;
 use redis::{
     AsyncConnectionConfig, Cmd, FromRedisValue, Pipeline, RedisConnectionInfo, RedisError,
+    RedisResult, Value,
 };
 use tokio::task::JoinHandle;
 
@@ -13,6 +14,9 @@ use crate::plan::{ServerPlace, Side};
 
 use super::greet::greet;
 use super::{LinkError, Net};
+
+/// The answer to one of several questions, or the server's words if it is an error.
+pub type Reply = Result<Value, String>;
 
 /// A connection for questions.
 #[derive(Debug)]
@@ -66,6 +70,15 @@ pub enum ControlError {
 }
 
 impl ControlError {
+    /// What it means that the server answered a question with this error.
+    pub(crate) fn answered(question: &'static str, text: String) -> Self {
+        // A server may be given a password while we are connected.
+        if text.starts_with("NOAUTH") || text.contains("operation not permitted") {
+            return Self::PasswordMissing(text);
+        }
+        Self::Refused { question, text }
+    }
+
     /// Whether the server has answered, so that asking again brings nothing new.
     #[must_use]
     pub const fn is_answer(&self) -> bool {
@@ -169,6 +182,23 @@ impl Control {
         pipe.query_async(&mut self.connection).await.map_err(|error| refused(question, &error))
     }
 
+    /// Asks several questions in one write and tells every answer by itself: one that is an error, in the server's words.
+    ///
+    /// # Errors
+    /// If the connection is lost.
+    pub async fn each(
+        &mut self,
+        question: &'static str,
+        mut pipe: Pipeline,
+    ) -> Result<Vec<Reply>, ControlError> {
+        if pipe.is_empty() {
+            return Ok(Vec::new());
+        }
+        pipe.ignore_errors();
+        let replies: Vec<RedisResult<Value>> = self.pipe(question, &pipe).await?;
+        Ok(replies.into_iter().map(|reply| reply.map_err(|error| said(&error))).collect())
+    }
+
     /// A section of `INFO`.
     ///
     /// # Errors
@@ -189,11 +219,7 @@ fn refused(question: &'static str, error: &RedisError) -> ControlError {
     if error.is_io_error() || error.is_connection_dropped() || error.is_timeout() {
         return ControlError::Lost(io::Error::other(text));
     }
-    // A server may be given a password while we are connected.
-    if text.starts_with("NOAUTH") || text.contains("operation not permitted") {
-        return ControlError::PasswordMissing(text);
-    }
-    ControlError::Refused { question, text }
+    ControlError::answered(question, text)
 }
 
 /// The server's own words, with their code.

@@ -11,7 +11,7 @@ mod tls;
 use std::sync::Arc;
 
 pub use clock::Clock;
-pub use control::{Control, ControlError, Foreign, info_field};
+pub use control::{Control, ControlError, Foreign, Reply, info_field};
 pub use link::{Carrier, Dial, Dialing, Link, LinkError, Sockets};
 pub use listener::Listener;
 pub use ping::round_trips;

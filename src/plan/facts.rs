@@ -19,6 +19,12 @@ pub struct Facts {
     pub sources: Vec<Option<ServerFacts>>,
     /// Of the target; `None` for a file.
     pub target: Option<ServerFacts>,
+    /// What the target holds under the names of the job's records, for each source.
+    pub records: Vec<Option<Vec<u8>>>,
+    /// Whether an earlier run of this job has begun on this machine, so that there must be records.
+    pub is_known: bool,
+    /// Whether the target held no key but our own when that began.
+    pub was_sole: bool,
 }
 
 /// What a server says of itself.
@@ -176,7 +182,7 @@ pub fn judge(facts: &Facts, plan: &Plan) -> Vec<Finding> {
         });
     }
     if let Some(target) = &facts.target {
-        judge_target(target, plan, &mut findings);
+        judge_target(target, plan, facts.goes_on(), &mut findings);
     }
     judge_identity(facts, plan, &mut findings);
     findings
@@ -246,7 +252,7 @@ fn judge_identity(facts: &Facts, plan: &Plan, findings: &mut Vec<Finding>) {
     }
 }
 
-fn judge_target(facts: &ServerFacts, plan: &Plan, findings: &mut Vec<Finding>) {
+fn judge_target(facts: &ServerFacts, plan: &Plan, goes_on: bool, findings: &mut Vec<Finding>) {
     let mut say = |evidence: String, mend: &str| {
         findings.push(Finding { place: plan.target.to_string(), evidence, mend: mend.to_owned() });
     };
@@ -278,7 +284,10 @@ fn judge_target(facts: &ServerFacts, plan: &Plan, findings: &mut Vec<Finding>) {
             "set `databases` in the target's configuration higher and start it again, or choose another with --db-map",
         );
     }
-    judge_keys(facts, plan, &mut say);
+    // What a job that goes on finds there it has brought itself.
+    if !goes_on {
+        judge_keys(facts, plan, &mut say);
+    }
     if let Some(server @ Server { flavour: Flavour::Redis, .. }) = facts.server
         && server.version < crate::server::Version(2, 8, 0)
     {
@@ -321,6 +330,21 @@ fn judge_keys(facts: &ServerFacts, plan: &Plan, say: &mut impl FnMut(String, &st
     }
 }
 
+impl Facts {
+    /// Whether an earlier run has begun this job.
+    #[must_use]
+    pub fn goes_on(&self) -> bool {
+        self.is_known || self.records.iter().any(Option::is_some)
+    }
+
+    /// Whether the target holds no key but our own where the plan writes.
+    #[must_use]
+    pub fn is_sole(&self, plan: &Plan) -> bool {
+        let is_empty = |target: &ServerFacts| target.keys_that(plan) == 0;
+        self.is_known && self.was_sole || self.target.as_ref().is_none_or(is_empty)
+    }
+}
+
 impl ServerFacts {
     /// Keys in the databases that the plan writes.
     #[must_use]
@@ -349,8 +373,28 @@ impl Plan {
     /// numbers.
     #[must_use]
     pub fn may_flush(&self, target: &ServerFacts) -> bool {
-        let [source] = self.sources.as_slice() else { return false };
-        !source.rules.has_databases() && target.keys.values().all(|keys| *keys == 0)
+        self.has_whole_target() && target.keys.values().all(|keys| *keys == 0)
+    }
+
+    /// Whether one source writes all databases, each under its own number.
+    #[must_use]
+    pub fn has_whole_target(&self) -> bool {
+        matches!(self.sources.as_slice(), [source] if !source.rules.has_databases())
+    }
+
+    /// Whether no other source writes a database that this one does.
+    #[must_use]
+    pub fn are_apart(&self, index: usize) -> bool {
+        let places = |source: &Source| -> Option<Vec<Db>> {
+            let chosen = source.rules.chosen()?.iter();
+            Some(chosen.filter_map(|db| source.rules.place(*db)).collect())
+        };
+        let own = self.sources.get(index).and_then(places);
+        let others = self.sources.iter().enumerate().filter(|(other, _)| *other != index);
+        { others }.all(|(_, other)| match (&own, places(other)) {
+            (Some(own), Some(other)) => own.iter().all(|db| !other.contains(db)),
+            _ => false,
+        })
     }
 }
 
@@ -362,7 +406,7 @@ fn size(bytes: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::{Method, Rules, Until};
+    use crate::plan::{Job, Method, OnUnknown, Rules, Until};
 
     fn plan(on_conflict: Option<OnConflict>) -> Plan {
         let place = |text| Place::parse(text).unwrap();
@@ -373,6 +417,9 @@ mod tests {
                 rules: Rules::default(),
             }],
             target: place("redis://b:2"),
+            job: Job::default(),
+            away: None,
+            on_unknown: OnUnknown::Stop,
             method: Method::Auto,
             until: Until::CaughtUp,
             on_conflict,
@@ -389,7 +436,7 @@ mod tests {
         target: ServerFacts,
         on_conflict: Option<OnConflict>,
     ) -> Vec<String> {
-        let facts = Facts { sources: vec![Some(source)], target: Some(target) };
+        let facts = Facts { sources: vec![Some(source)], target: Some(target), ..Facts::default() };
         judge(&facts, &plan(on_conflict))
             .into_iter()
             .map(|f| format!("{}: {}", f.place, f.evidence))
@@ -432,7 +479,11 @@ mod tests {
         };
         let count = |first: &str, second: &str| {
             let plan = Plan { sources: vec![source(first), source(second)], ..plan(None) };
-            let facts = Facts { sources: vec![Some(named("1")), Some(named("1"))], target: None };
+            let facts = Facts {
+                sources: vec![Some(named("1")), Some(named("1"))],
+                target: None,
+                ..Facts::default()
+            };
             judge(&facts, &plan).len()
         };
         assert_eq!(count("redis://a", "redis://b"), 1);
@@ -477,7 +528,7 @@ mod tests {
             );
             let mut plan = plan(None);
             plan.sources[0].rules = rules.unwrap();
-            let facts = Facts { sources: vec![Some(facts)], target: None };
+            let facts = Facts { sources: vec![Some(facts)], target: None, ..Facts::default() };
             remarks(&facts, &plan)
                 .into_iter()
                 .map(|one| format!("{}; {}", one.evidence, one.mend))
@@ -504,7 +555,11 @@ mod tests {
         let found = found(lost, ServerFacts { cluster: true, ..replica }, None);
         assert_eq!(found.len(), 3);
         assert_eq!(
-            judge(&Facts { sources: vec![Some(cluster)], target: None }, &plan(None)).len(),
+            judge(
+                &Facts { sources: vec![Some(cluster)], target: None, ..Facts::default() },
+                &plan(None)
+            )
+            .len(),
             1
         );
     }

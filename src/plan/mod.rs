@@ -1,6 +1,9 @@
 //! What is meant: places and rules, parsed and checked once. Everything after this works on values in which no
 //! impossible combination exists.
 
+use std::path::PathBuf;
+use std::time::Duration;
+
 mod facts;
 mod glob;
 mod place;
@@ -18,6 +21,7 @@ pub use tls::{Identity, Tls};
 
 pub use crate::repl::Method;
 
+use crate::key::Db;
 use crate::server::Server;
 
 /// What one run is to do.
@@ -27,6 +31,8 @@ pub struct Plan {
     pub sources: Vec<Source>,
     /// Where it goes.
     pub target: Place,
+    /// What the run is a part of.
+    pub job: Job,
     /// How masters may be asked for their data.
     pub method: Method,
     /// When the run ends by itself.
@@ -35,6 +41,11 @@ pub struct Plan {
     pub on_conflict: Option<OnConflict>,
     /// What becomes of a source's `FLUSHALL`, `FLUSHDB` or `SWAPDB`; `None` while nobody has chosen.
     pub on_flush: Option<OnFlush>,
+    /// How long the job may stay away before keys could die in the target that live on the source: so far ahead deadlines are held back. `None`: a
+    /// day, or what a run that ends by itself may take.
+    pub away: Option<Duration>,
+    /// What becomes of a command of the stream that nobody knows.
+    pub on_unknown: OnUnknown,
     /// The server that shall read the file which is the target; `None` for the newest of the sources.
     pub written_for: Option<Server>,
     /// How fast the target is written to, by all sources together; `None`: as fast as it can.
@@ -43,6 +54,26 @@ pub struct Plan {
     pub limit_read: Option<u64>,
     /// All data in flight and in buffers, for all sources together, in bytes.
     pub memory: u64,
+}
+
+/// What is gone on with when a run is started again.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Job {
+    /// Its name: letters, digits, `.`, `_` and `-`.
+    pub name: String,
+    /// Whether all is copied anew, whatever an earlier run has left.
+    pub restart: bool,
+    /// Where this machine keeps what belongs to it; `None`: nowhere.
+    pub folder: Option<PathBuf>,
+}
+
+impl Job {
+    /// The file in its folder that says that it has begun.
+    pub(crate) const BEGUN: &str = "begun";
+
+    /// What stands in it where the target held nothing but our own keys, and what else.
+    pub(crate) const BEGUN_ALONE: &[u8] = b"into an empty target\n";
+    pub(crate) const BEGUN_AMONG: &[u8] = b"into a target that held keys\n";
 }
 
 /// One source and its rules.
@@ -56,6 +87,20 @@ pub struct Source {
     pub rules: Rules,
 }
 
+impl Plan {
+    /// The database of the target in which the job's records stand: the lowest that is written.
+    #[must_use]
+    pub fn record_db(&self) -> Db {
+        let lowest = |source: &Source| {
+            let chosen = source.rules.chosen().into_iter().flatten();
+            let chosen = chosen.filter_map(|db| source.rules.place(*db)).min();
+            // With all databases chosen one of the first is written, unless it is renumbered.
+            chosen.or_else(|| (0..=u32::MAX).map(Db::new).find(|db| source.rules.writes(*db)))
+        };
+        self.sources.iter().filter_map(lowest).min().unwrap_or_default()
+    }
+}
+
 /// When a run ends by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Until {
@@ -63,6 +108,16 @@ pub enum Until {
     CaughtUp,
     /// It follows until it is told to stop.
     Forever,
+}
+
+/// What becomes of a command that this version does not know and whose keys the source does not tell.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnUnknown {
+    /// The run stops.
+    #[default]
+    Stop,
+    /// It is passed over, and counted.
+    Skip,
 }
 
 /// What becomes of a key that the target already holds.

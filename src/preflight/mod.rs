@@ -3,14 +3,18 @@
 mod rights;
 
 use std::collections::HashSet;
+use std::fs;
 use std::time::Duration;
 
 use tokio::time::sleep;
 use tracing::warn;
 
-use crate::key::Db;
+use crate::key::{Db, Escaped};
 use crate::net::{Control, ControlError, Net, info_field};
-use crate::plan::{Facts, Method, Place, Plan, Role, ServerFacts, ServerPlace, Side, Source};
+use crate::plan::{
+    Facts, Finding, Job, Method, Place, Plan, Role, ServerFacts, ServerPlace, Side, Source,
+};
+use crate::position::{self, Record, RecordError};
 use crate::server::Server;
 use crate::source as opened;
 use crate::source::SourceError;
@@ -77,7 +81,81 @@ pub async fn look(net: &Net, plan: &Plan) -> Result<Facts, Unreachable> {
     let uses = highest_db(plan, &facts);
     let name = plan.target.to_string();
     facts.target = look_at(net, &plan.target, &name, Side::Target, uses).await?;
+    if let (Place::Server(server), Some(target)) = (&plan.target, &mut facts.target)
+        && !target.cluster
+        && !target.sentinel
+    {
+        let unreachable = |source: ControlError| {
+            let place = name.clone();
+            Unreachable { place, side: Side::Target, source: source.into() }
+        };
+        let (records, kept) = records(net, server, plan).await.map_err(unreachable)?;
+        facts.records = records;
+        if let Some(keys) =
+            target.keys.get_mut(&plan.record_db()).filter(|keys| **keys > OWN_AT_MOST)
+        {
+            *keys = keys.saturating_sub(kept);
+        }
+    }
+    let marked = plan.job.folder.as_ref().and_then(|folder| fs::read(folder.join(Job::BEGUN)).ok());
+    facts.is_known = marked.is_some();
+    facts.was_sole = marked.is_some_and(|mark| mark == Job::BEGUN_ALONE);
     Ok(facts)
+}
+
+/// What of the job's records forbids it to go on.
+#[must_use]
+pub fn judge_records(facts: &Facts, plan: &Plan) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    if plan.job.restart {
+        return findings;
+    }
+    for (source, record) in plan.sources.iter().zip(&facts.records) {
+        let Some(record) = record else { continue };
+        let read = Record::decode(record).and_then(|record| {
+            record.is_of(&plan.job.name, &source.name, &position::rules_digest(&source.rules))
+        });
+        if let Err(error) = read {
+            let key = position::key(&plan.job.name, &source.name);
+            findings.push(Finding {
+                place: plan.target.to_string(),
+                evidence: format!("the record of this job ({}): {error}", Escaped(&key)),
+                mend: match error {
+                    RecordError::Newer(_) => "go on with that version, or a later one",
+                    RecordError::Rules => {
+                        "give the rules with which the job was begun, or another --job and another target; --restart copies all anew under these rules"
+                    }
+                    _ => "give another --job; or --restart: then all is copied anew and the record is written over",
+                }
+                .to_owned(),
+            });
+        }
+    }
+    findings
+}
+
+/// What stands under the names of the job's records, and how many keys the job keeps in all.
+async fn records(
+    net: &Net,
+    place: &ServerPlace,
+    plan: &Plan,
+) -> Result<(Vec<Option<Vec<u8>>>, u64), ControlError> {
+    let mut control = Control::open(net, place).await?;
+    let mut records = Vec::new();
+    let kept = match kept_by_job(&mut control, plan).await {
+        // A database that is not there holds none; who may not read them may not write either, and that is told.
+        Err(ControlError::Refused { .. }) => return Ok((records, 0)),
+        kept => kept?,
+    };
+    for source in &plan.sources {
+        let key = position::key(&plan.job.name, &source.name);
+        records.push(match control.ask("GET", &[&key]).await {
+            // A value of another type is no record, and is told as such.
+            Err(ControlError::Refused { text, .. }) => text.starts_with("WRONGTYPE").then(Vec::new),
+            told => told?,
+        });
+    }
+    Ok((records, kept))
 }
 
 /// What a server says that does not know `PSYNC`. Without its arguments it does nothing where it is known.
@@ -89,11 +167,25 @@ async fn psync_refused(net: &Net, place: &ServerPlace) -> Option<String> {
     }
 }
 
-/// How many keys a server holds; `None` if it does not tell.
-pub async fn count_keys(net: &Net, place: &ServerPlace) -> Option<u64> {
+/// How many keys the target of a plan holds, without those that the job keeps there; `None` if it does not tell.
+pub async fn count_keys(net: &Net, place: &ServerPlace, plan: &Plan) -> Option<u64> {
     let mut control = Control::open(net, place).await.ok()?;
     let info = control.info("keyspace").await.ok()?;
-    Some(info.lines().filter_map(keys_of_db).map(|(_, keys)| keys).sum())
+    let keys: u64 = info.lines().filter_map(keys_of_db).map(|(_, keys)| keys).sum();
+    Some(keys.saturating_sub(kept_by_job(&mut control, plan).await.ok()?))
+}
+
+/// How many keys a job keeps in its target.
+async fn kept_by_job(control: &mut Control, plan: &Plan) -> Result<u64, ControlError> {
+    let mut kept = 0;
+    control.ask::<()>("SELECT", &[plan.record_db().index().to_string().as_bytes()]).await?;
+    for source in &plan.sources {
+        let (job, name) = (&plan.job.name, &source.name);
+        for key in [position::key(job, name), position::scripts_key(job, name)] {
+            kept += control.ask::<u64>("EXISTS", &[&key]).await?;
+        }
+    }
+    Ok(kept)
 }
 
 /// The highest database of which the target will be told.

@@ -4,6 +4,7 @@
 
 mod capture;
 mod error;
+mod fetch;
 mod rdb;
 mod replica;
 
@@ -14,6 +15,8 @@ use tokio::io::AsyncReadExt;
 
 pub use capture::Capture;
 pub use error::SourceError;
+pub use fetch::{FetchError, Fetched, Fetcher, Found, Limits};
+pub(crate) use fetch::{History, Left};
 pub use rdb::RdbFile;
 pub use replica::Replica;
 

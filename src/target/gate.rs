@@ -1,25 +1,29 @@
-//! The live stream's side of a link: one transaction at a time, and none over a hole.
+//! The live stream's side of a link: one transaction at a time, none over a hole, each with the position record that says what it did.
 //!
 //! ```text
-//! wire     MULTI SELECT cmd cmd … │        │ EXEC │ MULTI SELECT cmd … │      │ EXEC …
-//! replies                         │ QUEUED…│      │                    │ *n…  │ QUEUED…
+//! wire     WATCH GET TIME MULTI SELECT cmd … │        │ SELECT SET EXEC │ WATCH GET TIME MULTI … │      │ SELECT …
+//! replies                                    │ QUEUED…│                 │                        │ *n…  │ QUEUED…
 //! ```
 //!
 //! The commands of the next transaction travel while the last `EXEC` is unanswered, but its own `EXEC` is sent only when every command
-//! was answered `QUEUED` *and* every element of the last one was judged. So at most one `EXEC` is unanswered, and
-//! nothing commits behind a transaction that was refused: on 2.8 to 9.1 a plain pipeline of `MULTI … EXEC` loses the refused one and runs
-//! the next.
+//! was answered `QUEUED`, every element of the last one was judged, *and* the target held byte for byte the record that the last one
+//! wrote. So at most one `EXEC` is unanswered, nothing commits behind a transaction that was refused (on 2.8 to 9.1 a plain pipeline of
+//! `MULTI … EXEC` loses the refused one and runs the next), and a process from whom another has taken over commits nothing more.
+
+mod reply;
 
 use std::collections::VecDeque;
 
 use crate::change::{Batch, Failure};
-use crate::command::judge::Expect;
 use crate::key::Db;
+use crate::position::Record;
 use crate::resp::{Reply, ReplyReader, RespError, command};
 
-use super::judge::{Judge, Verdict};
+use super::judge::Judge;
+use super::keeper::{Keeper, spot};
 use super::outbox::Outbox;
-use super::{Confirmed, Surprise};
+use super::{Confirmed, Halt};
+use reply::{Next, Preamble};
 
 /// How much goes into one transaction. It grows while there is more to send than fits, so that a long round trip
 /// carries more.
@@ -36,55 +40,111 @@ struct Share {
 #[derive(Debug)]
 pub(super) struct Gate {
     pub(super) outbox: Outbox,
+    pub(super) keeper: Keeper,
     replies: ReplyReader,
     judge: Judge,
     /// Not sent yet, in stream order.
     held: VecDeque<Batch>,
     /// `EXEC` was sent and is not wholly answered.
     closing: Option<Closing>,
-    /// `MULTI` and the commands were sent.
+    /// `WATCH`, `MULTI` and the commands were sent.
     open: Option<Open>,
     /// `DISCARD` was sent.
     discarding: bool,
     /// Why the open transaction was given up; it is sent again when [`go_on`](Gate::go_on) says so.
     refusal: Option<String>,
+    /// Nothing is sent before [`revise`](Gate::revise).
+    halted: bool,
+    /// What is held is not whole: only the record tells how to go on.
+    is_torn: bool,
+    /// What is to be done with the record when nothing else is.
+    wish: Option<Wish>,
+    /// The record's database is selected, outside of transactions.
+    at_home: bool,
+    /// The highest database that this link was seen to have.
+    highest: Option<Db>,
     share: Share,
+}
+
+/// What is done with the record beside data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wish {
+    /// It is written.
+    Save,
+    /// It is deleted: the job is done.
+    Forget,
 }
 
 /// A transaction whose commands are being queued.
 #[derive(Debug)]
 struct Open {
     batches: Vec<Batch>,
-    /// Replies to come: to `MULTI`, and `QUEUED` for each `SELECT` and command.
+    wish: Option<Wish>,
+    /// What the next reply answers.
+    next: Next,
+    /// The source's transaction is not at its end: more commands are to come.
+    more: bool,
+    /// Commands of it are no longer held, so that it cannot be sent again.
+    torn: bool,
+    /// How many replies to commands and their `SELECT`s are to come.
     left: usize,
-    /// The first reply that was not as it should be, and the number of its command; `None` for `MULTI`.
-    refused: Option<(Option<usize>, String)>,
+    /// How many there are in all.
+    commands: usize,
+    /// The first reply that was not as it should be.
+    refused: Option<Refused>,
     /// The first command that was answered as if there were no transaction, by its number, and how.
     ran: Option<(usize, String)>,
-    /// How many commands were sent, the `SELECT`s before the batches included.
-    commands: usize,
+    /// The target's record was another one, or the time for deadlines is up.
+    halt: Option<Halt>,
     /// The transaction before it, whose `EXEC` was refused while this one was being queued: it goes first.
     behind: Vec<Batch>,
+}
+
+/// Why a transaction is not closed.
+#[derive(Debug)]
+struct Refused {
+    by: RefusedBy,
+    text: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum RefusedBy {
+    /// What stands before the commands, by its name.
+    Preamble(&'static str),
+    /// The command with this number, the `SELECT` before each batch counted.
+    Command(usize),
+    /// The transaction before it went wrong.
+    Other,
 }
 
 /// A transaction whose `EXEC` was sent.
 #[derive(Debug)]
 struct Closing {
-    batches: VecDeque<Batch>,
-    /// Where the `EXEC` ends among the bytes to be written.
-    exec_end: u64,
+    batches: Vec<Batch>,
+    torn: bool,
+    /// It was run without its record.
+    unrecorded: bool,
+    wish: Option<Wish>,
+    /// What it writes.
+    record: Record,
+    bytes: Vec<u8>,
+    /// `QUEUED` to come for what stands before the `EXEC`, and whether one was not.
+    queued: usize,
     /// Elements of the reply to come; `None` before its header.
     left: Option<usize>,
-    /// How many commands of the first batch have been judged; `None` before the `SELECT` that stands before it.
+    /// The batch whose command is answered next, and how many of its commands have been; `None` before the `SELECT` that stands before
+    /// it.
+    batch: usize,
     judged: Option<usize>,
-    /// How many of them were surprises.
-    failed: u64,
+    /// The commands that did something else than on the source: batch, number, and what is known of them.
+    failed: Vec<(usize, usize, Failure)>,
 }
 
-impl Default for Gate {
-    fn default() -> Self {
+impl Gate {
+    pub(super) fn new(keeper: Keeper) -> Self {
         Self {
             outbox: Outbox::default(),
+            keeper,
             replies: ReplyReader::default(),
             judge: Judge::default(),
             held: VecDeque::new(),
@@ -92,26 +152,44 @@ impl Default for Gate {
             open: None,
             discarding: false,
             refusal: None,
+            halted: false,
+            is_torn: false,
+            wish: None,
+            at_home: false,
+            highest: None,
             share: SMALLEST,
         }
     }
-}
 
-impl Gate {
     /// Takes a batch, whose commands stay in one transaction.
     pub(super) fn push(&mut self, batch: Batch) {
         self.held.push_back(batch);
     }
 
+    /// Wishes something for the record, behind everything that was pushed.
+    pub(super) fn wish(&mut self, wish: Wish) {
+        self.wish = Some(wish);
+    }
+
+    /// Somebody else has used the link: another database may be selected.
+    pub(super) fn away(&mut self) {
+        self.at_home = false;
+    }
+
     /// Sends what may be sent. To be called when all that has come to be pushed was pushed.
     pub(super) fn advance(&mut self, confirmed: &mut Confirmed) {
-        if self.open.is_some() || self.discarding || self.refusal.is_some() {
+        if self.open.is_some() {
+            self.feed();
+            return;
+        }
+        if self.discarding || self.refusal.is_some() || self.halted {
             return;
         }
         // What holds no command needs no transaction, once everything before it is confirmed.
         while self.closing.is_none() && self.held.front().is_some_and(Batch::is_empty) {
             if let Some(batch) = self.held.pop_front() {
                 confirmed.add(&batch, batch.size(), 0);
+                self.keeper.confirm_batch(&batch);
             }
         }
         let mut batches = Vec::new();
@@ -125,65 +203,97 @@ impl Gate {
             }
             bytes += next.size();
             commands += next.expects().len();
+            let continues = next.continues;
             batches.extend(self.held.pop_front());
+            if continues {
+                break;
+            }
         }
         if batches.iter().all(Batch::is_empty) {
             // Nothing but offsets: they wait for the transaction that is closing.
             for batch in batches.into_iter().rev() {
                 self.held.push_front(batch);
             }
+            if self.closing.is_none()
+                && self.held.is_empty()
+                && let Some(wish) = self.wish.take()
+            {
+                self.begin(Vec::new(), Some(wish));
+            }
             return;
         }
-        command_line(&mut self.outbox, &[b"MULTI"]);
+        self.begin(batches, None);
+    }
+
+    /// Sends a transaction but for its end.
+    fn begin(&mut self, batches: Vec<Batch>, wish: Option<Wish>) {
+        let highest = batches.iter().map(Batch::highest_db).max();
+        let home = self.keeper.db();
+        let mut preamble = Preamble::default();
+        if !std::mem::replace(&mut self.at_home, true) {
+            self.select(home);
+            preamble.selects += 1;
+        }
+        // A SELECT that fails inside of a transaction would let what is behind it run elsewhere: so it is tried before.
+        let known = self.highest.unwrap_or(home);
+        if let Some(highest) = highest.filter(|highest| *highest > known) {
+            self.select(highest);
+            self.select(home);
+            preamble.selects += 2;
+            self.highest = Some(highest);
+        }
+        let key = self.keeper.key().to_vec();
+        self.send(&[b"WATCH", &key]);
+        self.send(&[b"GET", &key]);
+        self.send(&[b"TIME"]);
+        self.send(&[b"MULTI"]);
         let mut sent = 0;
         for batch in &batches {
-            let mut digits = itoa::Buffer::new();
-            command_line(
-                &mut self.outbox,
-                &[b"SELECT", digits.format(batch.opens_in().index()).as_bytes()],
-            );
+            self.select(batch.opens_in());
             self.outbox.put_shared(batch.bytes());
             sent += 1 + batch.expects().len();
         }
+        let more = batches.last().is_some_and(|batch| batch.continues);
         self.open = Some(Open {
             batches,
-            left: 1 + sent,
+            more,
+            torn: false,
+            wish,
+            next: Next::Preamble(preamble),
+            left: sent,
+            commands: sent,
             refused: None,
             ran: None,
-            commands: sent,
+            halt: None,
             behind: Vec::new(),
         });
     }
 
-    /// Whether everything that was pushed has been confirmed.
-    pub(super) fn is_idle(&self) -> bool {
-        self.held.is_empty() && self.open.is_none() && self.closing.is_none() && !self.discarding
+    /// Sends more of a transaction that is larger than what is held at once.
+    fn feed(&mut self) {
+        while let Some(open) = &mut self.open
+            && open.more
+            && open.refused.is_none()
+            && open.halt.is_none()
+            && let Some(batch) = self.held.pop_front()
+        {
+            let sent = 1 + batch.expects().len();
+            open.more = batch.continues;
+            open.left += sent;
+            open.commands += sent;
+            open.batches.push(batch.clone());
+            self.select(batch.opens_in());
+            self.outbox.put_shared(batch.bytes());
+        }
     }
 
-    /// Reads replies from the front of `input`; gives how many bytes were used.
-    pub(super) fn take(
-        &mut self,
-        input: &[u8],
-        confirmed: &mut Confirmed,
-    ) -> Result<usize, RespError> {
-        let mut used = 0;
-        loop {
-            let rest = input.get(used..).unwrap_or_default();
-            if self.closing.is_none() {
-                used += self.plain_queued(rest);
-            }
-            let rest = input.get(used..).unwrap_or_default();
-            let Some((reply, bytes)) = self.replies.read(rest)? else { break };
-            used += bytes;
-            if self.closing.is_some() {
-                self.take_executed(reply, confirmed);
-            } else if self.open.is_some() {
-                self.take_queued(reply, confirmed);
-            } else if self.discarding {
-                self.discarding = false;
-            }
-        }
-        Ok(used)
+    /// Whether everything that was pushed has been confirmed, and every wish fulfilled.
+    pub(super) fn is_idle(&self) -> bool {
+        self.held.is_empty()
+            && self.open.is_none()
+            && self.closing.is_none()
+            && !self.discarding
+            && self.wish.is_none()
     }
 
     /// Why the target refuses the next transaction for now; it has been discarded.
@@ -196,178 +306,121 @@ impl Gate {
         self.refusal = None;
     }
 
-    /// Whether an `EXEC` was written and is not wholly answered, so that no one could tell what it did if the link were lost now.
-    pub(super) fn is_undecided(&self) -> bool {
-        self.closing.as_ref().is_some_and(|closing| self.outbox.has_written(closing.exec_end))
+    /// Changes what is not confirmed, in stream order, and goes on behind a halt. A transaction that is being queued is not closed but sent
+    /// again, changed.
+    pub(super) fn revise(&mut self, mut change: impl FnMut(&Batch) -> Batch) {
+        self.halted = false;
+        if let Some(open) = &mut self.open {
+            let text = String::new();
+            open.refused.get_or_insert(Refused { by: RefusedBy::Other, text });
+            let batches = open.behind.iter_mut().chain(&mut open.batches);
+            batches.for_each(|batch| *batch = change(batch));
+        }
+        self.held.iter_mut().for_each(|batch| *batch = change(batch));
     }
 
-    /// A new link takes the place of a lost one: what was only queued is sent again, and so is a transaction whose `EXEC` never left
-    /// us whole. Not to be called while [undecided](Self::is_undecided).
-    pub(super) fn relink(&mut self) {
+    /// A new link takes the place of a lost one, and the target holds this record. What was only queued is sent again, and so is a
+    /// transaction whose `EXEC` was not run. Gives the batches of one that was run and whose replies nobody has seen; `Err` if the record is
+    /// neither the last that was confirmed nor the one behind it.
+    pub(super) fn relink(
+        &mut self,
+        stored: Option<&[u8]>,
+        confirmed: &mut Confirmed,
+    ) -> Result<Vec<Batch>, ()> {
         self.outbox.clear();
         self.replies = ReplyReader::default();
         self.judge = Judge::default();
-        self.discarding = false;
-        self.refusal = None;
+        (self.discarding, self.at_home) = (false, false);
+        (self.refusal, self.highest) = (None, None);
         self.put_back();
-        for batch in self.closing.take().into_iter().flat_map(|closing| closing.batches).rev() {
-            self.held.push_front(batch);
+        if self.is_torn {
+            return Err(());
         }
-    }
-
-    /// Counts the `+QUEUED` at the front of `input`, which nearly all replies are.
-    #[inline]
-    fn plain_queued(&mut self, input: &[u8]) -> usize {
-        const QUEUED: &[u8] = b"+QUEUED\r\n";
-        let Some(open) = &mut self.open else { return 0 };
-        if open.left > open.commands {
-            return 0; // the reply to MULTI comes first
-        }
-        // The last one is left to `take_queued`, which knows what follows it.
-        let most = open.left.saturating_sub(1);
-        let count = input
-            .chunks_exact(QUEUED.len())
-            .take(most)
-            .take_while(|reply| *reply == QUEUED)
-            .count();
-        open.left -= count;
-        count * QUEUED.len()
-    }
-
-    fn take_queued(&mut self, reply: Reply<'_>, confirmed: &mut Confirmed) {
-        let Some(open) = &mut self.open else { return };
-        let index = open.commands.checked_sub(open.left);
-        open.left = open.left.saturating_sub(1);
-        let expected =
-            if index.is_none() { Reply::Simple(b"OK") } else { Reply::Simple(b"QUEUED") };
-        if reply != expected {
-            let text = super::judge::text(reply);
-            if let Some(index) = index
-                && !matches!(reply, Reply::Error(_))
-            {
-                open.ran.get_or_insert_with(|| (index, text.clone()));
-            }
-            open.refused.get_or_insert((index, text));
-        }
-        if open.left > 0 {
-            return;
-        }
-        let Some(open) = self.open.take() else { return };
-        match &open.refused {
-            None => {
-                command_line(&mut self.outbox, &[b"EXEC"]);
-                self.closing = Some(Closing {
-                    batches: open.batches.into(),
-                    exec_end: self.outbox.end(),
-                    left: None,
-                    judged: None,
-                    failed: 0,
-                });
-                self.advance(confirmed);
-            }
-            Some((index, text)) => {
-                command_line(&mut self.outbox, &[b"DISCARD"]);
-                self.discarding = true;
-                let failure = match (&open.ran, index) {
-                    (Some((index, text)), _) => {
-                        Some(failure_at(&open.batches, *index, text.clone()))
-                    }
-                    _ if passes_or_aborted(text.as_bytes()) => None,
-                    (None, Some(index)) => Some(failure_at(&open.batches, *index, text.clone())),
-                    (None, None) => Some(failure_of("MULTI", text.clone())),
-                };
-                confirmed.surprises.extend(failure.map(Surprise::Failed));
-                self.refusal = Some(text.clone());
-                self.open = Some(open);
-                self.put_back();
-            }
-        }
-    }
-
-    fn take_executed(&mut self, reply: Reply<'_>, confirmed: &mut Confirmed) {
-        let Some(closing) = &mut self.closing else { return };
-        let Some(left) = &mut closing.left else {
-            let expected: usize =
-                closing.batches.iter().map(|batch| 1 + batch.expects().len()).sum();
-            match reply {
-                Reply::Array(len) if len == expected => closing.left = Some(len),
-                // Nothing of it was done: the target could not run it now.
-                Reply::Error(text) if passes_or_aborted(text) => {
-                    let text = super::judge::text(reply);
-                    self.give_up_closing(text);
-                }
-                other => {
-                    let text = super::judge::text(other);
-                    let failure = failure_of("EXEC", text.clone());
-                    confirmed.surprises.push(Surprise::Failed(failure));
-                    self.give_up_closing(text);
-                }
-            }
-            return;
+        let Some(closing) = self.closing.take() else {
+            return if stored == self.keeper.stored() { Ok(Vec::new()) } else { Err(()) };
         };
-        let Some(batch) = closing.batches.front() else { return };
-        let expect = match closing.judged {
-            None => Expect::Status,
-            Some(index) => batch.expects().get(index).copied().unwrap_or(Expect::Any),
-        };
-        let Some(verdict) = self.judge.take(expect, reply) else { return };
-        *left = left.saturating_sub(1);
-        match verdict {
-            Verdict::AsExpected => {}
-            Verdict::NoEffect => confirmed.without_effect += 1,
-            Verdict::Passing(text) | Verdict::Diverged(text) => {
-                let failure = match closing.judged {
-                    None => batch.failed_select(text),
-                    Some(index) => batch.failure(index, text),
-                };
-                confirmed.surprises.push(Surprise::Failed(failure));
-                closing.failed += 1;
+        if stored == self.keeper.stored() && !closing.torn {
+            for batch in closing.batches.into_iter().rev() {
+                self.held.push_front(batch);
             }
+            self.wish = self.wish.or(closing.wish);
+            return Ok(Vec::new());
         }
-        let judged = closing.judged.map_or(0, |index| index + 1);
-        if judged < batch.expects().len() {
-            closing.judged = Some(judged);
-            return;
+        let done = match closing.wish {
+            Some(Wish::Forget) => stored.is_none(),
+            _ => stored == Some(&closing.bytes),
+        };
+        if !done || closing.torn {
+            return Err(());
         }
-        closing.judged = None;
-        if let Some(batch) = closing.batches.pop_front() {
-            confirmed.add(&batch, batch.size(), std::mem::take(&mut closing.failed));
-        }
-        if closing.batches.is_empty() {
-            self.closing = None;
-            self.advance(confirmed);
-        }
+        let batches = self.done(closing, confirmed);
+        // What their commands did nobody has seen.
+        self.halted = !batches.is_empty();
+        Ok(batches)
     }
 
-    /// The transaction whose `EXEC` was refused goes back, and with it the one behind it, which must not run first.
-    fn give_up_closing(&mut self, text: String) {
-        let Some(closing) = self.closing.take() else { return };
-        match &mut self.open {
-            // Its commands are being queued: their replies are counted before it is discarded.
-            Some(open) => {
-                open.refused.get_or_insert_with(|| (None, text.clone()));
-                open.behind = closing.batches.into();
-            }
-            None => {
-                // A busy server up to 6.0 refuses EXEC and leaves the transaction open. Where none is, this answers an error.
-                if !text.starts_with("EXECABORT") {
-                    command_line(&mut self.outbox, &[b"DISCARD"]);
-                    self.discarding = true;
-                }
-                for batch in closing.batches.into_iter().rev() {
-                    self.held.push_front(batch);
-                }
-            }
+    /// A transaction was run: all it stands for is confirmed.
+    fn done(&mut self, closing: Closing, confirmed: &mut Confirmed) -> Vec<Batch> {
+        let Closing { batches, wish, record, bytes, failed, unrecorded, .. } = closing;
+        for (at, batch) in batches.iter().enumerate() {
+            let failures = failed.iter().filter(|(of, ..)| *of == at).count();
+            confirmed.add(batch, batch.size(), failures as u64);
+            self.keeper.confirm_batch(batch);
         }
-        self.refusal = Some(text);
+        match wish {
+            Some(Wish::Forget) => self.keeper.forgot(),
+            Some(Wish::Save) | None if unrecorded => {}
+            Some(Wish::Save) | None => self.keeper.wrote(record, bytes),
+        }
+        batches
     }
 
     /// The open transaction's batches are held again, before the others.
     fn put_back(&mut self) {
         let Some(open) = self.open.take() else { return };
+        self.is_torn |= open.torn;
+        self.wish = self.wish.or(open.wish);
         for batch in open.behind.into_iter().chain(open.batches).rev() {
             self.held.push_front(batch);
         }
+    }
+
+    /// All commands of the open transaction were queued: it is closed, with its record.
+    fn close(&mut self, open: Open) {
+        let applied = open.batches.iter().rev().find_map(spot);
+        let record = self.keeper.next(applied);
+        let bytes = record.encode();
+        self.select(self.keeper.db());
+        let (key, scripts) = (self.keeper.key().to_vec(), self.keeper.scripts_key().to_vec());
+        match open.wish {
+            Some(Wish::Forget) => self.send(&[b"DEL", &key, &scripts]),
+            Some(Wish::Save) | None => self.send(&[b"SET", &key, &bytes]),
+        }
+        self.send(&[b"EXEC"]);
+        self.closing = Some(Closing {
+            batches: open.batches,
+            torn: open.torn,
+            unrecorded: false,
+            wish: open.wish,
+            record,
+            bytes,
+            queued: 2,
+            left: None,
+            batch: 0,
+            judged: None,
+            failed: Vec::new(),
+        });
+    }
+
+    fn select(&mut self, db: Db) {
+        let mut digits = itoa::Buffer::new();
+        self.send(&[b"SELECT", digits.format(db.index()).as_bytes()]);
+    }
+
+    fn send(&mut self, args: &[&[u8]]) {
+        let mut line = Vec::with_capacity(32);
+        command(&mut line, args);
+        self.outbox.put(&line);
     }
 }
 
@@ -376,35 +429,6 @@ impl Share {
         self.bytes = (self.bytes * 2).min(LARGEST.bytes);
         self.commands = (self.commands * 2).min(LARGEST.commands);
     }
-}
-
-/// What is known of command number `index` of a transaction, the `SELECT` before each batch counted.
-fn failure_at(batches: &[Batch], index: usize, text: String) -> Failure {
-    let mut left = index;
-    for batch in batches {
-        let Some(in_batch) = left.checked_sub(1) else { return batch.failed_select(text) };
-        if in_batch < batch.expects().len() {
-            return batch.failure(in_batch, text);
-        }
-        left = in_batch - batch.expects().len();
-    }
-    Batch::default().failed_select(text)
-}
-
-/// Whether an error says that nothing was done, and may be later.
-fn passes_or_aborted(error: &[u8]) -> bool {
-    super::judge::passes(error) || error.starts_with(b"EXECABORT")
-}
-
-/// The failure of a command that belongs to no batch.
-fn failure_of(name: &str, reply: String) -> Failure {
-    Failure { db: Db::default(), name: name.into(), key: None, value: None, reply }
-}
-
-fn command_line(outbox: &mut Outbox, args: &[&[u8]]) {
-    let mut line = Vec::with_capacity(32);
-    command(&mut line, args);
-    outbox.put(&line);
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@
 
 mod gate;
 mod judge;
+mod keeper;
 #[cfg(test)]
 mod model;
 mod outbox;
@@ -14,8 +15,9 @@ mod pipeline;
 mod rdb;
 mod standalone;
 
+pub use keeper::{DoubtList, Keeper};
 pub use rdb::{FileError, RdbPlace, RdbTarget};
-pub use standalone::{RunId, Standalone, TargetError};
+pub use standalone::{Entrance, RecordAt, RunId, Standalone, TargetError};
 
 use crate::change::{Batch, Carries, Failure};
 use crate::offset::Offset;
@@ -35,6 +37,38 @@ pub struct Confirmed {
     pub without_effect: u64,
     /// Commands that did something else than on the source.
     pub surprises: Vec<Surprise>,
+    /// Why nothing more is sent before what is not confirmed has been [revised](Standalone::revise).
+    pub halt: Option<Halt>,
+}
+
+/// Why a stream cannot go on as it stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Halt {
+    /// Commands of a transaction that was run did something else than on the source.
+    Surprised {
+        /// All of it.
+        batches: Vec<Batch>,
+        /// The commands: batch, number, and what is known of them.
+        failed: Vec<(usize, usize, Failure)>,
+    },
+    /// The target does not take a command. Nothing of its transaction was run.
+    Rejected {
+        /// The batch, among those that are not confirmed.
+        batch: usize,
+        /// Its number in the batch.
+        index: usize,
+        /// What is known of it.
+        failure: Failure,
+    },
+    /// The record is not the one that was written last: this one stands in its place.
+    Fenced(Option<Vec<u8>>),
+    /// These were run, and the record that says so was not written. What each of their commands did is not told.
+    Unrecorded(Vec<Batch>),
+    /// A transaction that is larger than what is held at once was refused, or commands of it did something else: only the record tells how to
+    /// go on.
+    Torn,
+    /// It is later on the target's clock than deadlines are held back for.
+    Late,
 }
 
 /// A command that did something else than on the source.
@@ -52,6 +86,8 @@ impl Confirmed {
     fn add(&mut self, batch: &Batch, pushed: usize, failed: u64) {
         self.carries.keys += batch.carries.keys.saturating_sub(failed);
         self.carries.renamed += batch.carries.renamed;
+        self.carries.fetched += batch.carries.fetched;
+        self.carries.held += batch.carries.held;
         self.carries.commands += batch.carries.commands.saturating_sub(failed);
         self.position = self.position.max(batch.covers);
         self.bytes += pushed;
@@ -66,5 +102,6 @@ impl Confirmed {
             && self.bytes == 0
             && self.without_effect == 0
             && self.surprises.is_empty()
+            && self.halt.is_none()
     }
 }

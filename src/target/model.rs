@@ -29,6 +29,12 @@ pub(super) struct Model {
     db: u32,
     /// An open transaction: its commands, and whether one was refused.
     queue: Option<(Vec<Vec<Vec<u8>>>, bool)>,
+    /// A key is watched, and whether somebody else has changed it since.
+    watched: Option<bool>,
+    /// What `TIME` tells, in seconds.
+    pub(super) time: u64,
+    /// The highest database that there is.
+    pub(super) highest: Option<u32>,
 }
 
 impl Model {
@@ -38,7 +44,13 @@ impl Model {
         self.output.clear();
         self.reader = CommandReader::default();
         self.db = 0;
-        self.queue = None;
+        (self.queue, self.watched) = (None, None);
+    }
+
+    /// Somebody else writes a key of the first database.
+    pub(super) fn meddle(&mut self, key: &str, value: &[u8]) {
+        self.strings.insert((0, key.as_bytes().to_vec()), value.to_vec());
+        self.watched = self.watched.map(|_| true);
     }
 
     /// Takes at most so many bytes out of the outbox.
@@ -71,7 +83,9 @@ impl Model {
         match (name.as_slice(), &mut self.queue) {
             (b"EXEC", Some(_)) => {
                 let (commands, dirty) = self.queue.take().unwrap();
+                let changed = self.watched.take() == Some(true);
                 match refusal {
+                    _ if changed && !dirty => self.say("*-1"),
                     _ if dirty => {
                         self.say("-EXECABORT Transaction discarded because of previous errors.");
                     }
@@ -90,7 +104,7 @@ impl Model {
             (b"EXEC", None) => self.say("-ERR EXEC without MULTI"),
             (b"DISCARD", None) => self.say("-ERR DISCARD without MULTI"),
             (b"DISCARD", Some(_)) => {
-                self.queue = None;
+                (self.queue, self.watched) = (None, None);
                 self.say("+OK");
             }
             (b"MULTI", Some((_, dirty))) => {
@@ -118,8 +132,29 @@ impl Model {
         let key = (self.db, args.get(1).cloned().unwrap_or_default());
         match args[0].to_ascii_uppercase().as_slice() {
             b"SELECT" => {
-                self.db = Db::parse(&args[1]).unwrap().index();
+                let db = Db::parse(&args[1]).unwrap().index();
+                if self.highest.is_some_and(|highest| db > highest) {
+                    return self.say("-ERR DB index is out of range");
+                }
+                self.db = db;
                 self.say("+OK");
+            }
+            b"WATCH" => {
+                self.watched.get_or_insert(false);
+                self.say("+OK");
+            }
+            b"GET" => match self.strings.get(&key) {
+                Some(value) => {
+                    let (len, value) = (value.len(), value.clone());
+                    self.say(&format!("${len}"));
+                    self.output.extend_from_slice(&value);
+                    self.say("");
+                }
+                None => self.say("$-1"),
+            },
+            b"TIME" => {
+                let text = self.time.to_string();
+                self.say(&format!("*2\r\n${}\r\n{text}\r\n$1\r\n7", text.len()));
             }
             b"SET" => {
                 self.strings.insert(key, args[2].clone());
@@ -147,7 +182,8 @@ impl Model {
             return None;
         }
         // No server refuses these for want of memory, nor a replica.
-        let writes_nothing = matches!(name, b"MULTI" | b"SELECT" | b"DISCARD");
+        let writes_nothing =
+            matches!(name, b"MULTI" | b"SELECT" | b"DISCARD" | b"WATCH" | b"GET" | b"TIME");
         if writes_nothing && (text.starts_with("-OOM") || text.starts_with("-READONLY")) {
             return None;
         }

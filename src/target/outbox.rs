@@ -10,9 +10,6 @@ use bytes::{Buf, Bytes, BytesMut};
 pub(super) struct Outbox {
     pieces: VecDeque<Bytes>,
     tail: BytesMut,
-    /// Bytes that were put in since the last [`clear`](Self::clear), and those of them that were written.
-    put: u64,
-    written: u64,
 }
 
 /// From this size on a piece is not worth copying.
@@ -20,7 +17,6 @@ const LARGE: usize = 16 * 1024;
 
 impl Outbox {
     pub(super) fn put(&mut self, bytes: &[u8]) {
-        self.put += bytes.len() as u64;
         self.tail.extend_from_slice(bytes);
     }
 
@@ -28,7 +24,6 @@ impl Outbox {
         if bytes.len() < LARGE {
             self.put(bytes);
         } else {
-            self.put += bytes.len() as u64;
             self.close_tail();
             self.pieces.push_back(bytes.clone());
         }
@@ -42,16 +37,6 @@ impl Outbox {
         *self = Self::default();
     }
 
-    /// Where the next byte will stand among all that were put in.
-    pub(super) fn end(&self) -> u64 {
-        self.put
-    }
-
-    /// Whether all before this place was written.
-    pub(super) fn has_written(&self, end: u64) -> bool {
-        self.written >= end
-    }
-
     /// The piece to write next.
     pub(super) fn front(&mut self) -> &[u8] {
         if self.pieces.is_empty() {
@@ -62,7 +47,6 @@ impl Outbox {
 
     /// So many bytes of the front piece were written.
     pub(super) fn written(&mut self, bytes: usize) {
-        self.written += bytes as u64;
         if let Some(front) = self.pieces.front_mut() {
             front.advance(bytes.min(front.len()));
             if front.is_empty() {
@@ -97,22 +81,5 @@ mod tests {
             outbox.written(take);
         }
         assert_eq!(written, [b"abc", &large[..], b"d"].concat());
-    }
-
-    #[test]
-    fn what_was_written_is_told_by_its_place() {
-        let mut outbox = Outbox::default();
-        outbox.put(b"abc");
-        outbox.put_shared(&Bytes::from(vec![b'x'; LARGE]));
-        let end = outbox.end();
-        assert_eq!(end, 3 + LARGE as u64);
-        while !outbox.is_empty() {
-            assert!(!outbox.has_written(end));
-            let take = outbox.front().len().min(5000);
-            outbox.written(take);
-        }
-        assert!(outbox.has_written(end));
-        outbox.clear();
-        assert_eq!(outbox.end(), 0);
     }
 }

@@ -7,16 +7,20 @@ use std::task::{Context, Poll};
 
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tracing::{debug, warn};
 
 use crate::change::Batch;
+use crate::key::Db;
 use crate::net::{Link, LinkError, Net, info_field};
 use crate::plan::ServerPlace;
+use crate::position::Spot;
 use crate::repl::Credentials;
 use crate::resp::{Reply, ReplyReader, RespError, command};
 
 use super::Confirmed;
-use super::gate::Gate;
+use super::gate::{Gate, Wish};
 use super::judge;
+use super::keeper::Keeper;
 use super::pipeline::Pipeline;
 
 /// Why a target could not go on.
@@ -47,23 +51,26 @@ pub enum TargetError {
     /// What it says is not RESP.
     #[error("the target's answer cannot be read")]
     Resp(#[from] RespError),
-    /// The link was lost while an `EXEC` was unanswered: no one can tell whether it was done.
-    #[error("the connection was lost while a transaction was being committed")]
-    Undecided,
-    /// Under its address answers another process than the one that was written to.
+    /// It no longer holds what it had confirmed: it was restarted, failed over or emptied.
     #[error("the target was restarted or replaced: what it had confirmed may be gone")]
     Replaced,
+    /// Another process has written the job's record meanwhile.
+    #[error("another process has taken this job over")]
+    Overtaken,
 }
 
 /// A connection to a single server, over which one source's changes go.
 ///
 /// It begins with the copy, whose batches are pipelined as they come; after [`begin_stream`](Self::begin_stream)
-/// each transaction is committed behind the one before it.
+/// each transaction is committed behind the one before it, with the [record](crate::position) that says so.
 #[derive(Debug)]
 pub struct Standalone {
     link: Link,
     input: BytesMut,
-    exchange: Exchange,
+    run_id: RunId,
+    pipeline: Pipeline,
+    gate: Gate,
+    mode: Mode,
     in_flight: usize,
 }
 
@@ -72,32 +79,119 @@ pub struct Standalone {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RunId(pub String);
 
-#[derive(Debug)]
-enum Exchange {
-    /// The copy; what was pushed since the stream began waits behind it.
-    Copy {
-        pipeline: Box<Pipeline>,
-        behind: Option<Box<Gate>>,
-    },
-    Stream(Box<Gate>),
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mode {
+    /// Batches are pipelined: a copy, or deadlines that are finished.
+    Pipelined,
+    /// Batches are of the stream, and wait until what is in the pipeline has been confirmed.
+    Settling,
+    /// Batches are of the stream.
+    Streaming,
 }
 
-impl Standalone {
-    /// Connects and makes sure that the server can do what the live stream needs.
+/// A connection to a target before anything is sent over it, and what was found there.
+#[derive(Debug)]
+pub struct Entrance {
+    link: Link,
+    /// The process that answers.
+    pub run_id: RunId,
+    /// What stands under the record's name.
+    pub stored: Option<Vec<u8>>,
+    /// The time of the target's clock, in Unix milliseconds.
+    pub now_ms: i64,
+    /// What the connection is called: up to the last `:` as all others of the same job and source.
+    name: String,
+}
+
+impl Entrance {
+    /// Closes all earlier connections of the same job and source: what is still on its way over one of them shall not come behind what is
+    /// sent over this one.
     ///
     /// # Errors
-    /// If it cannot be reached, refuses the password, knows no transactions or is another process.
-    pub async fn open(net: &Net, place: &ServerPlace, run_id: &RunId) -> Result<Self, TargetError> {
-        let link = enter(net, place, run_id).await?;
-        let exchange = Exchange::Copy { pipeline: Box::default(), behind: None };
-        Ok(Self { link, input: BytesMut::new(), exchange, in_flight: 0 })
+    /// If the connection is lost.
+    pub async fn evict(&mut self) -> Result<(), TargetError> {
+        let list = ask(&mut self.link, &[b"CLIENT", b"LIST"]).await?;
+        let ours = self.name.rsplit_once(':').map_or("", |(job, _)| job);
+        for line in list.lines() {
+            let field = |name: &str| line.split(' ').find_map(|field| field.strip_prefix(name));
+            let (Some(name), Some(address)) = (field("name="), field("addr=")) else { continue };
+            if name != self.name && name.rsplit_once(':').is_some_and(|(job, _)| job == ours) {
+                let answer = ask(&mut self.link, &[b"CLIENT", b"KILL", address.as_bytes()]).await?;
+                debug!(name, address, answer, "an earlier connection is closed");
+            }
+        }
+        if list.starts_with("NOPERM") {
+            warn!(
+                answer = list,
+                "whether an earlier connection of this job is still there cannot be seen"
+            );
+        }
+        Ok(())
+    }
+}
+
+/// Where a record stands: its database and its key.
+pub type RecordAt<'a> = (Db, &'a [u8]);
+
+impl Standalone {
+    /// Connects, sees what is there, and makes sure that the server can do what the live stream needs. The connection is given
+    /// this name.
+    ///
+    /// # Errors
+    /// If it cannot be reached, refuses the password or knows no transactions.
+    pub async fn enter(
+        net: &Net,
+        place: &ServerPlace,
+        record: (Db, Vec<u8>),
+        name: &str,
+    ) -> Result<Entrance, TargetError> {
+        enter(net, place, (record.0, &record.1), name).await
     }
 
-    /// From here on batches are of the stream: each is one transaction, alone or with its neighbours. The first of them is sent
-    /// when the copy has been confirmed.
-    pub fn begin_stream(&mut self) {
-        if let Exchange::Copy { behind, .. } = &mut self.exchange {
-            behind.get_or_insert_default();
+    /// Takes the job over: the record is written, if what was found under its name still stands there. From here on no other
+    /// process commits anything.
+    ///
+    /// # Errors
+    /// [`TargetError::Overtaken`] if it does not, or if the connection is lost.
+    pub async fn claim(mut entrance: Entrance, mut keeper: Keeper) -> Result<Self, TargetError> {
+        let record = keeper.record().clone();
+        let bytes = record.encode();
+        claim(&mut entrance, keeper.key(), &bytes).await?;
+        entrance.evict().await?;
+        keeper.wrote(record, bytes);
+        Ok(Self {
+            link: entrance.link,
+            input: BytesMut::new(),
+            run_id: entrance.run_id,
+            pipeline: Pipeline::default(),
+            gate: Gate::new(keeper),
+            mode: Mode::Pipelined,
+            in_flight: 0,
+        })
+    }
+
+    /// The record, as far as it is known here.
+    #[must_use]
+    pub fn keeper(&self) -> &Keeper {
+        &self.gate.keeper
+    }
+
+    /// The same, to be changed: the next transaction writes it.
+    pub fn keeper_mut(&mut self) -> &mut Keeper {
+        &mut self.gate.keeper
+    }
+
+    /// From here on batches are of the stream, which begins at this place: each is one transaction, alone or with its neighbours. The first
+    /// of them is sent when the copy has been confirmed.
+    pub fn begin_stream(&mut self, at: Spot) {
+        self.gate.keeper.begin(at);
+        self.go_on_with_stream();
+    }
+
+    /// The same, where the record tells the place.
+    pub fn go_on_with_stream(&mut self) {
+        if self.mode == Mode::Pipelined {
+            self.mode = Mode::Settling;
         }
     }
 
@@ -108,22 +202,40 @@ impl Standalone {
             self.is_idle(),
             "what was pushed is confirmed before the deadlines are finished"
         );
-        self.exchange = Exchange::Copy { pipeline: Box::default(), behind: None };
+        self.pipeline = Pipeline::default();
+        self.mode = Mode::Pipelined;
     }
 
-    /// Whether the copy has been confirmed and the stream has begun.
+    /// Writes the record anew, behind everything that was pushed.
+    pub fn save(&mut self) {
+        self.go_on_with_stream();
+        self.gate.wish(Wish::Save);
+    }
+
+    /// Deletes the record, behind everything that was pushed: the job is done.
+    pub fn forget(&mut self) {
+        self.go_on_with_stream();
+        self.gate.wish(Wish::Forget);
+    }
+
+    /// Whether the target's record does not say yet that all is confirmed which is.
     #[must_use]
-    pub fn is_streaming(&self) -> bool {
-        matches!(self.exchange, Exchange::Stream(_))
+    pub fn is_record_behind(&self) -> bool {
+        self.mode == Mode::Streaming && self.gate.keeper.is_behind()
     }
 
     /// Takes a batch.
     pub fn push(&mut self, batch: Batch) {
         self.in_flight += batch.size();
-        match &mut self.exchange {
-            Exchange::Copy { behind: Some(gate), .. } | Exchange::Stream(gate) => gate.push(batch),
-            Exchange::Copy { pipeline, behind: None } => pipeline.push(batch),
+        match self.mode {
+            Mode::Pipelined => self.pipeline.push(batch),
+            Mode::Settling | Mode::Streaming => self.gate.push(batch),
         }
+    }
+
+    /// Changes what is not confirmed, in stream order, and goes on behind a [`Halt`].
+    pub fn revise(&mut self, change: impl FnMut(&Batch) -> Batch) {
+        self.gate.revise(change);
     }
 
     /// How many bytes of batches have been pushed and not confirmed.
@@ -135,10 +247,10 @@ impl Standalone {
     /// Whether everything that was pushed has been confirmed.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        match &self.exchange {
-            Exchange::Copy { pipeline, behind: None } => pipeline.is_idle(),
-            Exchange::Copy { behind: Some(_), .. } => false,
-            Exchange::Stream(gate) => gate.is_idle(),
+        match self.mode {
+            Mode::Pipelined => self.pipeline.is_idle(),
+            Mode::Settling => false,
+            Mode::Streaming => self.gate.is_idle(),
         }
     }
 
@@ -157,9 +269,11 @@ impl Standalone {
             }
             self.input.reserve(READ_SIZE);
             poll_fn(|cx| self.poll_socket(cx)).await?;
-            let used = match &mut self.exchange {
-                Exchange::Copy { pipeline, .. } => pipeline.take(&self.input, &mut confirmed)?,
-                Exchange::Stream(gate) => gate.take(&self.input, &mut confirmed)?,
+            let used = match self.mode {
+                Mode::Pipelined | Mode::Settling => {
+                    self.pipeline.take(&self.input, &mut confirmed)?
+                }
+                Mode::Streaming => self.gate.take(&self.input, &mut confirmed)?,
             };
             self.input.advance(used);
         }
@@ -167,73 +281,69 @@ impl Standalone {
 
     /// Lets the stream begin once the copy is confirmed, and sends what may be sent.
     fn advance(&mut self, confirmed: &mut Confirmed) {
-        if let Exchange::Copy { pipeline, behind } = &mut self.exchange
-            && pipeline.is_idle()
-            && let Some(gate) = behind.take()
-        {
-            self.exchange = Exchange::Stream(gate);
+        if self.mode == Mode::Settling && self.pipeline.is_idle() {
+            self.mode = Mode::Streaming;
+            self.gate.away();
             confirmed.copied = true;
         }
-        if let Exchange::Stream(gate) = &mut self.exchange {
-            gate.advance(confirmed);
+        if self.mode == Mode::Streaming {
+            self.gate.advance(confirmed);
         }
-    }
-
-    /// Whether nobody could tell what was done if the connection were lost now.
-    #[must_use]
-    pub fn is_undecided(&self) -> bool {
-        matches!(&self.exchange, Exchange::Stream(gate) if gate.is_undecided())
     }
 
     /// Why the target refuses to go on for now. [`go_on`](Self::go_on) tries again.
     #[must_use]
     pub fn refused(&self) -> Option<&str> {
-        match &self.exchange {
-            Exchange::Copy { pipeline, .. } => pipeline.refused(),
-            Exchange::Stream(gate) => gate.refused(),
+        match self.mode {
+            Mode::Pipelined | Mode::Settling => self.pipeline.refused(),
+            Mode::Streaming => self.gate.refused(),
         }
     }
 
     /// Sends again what was refused.
     pub fn go_on(&mut self) {
-        match &mut self.exchange {
-            Exchange::Copy { pipeline, .. } => pipeline.go_on(),
-            Exchange::Stream(gate) => gate.go_on(),
+        match self.mode {
+            Mode::Pipelined | Mode::Settling => self.pipeline.go_on(),
+            Mode::Streaming => self.gate.go_on(),
         }
     }
 
-    /// Makes a new connection to take the place of a lost one with [`relink`](Self::relink).
+    /// Takes a new connection in place of a lost one and sends again what was not done. Gives the batches that were done and whose
+    /// replies nobody has seen: nothing more is sent before [`revise`](Self::revise) then.
     ///
     /// # Errors
-    /// As [`open`](Self::open).
-    pub async fn connect(
-        net: &Net,
-        place: &ServerPlace,
-        run_id: &RunId,
-    ) -> Result<Link, TargetError> {
-        enter(net, place, run_id).await
-    }
-
-    /// Takes a new connection in place of a lost one and sends again what was not confirmed.
-    ///
-    /// # Errors
-    /// [`TargetError::Undecided`] if nobody can tell what was done on the lost one.
-    pub fn relink(&mut self, link: Link) -> Result<(), TargetError> {
-        match &mut self.exchange {
-            Exchange::Copy { pipeline, .. } => pipeline.relink(),
-            Exchange::Stream(gate) if gate.is_undecided() => return Err(TargetError::Undecided),
-            Exchange::Stream(gate) => gate.relink(),
+    /// [`TargetError::Replaced`] if the target no longer is what it was when it confirmed what it did: then only its record tells how to
+    /// go on.
+    pub fn relink(
+        &mut self,
+        entrance: Entrance,
+        confirmed: &mut Confirmed,
+    ) -> Result<Vec<Batch>, TargetError> {
+        let Entrance { link, run_id, stored, .. } = entrance;
+        // What was pipelined is vouched for by nothing but the process that confirmed it.
+        let other = !run_id.0.is_empty() && run_id != self.run_id;
+        let mut unseen = Vec::new();
+        if self.mode == Mode::Streaming {
+            unseen = self
+                .gate
+                .relink(stored.as_deref(), confirmed)
+                .map_err(|()| TargetError::Replaced)?;
+        } else if other || stored.as_deref() != self.gate.keeper.stored() {
+            return Err(TargetError::Replaced);
+        } else {
+            self.pipeline.relink();
         }
-        self.link = link;
+        self.in_flight = self.in_flight.saturating_sub(confirmed.bytes);
+        (self.link, self.run_id) = (link, run_id);
         self.input.clear();
-        Ok(())
+        Ok(unseen)
     }
 
     /// Writes what can be written; ready once something has been read.
     fn poll_socket(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), TargetError>> {
-        let outbox = match &mut self.exchange {
-            Exchange::Copy { pipeline, .. } => &mut pipeline.outbox,
-            Exchange::Stream(gate) => &mut gate.outbox,
+        let outbox = match self.mode {
+            Mode::Pipelined | Mode::Settling => &mut self.pipeline.outbox,
+            Mode::Streaming => &mut self.gate.outbox,
         };
         let mut lost = None;
         while !outbox.is_empty() && lost.is_none() {
@@ -265,8 +375,13 @@ impl Standalone {
 /// How many bytes of replies are read at once.
 const READ_SIZE: usize = 64 * 1024;
 
-/// Connects, says who we are, and sees that it is the process that is meant and that transactions are there.
-async fn enter(net: &Net, place: &ServerPlace, run_id: &RunId) -> Result<Link, TargetError> {
+/// Connects, says who we are, and sees what is there and that transactions are.
+async fn enter(
+    net: &Net,
+    place: &ServerPlace,
+    (db, key): RecordAt<'_>,
+    name: &str,
+) -> Result<Entrance, TargetError> {
     let mut link = net.connect(place).await?;
     if let Some(Credentials { user, password }) = &place.credentials {
         let answer = match user {
@@ -295,32 +410,144 @@ async fn enter(net: &Net, place: &ServerPlace, run_id: &RunId) -> Result<Link, T
         return Err(TargetError::NoTransactions(answer));
     }
     ask(&mut link, &[b"DISCARD"]).await?;
-    if !run_id.0.is_empty() {
-        let info = ask(&mut link, &[b"INFO", b"server"]).await?;
-        // One that no longer tells is no other one.
-        if info_field(&info, "run_id").is_some_and(|now| now != run_id.0) {
-            return Err(TargetError::Replaced);
-        }
+    // So that who takes over finds it. A server that forbids it lets nobody look for it either.
+    ask(&mut link, &[b"CLIENT", b"SETNAME", name.as_bytes()]).await?;
+    let info = ask(&mut link, &[b"INFO", b"server"]).await?;
+    let run_id = RunId(info_field(&info, "run_id").unwrap_or_default().to_owned());
+    let now_ms = time(&mut link).await?;
+    let digits = db.index().to_string();
+    let selected = ask(&mut link, &[b"SELECT", digits.as_bytes()]).await?;
+    if selected != "OK" {
+        return Err(refused(selected));
     }
-    Ok(link)
+    let stored = match ask_raw(&mut link, &[b"GET", key]).await? {
+        Answer::Bulk(bytes) => Some(bytes),
+        Answer::Nil => None,
+        Answer::Text(text) => return Err(refused(text)),
+    };
+    Ok(Entrance { link, run_id, stored, now_ms, name: name.to_owned() })
+}
+
+/// What a target says that does not let us look.
+fn refused(text: String) -> TargetError {
+    if text.starts_with("NOPERM") {
+        TargetError::Forbidden(text)
+    } else {
+        TargetError::NotReady(text)
+    }
+}
+
+/// The target's time of day, in Unix milliseconds.
+async fn time(link: &mut Link) -> Result<i64, TargetError> {
+    let mut told = Vec::new();
+    converse(link, &[b"TIME"], |reply| {
+        match reply {
+            Reply::Bulk(bytes) => {
+                told.push(
+                    std::str::from_utf8(bytes).ok().and_then(|text| text.parse::<i64>().ok()),
+                );
+            }
+            Reply::Array(2) => return false,
+            other => return !matches!(other, Reply::Array(_)),
+        }
+        told.len() == 2
+    })
+    .await?;
+    match told.as_slice() {
+        [Some(seconds), Some(micros)] => Ok(seconds * 1000 + micros / 1000),
+        _ => Err(TargetError::NotReady("TIME is not answered".to_owned())),
+    }
+}
+
+/// Writes a record where this one was found.
+async fn claim(entrance: &mut Entrance, key: &[u8], bytes: &[u8]) -> Result<(), TargetError> {
+    let link = &mut entrance.link;
+    ask(link, &[b"WATCH", key]).await?;
+    let now = match ask_raw(link, &[b"GET", key]).await? {
+        Answer::Bulk(bytes) => Some(bytes),
+        Answer::Nil => None,
+        Answer::Text(text) => return Err(refused(text)),
+    };
+    if now != entrance.stored {
+        return Err(TargetError::Overtaken);
+    }
+    let opened = ask(link, &[b"MULTI"]).await?;
+    if opened != "OK" {
+        return Err(refused(opened));
+    }
+    let queued = ask(link, &[b"SET", key, bytes]).await?;
+    let mut done = false;
+    let mut text = queued.clone();
+    converse(link, &[b"EXEC"], |reply| {
+        match reply {
+            Reply::Array(1) => return false,
+            Reply::Simple(b"OK") => done = true,
+            other => text = judge::text(other),
+        }
+        true
+    })
+    .await?;
+    match done {
+        true => Ok(()),
+        false if text == "(nil)" => Err(TargetError::Overtaken),
+        // OOM, say: the reason stands in what SET was answered.
+        false if queued != "QUEUED" => Err(refused(queued)),
+        false => Err(refused(text)),
+    }
+}
+
+/// A reply that may be a value.
+enum Answer {
+    Bulk(Vec<u8>),
+    Nil,
+    Text(String),
 }
 
 /// One question before the stream of data begins, and the text of its answer.
 async fn ask(link: &mut Link, args: &[&[u8]]) -> Result<String, TargetError> {
+    Ok(match ask_raw(link, args).await? {
+        Answer::Bulk(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
+        Answer::Nil => "(nil)".to_owned(),
+        Answer::Text(text) => text,
+    })
+}
+
+/// The same, of which the answer is a value.
+async fn ask_raw(link: &mut Link, args: &[&[u8]]) -> Result<Answer, TargetError> {
+    let mut answer = Answer::Nil;
+    converse(link, args, |reply| {
+        answer = match reply {
+            Reply::Bulk(bytes) => Answer::Bulk(bytes.to_vec()),
+            Reply::Nil => Answer::Nil,
+            other => Answer::Text(judge::text(other)),
+        };
+        true
+    })
+    .await?;
+    Ok(answer)
+}
+
+/// Sends a command and shows each part of its reply until one is the last.
+async fn converse(
+    link: &mut Link,
+    args: &[&[u8]],
+    mut is_last: impl FnMut(Reply<'_>) -> bool,
+) -> Result<(), TargetError> {
     let mut out = Vec::new();
     command(&mut out, args);
     link.write_all(&out).await.map_err(TargetError::Lost)?;
     link.flush().await.map_err(TargetError::Lost)?;
     let (mut input, mut reader) = (BytesMut::new(), ReplyReader::default());
     loop {
+        while let Some((reply, used)) = reader.read(&input)? {
+            let last = is_last(reply);
+            input.advance(used);
+            if last {
+                return Ok(());
+            }
+        }
         if link.read_buf(&mut input).await.map_err(TargetError::Lost)? == 0 {
             return Err(TargetError::Closed);
-        }
-        if let Some((reply, _)) = reader.read(&input)? {
-            return Ok(match reply {
-                Reply::Bulk(bytes) => String::from_utf8_lossy(bytes).into_owned(),
-                other => judge::text(other),
-            });
         }
     }
 }

@@ -1,7 +1,7 @@
 //! A small blocking RESP2 client of the tests' own. It shares nothing with the library, so that a mistake there
 //! cannot hide itself here.
 
-use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
+use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
@@ -140,10 +140,15 @@ impl Client {
 
     /// One that waits so long for each reply.
     pub(crate) fn connect_with(port: u16, patience: Duration) -> Self {
-        let stream = TcpStream::connect(("127.0.0.1", port)).expect("the server listens");
-        stream.set_nodelay(true).unwrap();
-        stream.set_read_timeout(Some(patience)).unwrap();
-        Self { stream: BufReader::with_capacity(1 << 16, stream) }
+        Self::try_connect(port, patience).expect("the server listens")
+    }
+
+    /// The same with a server that may be gone.
+    pub(crate) fn try_connect(port: u16, patience: Duration) -> io::Result<Self> {
+        let stream = TcpStream::connect(("127.0.0.1", port))?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(patience))?;
+        Ok(Self { stream: BufReader::with_capacity(1 << 16, stream) })
     }
 
     pub(crate) fn port(&self) -> u16 {
@@ -152,9 +157,14 @@ impl Client {
 
     /// Sends all commands in one write and reads all replies, in their order.
     pub(crate) fn pipeline(&mut self, commands: &[Command]) -> Vec<Value> {
+        self.try_pipeline(commands).expect("the server answers")
+    }
+
+    /// The same with a server that may go away meanwhile.
+    pub(crate) fn try_pipeline(&mut self, commands: &[Command]) -> io::Result<Vec<Value>> {
         let mut out = Vec::new();
         commands.iter().for_each(|command| encode(command, &mut out));
-        self.stream.get_mut().write_all(&out).expect("the server takes commands");
+        self.stream.get_mut().write_all(&out)?;
         commands.iter().map(|_| self.reply()).collect()
     }
 
@@ -212,7 +222,7 @@ impl Client {
                 match told.stream.fill_buf() {
                     Ok([]) => return false,
                     Ok(_) => {
-                        told.reply();
+                        told.reply().expect("the server tells");
                         break;
                     }
                     Err(error)
@@ -227,13 +237,15 @@ impl Client {
         true
     }
 
-    fn reply(&mut self) -> Value {
+    fn reply(&mut self) -> io::Result<Value> {
         let mut line = Vec::new();
-        self.stream.read_until(b'\n', &mut line).expect("the server answers");
-        assert!(line.ends_with(b"\r\n"), "the server closed the link");
+        self.stream.read_until(b'\n', &mut line)?;
+        if !line.ends_with(b"\r\n") {
+            return Err(io::Error::new(ErrorKind::UnexpectedEof, "the server closed the link"));
+        }
         line.truncate(line.len() - 2);
         let text = String::from_utf8_lossy(&line[1..]).into_owned();
-        match line[0] {
+        Ok(match line[0] {
             b'+' => Value::Status(text),
             b'-' => Value::Error(text),
             b':' => Value::Int(text.parse().unwrap()),
@@ -241,16 +253,16 @@ impl Client {
                 -1 => Value::Nil,
                 len => {
                     let mut bytes = vec![0; usize::try_from(len).unwrap() + 2];
-                    self.stream.read_exact(&mut bytes).unwrap();
+                    self.stream.read_exact(&mut bytes)?;
                     bytes.truncate(bytes.len() - 2);
                     Value::Bulk(bytes)
                 }
             },
             b'*' => match text.parse::<i64>().unwrap() {
                 -1 => Value::Nil,
-                len => Value::Array((0..len).map(|_| self.reply()).collect()),
+                len => Value::Array((0..len).map(|_| self.reply()).collect::<Result<_, _>>()?),
             },
             other => panic!("no reply begins with {:?}", char::from(other)),
-        }
+        })
     }
 }

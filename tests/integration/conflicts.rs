@@ -36,8 +36,7 @@ fn keep_leaves_the_targets_keys_alone() {
         writer.call(cmd!("MSET", "both", "again", "fresh", "source"));
         writer.call(cmd!("SET", "the end", 1));
         assert!(Client::wait_for_key(target.port, 0, "the end", PATIENCE, || running.is_running()));
-        running.interrupt();
-        let ended = running.wait(PATIENCE);
+        let ended = running.end_job(PATIENCE);
         ended.assert_code(130);
         let found = ["both", "both 2", "theirs", "mine", "fresh"].map(|key| text(&mut reader, key));
         assert_eq!(found, ["target", "target", "target", "(nil)", "source"], "{name}");

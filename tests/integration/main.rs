@@ -22,6 +22,8 @@ mod data;
 mod demo;
 mod dice;
 mod documents;
+mod faults;
+mod fetched;
 mod handshakes;
 mod into_file;
 mod judge;

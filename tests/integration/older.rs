@@ -199,8 +199,7 @@ fn arrives(from: &'static str, to: &'static str) {
     writer.call(cmd!("SET", "the end", 1));
     let arrived =
         Client::wait_for_key(target.port, 0, "the end", PATIENCE, || running.is_running());
-    running.interrupt();
-    let ended = running.wait(PATIENCE);
+    let ended = running.end_job(PATIENCE);
     assert!(arrived, "{ended:?}");
     ended.assert_code(130);
     let (first, second) = (Dump::read(&mut writer), Dump::read(&mut reader));
@@ -301,8 +300,7 @@ fn deadlines_that_a_script_sets_are_held_back() {
         writer.call(cmd!("PERSIST", "soon"));
         writer.call(cmd!("SET", "the end", 1));
         assert!(Client::wait_for_key(target.port, 0, "the end", PATIENCE, || running.is_running()));
-        running.interrupt();
-        running.wait(PATIENCE).assert_code(130);
+        running.end_job(PATIENCE).assert_code(130);
         let (first, second) = (Dump::read(&mut writer), Dump::read(&mut reader));
         judge::assert_same(&first, &second, Forgiving::default(), name);
         assert_eq!(reader.call(cmd!("PTTL", "soon")), Value::Int(-1));
@@ -331,8 +329,7 @@ fn a_script_that_the_target_lost_is_sent_whole() {
     writer.call(cmd!("EVALSHA", sha, 1, "list", "second"));
     writer.call(cmd!("SET", "the end", 1));
     assert!(Client::wait_for_key(target.port, 0, "the end", PATIENCE, || running.is_running()));
-    running.interrupt();
-    running.wait(PATIENCE).assert_code(130);
+    running.end_job(PATIENCE).assert_code(130);
     let all = cmd!("LRANGE", "list", 0, -1);
     assert_eq!(reader.call(all.clone()), writer.call(all));
 }

@@ -72,7 +72,7 @@ pub(crate) fn same_digest(first: &Server, second: &Server) {
 }
 
 /// Waits until the replica has applied what the master had said when this was called.
-fn caught_up(master: &mut Client, replica: &mut Client) {
+pub(crate) fn caught_up(master: &mut Client, replica: &mut Client) {
     let offset: u64 = master.info("replication", "master_repl_offset").parse().unwrap();
     let until = Instant::now() + Duration::from_secs(20);
     loop {

@@ -52,8 +52,7 @@ fn follow(
     }
     all(&mut writer, commands);
     let arrived = Client::wait_for_key(target.port, db, end, PATIENCE, || running.is_running());
-    running.interrupt();
-    let ended = running.wait(PATIENCE);
+    let ended = running.end_job(PATIENCE);
     assert!(arrived, "{ended:?}");
     ended.assert_code(130);
     ended

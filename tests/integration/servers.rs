@@ -5,7 +5,7 @@ use std::env;
 use std::fs::OpenOptions;
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex};
@@ -81,7 +81,7 @@ pub(crate) struct Server {
     child: Child,
     log: Log,
     options: Vec<String>,
-    _dir: TempDir,
+    dir: Arc<TempDir>,
 }
 
 /// The last lines that a server wrote.
@@ -99,7 +99,8 @@ impl Server {
         let binary = program(name)?;
         // Between the choice of a port and the server's bind another process may take it: then another port.
         for _ in 0..5 {
-            if let Some(server) = Self::try_start(name, &binary, free_port(), options) {
+            let dir = Arc::new(folder_for_data());
+            if let Some(server) = Self::try_start(name, &binary, free_port(), options, dir) {
                 return Some(server);
             }
         }
@@ -111,8 +112,8 @@ impl Server {
         binary: &PathBuf,
         port: u16,
         options: &[&str],
+        dir: Arc<TempDir>,
     ) -> Option<Self> {
-        let dir = folder_for_data();
         let mut command = Command::new(binary);
         command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", ""]);
         command.arg("--dir").arg(dir.path()).current_dir(dir.path());
@@ -160,17 +161,36 @@ impl Server {
             "another server is on {port}"
         );
         let options = options.iter().map(|&option| option.to_owned()).collect();
-        Some(Self { name, port, version, child, log, options, _dir: dir })
+        Some(Self { name, port, version, child, log, options, dir })
     }
 
     /// Kills it, and starts it again under its address, without its data.
     pub(crate) fn kill_and_start_empty(&mut self) {
+        self.kill();
+        self.start_in(Arc::new(folder_for_data()));
+    }
+
+    /// Kills it without a word. Its folder stays.
+    pub(crate) fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
+    }
+
+    /// Starts one that was killed again under its address, with what its folder holds.
+    pub(crate) fn start_again(&mut self) {
+        self.start_in(Arc::clone(&self.dir));
+    }
+
+    fn start_in(&mut self, dir: Arc<TempDir>) {
         let binary = program(self.name).expect("it was there a moment ago");
         let options: Vec<&str> = self.options.iter().map(String::as_str).collect();
-        let again = Self::try_start(self.name, &binary, self.port, &options);
+        let again = Self::try_start(self.name, &binary, self.port, &options, dir);
         *self = again.expect("its port is free");
+    }
+
+    /// Its folder, with what it has written to the disk.
+    pub(crate) fn folder(&self) -> &Path {
+        self.dir.path()
     }
 
     /// Its process.
@@ -197,6 +217,12 @@ impl Server {
         offset.trim_end().parse().unwrap()
     }
 
+    /// The last lines that it wrote, so many at the most.
+    pub(crate) fn last_words(&self, most: usize) -> Vec<String> {
+        let log = self.log.lock().unwrap();
+        log.iter().skip(log.len().saturating_sub(most)).cloned().collect()
+    }
+
     /// The server's own digest of all databases. It does not see deadlines, nor streams' groups.
     pub(crate) fn digest(&self) -> String {
         self.client().call(cmd!("DEBUG", "DIGEST")).text()
@@ -208,11 +234,10 @@ impl Drop for Server {
         let _ = self.child.kill();
         let _ = self.child.wait();
         if thread::panicking() {
-            let log = self.log.lock().map(|lines| Vec::from_iter(lines.iter().cloned()));
             say(&format!(
                 "the last lines of {}:\n  {}",
                 self.name,
-                log.unwrap_or_default().join("\n  ")
+                self.last_words(LOG).join("\n  ")
             ));
         }
     }

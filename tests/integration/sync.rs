@@ -22,7 +22,7 @@ fn sync<'a>(source: &'a str, target: &'a str, rest: &[&'a str]) -> Understudy {
 }
 
 /// What a source does not tell those who follow it.
-fn untold(source: &Server) -> Forgiving {
+pub(crate) fn untold(source: &Server) -> Forgiving {
     // The counter came with 7.0; a read that moves it is told since Redis 7.4.
     Forgiving {
         entries_read: source.version.at_least(7, 0) && !source.version.at_least(7, 4),
@@ -134,8 +134,7 @@ fn pair(from: &'static str, to: &'static str) {
     assert_eq!([during.sent.refused.clone(), after.refused].concat(), Vec::<String>::new());
 
     let arrived = Client::wait_for_key(target.port, 0, END, PAIR, || running.is_running());
-    running.interrupt();
-    let ended = running.wait(Duration::from_secs(10));
+    let ended = running.end_job(Duration::from_secs(10));
     assert!(arrived, "the last write has not arrived: {ended:?}");
     ended.assert_code(130);
     assert_eq!(ended.reported("outcome"), "stopped");

@@ -126,8 +126,7 @@ fn a_copy_and_its_stream_over_tls_with_certificates_on_both_sides() {
     let arrived = crate::client::Client::wait_for_key(target.port, 0, "counter", PATIENCE, || {
         running.is_running()
     });
-    running.interrupt();
-    let ended = running.wait(PATIENCE);
+    let ended = running.end_job(PATIENCE);
     assert!(arrived, "{ended:?}");
     ended.assert_code(130);
     let (first, second) = (Dump::read(&mut writer), Dump::read(&mut target.client()));

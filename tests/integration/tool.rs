@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::Read;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::Duration;
@@ -16,8 +17,9 @@ pub(crate) struct Understudy {
     child: Child,
     stdout: Receiver<String>,
     stderr: Receiver<String>,
-    /// Its state, and nobody else's: what it finds there is what it wrote.
-    state: TempDir,
+    args: Vec<String>,
+    /// Its state: what it finds there is what it, or one before it in this folder, wrote.
+    state: Arc<TempDir>,
 }
 
 /// How it ended.
@@ -34,16 +36,20 @@ pub(crate) struct Ended {
 impl Understudy {
     /// Starts `understudy ARGS`. A sync is also told where to write its report.
     pub(crate) fn start(args: &[&str]) -> Self {
-        Self::start_with_log(args, None)
+        Self::start_with_log(args, None, &new_state())
     }
 
     /// The same, and it tells on stderr what it does.
     pub(crate) fn start_telling(args: &[&str]) -> Self {
-        Self::start_with_log(args, Some("info"))
+        Self::start_telling_in(args, &new_state())
     }
 
-    fn start_with_log(args: &[&str], log: Option<&str>) -> Self {
-        let state = tempfile::tempdir().expect("a folder for the state");
+    /// The same, with the state that those before it have left.
+    pub(crate) fn start_telling_in(args: &[&str], state: &Arc<TempDir>) -> Self {
+        Self::start_with_log(args, Some("info"), state)
+    }
+
+    fn start_with_log(args: &[&str], log: Option<&str>, state: &Arc<TempDir>) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_understudy"));
         command.args(args).env("UNDERSTUDY_STATE", state.path()).env_remove("UNDERSTUDY_LOG");
         command.envs(log.map(|level| ("UNDERSTUDY_LOG", level)));
@@ -54,7 +60,8 @@ impl Understudy {
         let mut child = command.spawn().expect("understudy runs");
         let stdout = read_to_end(child.stdout.take().unwrap());
         let stderr = read_to_end(child.stderr.take().unwrap());
-        Self { child, stdout, stderr, state }
+        let args = args.iter().map(ToString::to_string).collect();
+        Self { child, stdout, stderr, args, state: Arc::clone(state) }
     }
 
     /// Its process.
@@ -87,6 +94,30 @@ impl Understudy {
     /// When `patience` is over.
     #[track_caller]
     pub(crate) fn wait(mut self, patience: Duration) -> Ended {
+        self.wait_in_place(patience)
+    }
+
+    /// Stops a run, and tells how it ended and how the same command is given again.
+    #[track_caller]
+    pub(crate) fn stop(mut self, patience: Duration) -> (Ended, Again) {
+        self.interrupt();
+        let stopped = self.wait_in_place(patience);
+        let again = Again { args: std::mem::take(&mut self.args), state: Arc::clone(&self.state) };
+        (stopped, again)
+    }
+
+    /// Stops a run that follows, and ends its job with the same command and `--once`. Tells how the one that was stopped ended.
+    #[track_caller]
+    pub(crate) fn end_job(self, patience: Duration) -> Ended {
+        let (stopped, again) = self.stop(patience);
+        if stopped.code == Some(130) {
+            again.once().wait(patience).assert_code(0);
+        }
+        stopped
+    }
+
+    #[track_caller]
+    fn wait_in_place(&mut self, patience: Duration) -> Ended {
         // Both pipes close when it ends, so nothing has to ask again and again.
         let ended = self.stderr.recv_timeout(patience);
         let Ok(stderr) = ended else {
@@ -106,6 +137,20 @@ impl Understudy {
     }
 }
 
+/// A command that was given before, and its state.
+pub(crate) struct Again {
+    args: Vec<String>,
+    state: Arc<TempDir>,
+}
+
+impl Again {
+    /// Gives it again, to end by itself.
+    pub(crate) fn once(self) -> Understudy {
+        let args = self.args.iter().map(String::as_str).filter(|arg| *arg != "--once");
+        Understudy::start_with_log(&args.chain(["--once"]).collect::<Vec<_>>(), None, &self.state)
+    }
+}
+
 impl Drop for Understudy {
     fn drop(&mut self) {
         let _ = self.child.kill();
@@ -115,6 +160,10 @@ impl Drop for Understudy {
             say(&format!("understudy's stderr:\n{said}"));
         }
     }
+}
+
+fn new_state() -> Arc<TempDir> {
+    Arc::new(tempfile::tempdir().expect("a folder for the state"))
 }
 
 /// Sends a signal to a process.

@@ -2,21 +2,28 @@
 
 use std::fs;
 use std::future::Future;
+use std::io;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use understudy::change::Draft;
 use understudy::command::judge::Expect;
+use understudy::key::Db;
+use understudy::ledger::older::{self, OlderError};
+use understudy::ledger::{Ledger, LedgerError, Scratch};
 use understudy::net::{Control, ControlError, Net};
-use understudy::plan::{Place, Plan, Rules, Source, Until};
+use understudy::offset::ReplId;
+use understudy::plan::{Job, OnUnknown, Place, Plan, Rules, Source, Until};
+use understudy::position::{self, Phase, Record, RecordError, Spot};
 use understudy::preflight::look;
 use understudy::rdb::writer::Writer;
 use understudy::repl::Method;
-use understudy::source::{self, SourceError};
-use understudy::target::{FileError, RdbPlace, RunId, Standalone, TargetError};
+use understudy::source::{self, FetchError, Fetcher, Limits, SourceError};
+use understudy::target::{Confirmed, FileError, Keeper, RdbPlace, Standalone, TargetError};
 
 use crate::formats::{EMPTY, FULLRESYNC, redis};
 use crate::peers::Says::{self, Last, On, Usual};
-use crate::peers::{bulk, line, net, place, server};
+use crate::peers::{Kept, bulk, line, net, net_keeping, place, server};
 use crate::{names, variants};
 
 /// Runs on a clock that leaps to whatever is waited for.
@@ -142,6 +149,9 @@ fn every_obstacle_is_reached() {
         limit_read: None,
         memory: 1 << 20,
         method: Method::Auto,
+        job: Job::default(),
+        away: None,
+        on_unknown: OnUnknown::Stop,
     };
     let none = || Place::Rdb("/nowhere/a.rdb".into());
     let reached = block_on(async {
@@ -154,21 +164,46 @@ fn every_obstacle_is_reached() {
     assert_eq!(names(reached.map(|found| found.source)), variants("Obstacle"));
 }
 
+/// The record of a job, as its name's default is.
+pub(crate) fn record() -> Record {
+    Record {
+        job: String::new(),
+        source: "source".to_owned(),
+        rules: String::new(),
+        owner: "another".to_owned(),
+        generation: 1,
+        phase: Phase::Following,
+        copies: 1,
+        sole: true,
+        replid: Some(HISTORY[0].to_owned()),
+        applied: Spot::default(),
+        clean: Spot::default(),
+        doubts: Vec::new(),
+        horizon: i64::MAX,
+        good: i64::MAX,
+        unsure: false,
+    }
+}
+
 /// How a target that is written a transaction fails, be it when it is linked anew.
-async fn target_fails(net: &Net, host: &str, run_id: &str) -> TargetError {
+async fn target_fails(net: &Net, host: &str, kept: Option<&Kept>) -> TargetError {
     let written = async {
-        let (place, run_id) = (server(host), RunId(run_id.to_owned()));
-        let mut target = Standalone::open(net, &place, &run_id).await?;
-        target.begin_stream();
+        let place = server(host);
+        let key = position::key("", "source");
+        let at = || (Db::default(), key.clone());
+        let entrance = Standalone::enter(net, &place, at(), "understudy:job:1").await?;
+        if let Some(kept) = kept {
+            kept.lock().unwrap().insert(key.clone(), b"another".to_vec());
+        }
+        let keeper = Keeper::new(record(), None, (Db::default(), key.clone(), b"scripts".to_vec()));
+        let mut target = Standalone::claim(entrance, keeper).await?;
         let mut draft = Draft::default();
         draft.push(&[b"SET", b"k", b"v"], Expect::Status);
         target.push(draft.finish());
         loop {
-            if let Err(error) = target.exchange().await {
-                if !target.is_undecided() {
-                    return Err(error);
-                }
-                target.relink(Standalone::connect(net, &place, &run_id).await?)?;
+            if target.exchange().await.is_err() {
+                let again = Standalone::enter(net, &place, at(), "understudy:job:2").await?;
+                target.relink(again, &mut Confirmed::default())?;
             }
         }
     };
@@ -178,22 +213,120 @@ async fn target_fails(net: &Net, host: &str, run_id: &str) -> TargetError {
 
 #[test]
 fn every_error_of_a_target_is_reached() {
-    let begun = |says: Says| async { target_fails(&net(only("MULTI", says)), "target", "").await };
+    let begun =
+        |says: Says| async { target_fails(&net(only("MULTI", says)), "target", None).await };
+    let processes = AtomicU64::new(0);
+    // Another one answers each time, and the link is lost.
+    let other = net(move |_, name| match name {
+        "INFO" => bulk(&format!("run_id:{}", processes.fetch_add(1, Ordering::Relaxed))),
+        "SET" => Last(Vec::new()),
+        _ => Usual,
+    });
+    let kept = Kept::default();
     let reached = block_on(async {
         [
-            target_fails(&net(|_, _| Usual), "nobody", "").await,
-            target_fails(&net(|_, _| Last(Vec::new())), "target", "").await,
+            target_fails(&net(|_, _| Usual), "nobody", None).await,
+            target_fails(&net(|_, _| Last(Vec::new())), "target", None).await,
             begun(Last(Vec::new())).await,
             begun(line("-NOAUTH Authentication required.")).await,
             begun(line("-NOPERM this user may not")).await,
             begun(line("-ERR unknown command 'MULTI'")).await,
             begun(line("-LOADING Redis is loading the dataset in memory")).await,
             begun(line("what?")).await,
-            target_fails(&net(only("EXEC", Last(Vec::new()))), "target", "").await,
-            target_fails(&net(only("INFO", bulk("run_id:other"))), "target", "own").await,
+            target_fails(&other, "target", None).await,
+            target_fails(&net_keeping(Kept::clone(&kept), |_, _| Usual), "target", Some(&kept))
+                .await,
         ]
     });
     assert_eq!(names(reached), variants("TargetError"));
+}
+
+#[test]
+fn every_error_of_a_record_is_reached() {
+    let mut damaged = record().encode();
+    *damaged.last_mut().unwrap() ^= 1;
+    let body = b"{}";
+    let sum = understudy::rdb::crc::crc64(body);
+    let formless = [format!("understudy position 1 {sum:016x}\n").as_bytes(), body].concat();
+    let read = |bytes: &[u8]| Record::decode(bytes).unwrap_err();
+    let reached: [RecordError; 6] = [
+        read(b"42"),
+        read(b"understudy position 9 0000000000000000\n{}"),
+        read(&damaged),
+        read(&formless),
+        record().is_of("other", "source", "").unwrap_err(),
+        record().is_of("", "source", "other").unwrap_err(),
+    ];
+    assert_eq!(names(reached), variants("RecordError"));
+}
+
+/// A disk that fails, or gives back other bytes.
+struct Disk(Vec<u8>, bool);
+
+impl Scratch for Disk {
+    fn write_at(&mut self, at: u64, bytes: &[u8]) -> io::Result<()> {
+        if self.1 {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        let at = usize::try_from(at).unwrap();
+        self.0.resize(self.0.len().max(at + bytes.len()), 0);
+        self.0[at..at + bytes.len()].copy_from_slice(bytes);
+        Ok(())
+    }
+
+    fn read_at(&mut self, at: u64, into: &mut [u8]) -> io::Result<()> {
+        let at = usize::try_from(at).unwrap();
+        into.copy_from_slice(&self.0[at..at + into.len()]);
+        into.iter_mut().for_each(|byte| *byte ^= 0x55);
+        Ok(())
+    }
+}
+
+/// How names are not kept on a disk.
+fn ledger_fails(disk: Disk) -> LedgerError {
+    let kept = || {
+        let mut ledger = Ledger::new(disk, 4096);
+        let name = |n: u32| n.to_string().into_bytes();
+        (0..5000).try_for_each(|n| ledger.note(Db::default(), &name(n)))?;
+        let mut sweep = ledger.sweep()?;
+        (0..5000).try_for_each(|n| sweep.seen(Db::default(), &name(n)).map(drop))?;
+        let mut missing = sweep.finish()?;
+        while missing.next_page(100)?.is_some() {}
+        Ok(())
+    };
+    let kept: Result<(), LedgerError> = kept();
+    kept.unwrap_err()
+}
+
+#[test]
+fn every_error_of_a_ledger_is_reached() {
+    let reached = [ledger_fails(Disk(Vec::new(), true)), ledger_fails(Disk(Vec::new(), false))];
+    assert_eq!(names(reached), variants("LedgerError"));
+}
+
+#[test]
+fn every_error_of_the_older_keys_is_reached() {
+    let mut file = Vec::new();
+    let mut kept = understudy::change::Kept::with_capacity(1);
+    kept.insert(Db::default(), b"k");
+    older::encode(&kept, &mut file).unwrap();
+    let read = |len: u64, bytes: &[u8]| older::decode(len, bytes).unwrap_err();
+    let with = |at: usize, byte: u8| {
+        let mut file = file.clone();
+        file[at] ^= byte;
+        file
+    };
+    let len = file.len() as u64;
+    let many = u64::MAX / 32;
+    let reached: [OlderError; 6] = [
+        read(len, &file[..30]),
+        read(3, b"abc"),
+        read(len, &with(8, 1)),
+        read(len + 1, &file),
+        read(many * 16 + 28, &[&file[..12], &many.to_le_bytes()].concat()),
+        read(len, &with(25, 1)),
+    ];
+    assert_eq!(names(reached), variants("OlderError"));
 }
 
 #[test]
@@ -213,4 +346,45 @@ fn every_error_of_a_file_that_is_made_is_reached() {
     });
     let reached: Vec<FileError> = refused.into_iter().chain([unwritten]).collect();
     assert_eq!(names(reached), variants("FileError"));
+}
+
+/// That of our stream, and another.
+pub(crate) const HISTORY: [&str; 2] =
+    ["3261b7e84fa23a4a39767bea41d5c09eb3555bc0", "ffffffffffffffffffffffffffffffffffffffff"];
+
+/// How a key is not read from a server that says this in its `INFO`.
+async fn fetch_fails(host: &str, info: &str, dump: Says) -> FetchError {
+    let info = info.to_owned();
+    let net = net(move |_, name| match name {
+        "INFO" => bulk(&info),
+        "TYPE" => line("+string"),
+        "STRLEN" => line(":1"),
+        "TIME" => line("*2\r\n$10\r\n1700000000\r\n$1\r\n0"),
+        "PTTL" => line(":-1"),
+        "DUMP" => dump.clone(),
+        _ => Usual,
+    });
+    let limits = Limits { largest: 1 << 20, room: 1 << 20 };
+    let of = ReplId::parse(HISTORY[0].as_bytes()).unwrap();
+    Fetcher::new(net, server(host), limits).fetch(Db::default(), &[b"k"], &of).await.unwrap_err()
+}
+
+#[test]
+fn every_error_of_a_fetch_is_reached() {
+    let at = "master_repl_offset:7\r\nrepl_backlog_active";
+    let reached = block_on(async {
+        [
+            fetch_fails("nobody", "", Usual).await,
+            fetch_fails("server", &format!("{at}:0"), bulk("dump")).await,
+            fetch_fails("server", &format!("master_replid:{}\r\n{at}:1", HISTORY[1]), bulk("dump"))
+                .await,
+            fetch_fails(
+                "server",
+                &format!("master_replid:{}\r\n{at}:1", HISTORY[0]),
+                line("-NOPERM"),
+            )
+            .await,
+        ]
+    });
+    assert_eq!(names(reached), variants("FetchError"));
 }

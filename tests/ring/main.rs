@@ -42,7 +42,8 @@ use tokio::time::{sleep, timeout};
 use understudy::flow::migrate;
 use understudy::net::{Dial, Dialing, Link, LinkError, Net};
 use understudy::plan::{
-    Address, Facts, Method, Place, Plan, Rules, ServerFacts, ServerPlace, Source, Until,
+    Address, Facts, Job, Method, OnUnknown, Place, Plan, Rules, ServerFacts, ServerPlace, Source,
+    Until,
 };
 use understudy::progress::Counters;
 
@@ -63,6 +64,8 @@ const LONGEST: Duration = Duration::from_secs(1800);
 fn every_run_is_exact_or_ends_with_an_honest_error() {
     let number = |name| env::var(name).ok().map(|text| text.parse::<u64>().unwrap());
     if let Some(seed) = number("UNDERSTUDY_RING_SEED") {
+        let level = tracing::level_filters::LevelFilter::DEBUG;
+        tracing_subscriber::fmt().with_max_level(level).with_test_writer().init();
         // The same schedule again and again: which of two that are ready goes first is not in it.
         for _ in 0..number("UNDERSTUDY_RING_ROUNDS").unwrap_or(20) {
             println!("seed {seed}: {:?}", run(seed));
@@ -141,6 +144,9 @@ async fn play(seed: u64) -> (Ending, u64) {
             rules: Rules::default(),
         }],
         target: place("target"),
+        job: Job::default(),
+        away: None,
+        on_unknown: OnUnknown::Stop,
         method: Method::Auto,
         until: Until::CaughtUp,
         on_conflict: None,
@@ -154,6 +160,7 @@ async fn play(seed: u64) -> (Ending, u64) {
     let facts = Facts {
         sources: vec![Some(facts(schedule.master.server))],
         target: Some(ServerFacts { run_id: "1".to_owned(), ..facts(schedule.target) }),
+        ..Facts::default()
     };
     if env::var_os("UNDERSTUDY_RING_SEED").is_some() {
         println!("{schedule:#?}");

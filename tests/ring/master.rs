@@ -9,6 +9,7 @@ use tokio::time::sleep;
 
 use understudy::key::Db;
 use understudy::net::Clock;
+use understudy::rdb::dump::seal;
 use understudy::rdb::event::KeyHead;
 use understudy::rdb::writer::Writer;
 use understudy::resp::{CommandReader, command};
@@ -286,10 +287,18 @@ impl Master {
             ["INFO", ..] => {
                 let state = self.state();
                 let end = state.end();
-                let text = format!(
-                    "role:master\r\nmaster_replid:{}\r\nmaster_repl_offset:{end}\r\n",
-                    state.replid
+                let (replid, version) = (&state.replid, state.plan.server.version);
+                let dbs = state.model.dbs.iter().filter(|(_, keys)| !keys.is_empty());
+                let dbs: String =
+                    dbs.map(|(db, keys)| format!("db{db}:keys={}\r\n", keys.len())).collect();
+                let mut text = format!(
+                    "{dbs}redis_version:{version}\r\nrole:master\r\nmaster_repl_offset:{end}\r\nrepl_backlog_active:1\r\n"
                 );
+                // Up to 3.2 a history has the name of its process.
+                text += &match version < Version(4, 0, 0) {
+                    true => format!("run_id:{replid}\r\n"),
+                    false => format!("run_id:{}\r\nmaster_replid:{replid}\r\n", "5".repeat(40)),
+                };
                 Answer::Reply(Reply::Bulk(text.into_bytes()))
             }
             ["TIME"] => Answer::Reply(Reply::Array(vec![
@@ -297,12 +306,37 @@ impl Master {
                 Reply::Bulk((now % 1000 * 1000).to_string().into_bytes()),
             ])),
             // Who looks at a key that is due removes it, and that is handed on.
-            ["PTTL", _] => {
+            [
+                question @ ("PTTL" | "PEXPIRETIME" | "DUMP" | "TYPE" | "STRLEN" | "LLEN" | "SCARD"
+                | "ZCARD" | "HLEN"),
+                ..,
+            ] => {
                 let mut state = self.state();
                 state.expire(now);
-                let reply = state.model.run(*db, args, now);
+                let reply = state.look(*db, question, &args[1], now);
                 self.tell(state);
                 Answer::Reply(reply)
+            }
+            ["SCAN", cursor, ..] => {
+                let state = self.state();
+                let part = |key: &Vec<u8>| {
+                    usize::from(key.iter().fold(7_u8, |sum, byte| sum.wrapping_mul(31) ^ byte) % 8)
+                };
+                let cursor: usize = cursor.parse().unwrap();
+                let keys = state.model.dbs.get(db).into_iter().flat_map(|keys| keys.keys());
+                let keys = keys.filter(|key| part(key) == cursor).cloned().map(Reply::Bulk);
+                let next = ((cursor + 1) % 8).to_string().into_bytes();
+                Answer::Reply(Reply::Array(vec![Reply::Bulk(next), Reply::Array(keys.collect())]))
+            }
+            ["MEMORY", "USAGE", _] | ["OBJECT", "ENCODING", _] => {
+                let state = self.state();
+                let keys = state.model.dbs.get(db);
+                let there = keys.is_some_and(|keys| keys.contains_key(&args[2]));
+                Answer::Reply(match (there, words[0]) {
+                    (false, _) => Reply::Nil,
+                    (true, "MEMORY") => Reply::Int(64),
+                    (true, _) => Reply::Bulk(b"raw".to_vec()),
+                })
             }
             other => panic!("the master was asked {other:?}"),
         }
@@ -336,11 +370,13 @@ impl Master {
         let mut state = self.state();
         let (end, kept) = (state.end(), state.plan.backlog.min(state.stream.len()) as u64);
         if let Ok(next) = u64::try_from(next) {
+            let keeps_earlier = state.plan.server.version >= Version(4, 0, 0);
             let known = replid == state.replid
-                || state
-                    .earlier
-                    .as_ref()
-                    .is_some_and(|(name, upto)| name == replid && next <= upto + 1);
+                || keeps_earlier
+                    && state
+                        .earlier
+                        .as_ref()
+                        .is_some_and(|(name, upto)| name == replid && next <= upto + 1);
             if known && next > end - kept && next <= end + 1 {
                 *feed = Feed::From(next - 1);
                 return Answer::Line(match state.plan.server.version {
@@ -366,9 +402,8 @@ impl Master {
                 writer.value(&head, &value);
             }
         }
-        // A second one would begin another run: this tool ends at it.
         let full = Full { offset: end, model: state.model.clone() };
-        state.full.get_or_insert(full);
+        state.full = Some(full);
         *feed = if state.plan.by_mark { Feed::Held(end) } else { Feed::From(end) };
         let line = format!("+FULLRESYNC {} {end}\r\n", state.replid);
         Answer::Full { line, payload: writer.finish() }
@@ -385,6 +420,34 @@ impl State {
         self.model.expire(now);
         for (db, key) in due {
             self.hand_on(vec![(db, vec![b"DEL".to_vec(), key])], now, false);
+        }
+    }
+
+    /// What a question about a key is answered.
+    fn look(&self, db: u32, question: &str, key: &Vec<u8>, now: i64) -> Reply {
+        let entry = self.model.dbs.get(&db).and_then(|keys| keys.get(key));
+        let Some(entry) = entry else {
+            return match question {
+                "PTTL" if self.plan.server.version < Version(2, 8, 0) => Reply::Int(-1),
+                "PTTL" | "PEXPIRETIME" => Reply::Int(-2),
+                "DUMP" => Reply::Nil,
+                "TYPE" => Reply::Status("none"),
+                _ => Reply::Int(0),
+            };
+        };
+        match question {
+            "PTTL" => Reply::Int(entry.until.map_or(-1, |until| until - now)),
+            "PEXPIRETIME" => Reply::Int(entry.until.unwrap_or(-1)),
+            "TYPE" => Reply::Status("string"),
+            "DUMP" => {
+                let value = encode(&entry.value, self.plan.server);
+                let version = self.plan.server.restore_version(value.object).unwrap();
+                let mut out = vec![value.object.byte()];
+                value.put(&mut out);
+                seal(&mut out, 0, version);
+                Reply::Bulk(out)
+            }
+            _ => Reply::Int(1),
         }
     }
 

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use understudy::flow::{Ended, SourceReport};
+use understudy::position::Record;
 
 use crate::master::{Full, Logged, Master};
-use crate::model::{Keys, Model};
+use crate::model::{Entry, Keys, Model, Value};
 use crate::target::Target;
 
 /// How a run ended.
@@ -15,28 +16,12 @@ pub(crate) enum Ending {
     Exact,
     /// Nothing was written.
     Nothing,
-    /// The copy was cut off.
-    Cut,
-    /// The master had no longer what came next.
-    Overrun,
-    /// The link was lost over an `EXEC`.
-    Undecided,
-    /// The target refused for longer than is waited for.
+    /// The target refused for longer than is waited for, or the copy was cut off again and again.
     GivenUp,
-    /// The target was restarted and had lost what it was told.
-    Replaced,
 }
 
 impl Ending {
-    pub(crate) const ALL: [Self; 7] = [
-        Self::Exact,
-        Self::Nothing,
-        Self::Cut,
-        Self::Overrun,
-        Self::Undecided,
-        Self::GivenUp,
-        Self::Replaced,
-    ];
+    pub(crate) const ALL: [Self; 3] = [Self::Exact, Self::Nothing, Self::GivenUp];
 }
 
 /// When a run began, and what time it is now that it has ended, in milliseconds since 1970.
@@ -75,33 +60,38 @@ pub(crate) fn judge(
             let expected = play(&full.model, &log, confirmed);
             assert_eq!((report.held_back, report.unproven), (Some(0), 0));
             let (expected, there) = (alive(expected, now), alive(there, now));
-            assert!(expected.same(&there), "at {confirmed}:\n{}", difference(&expected, &there));
+            if !expected.same(&there) {
+                for Logged { end, commands, .. } in &log {
+                    for (db, args) in commands {
+                        let line: Vec<_> =
+                            args.iter().map(|arg| String::from_utf8_lossy(arg)).collect();
+                        println!("{end} db {db}: {}", line.join(" "));
+                    }
+                }
+                panic!("at {confirmed}:\n{}", difference(&expected, &there));
+            }
             Ending::Exact
         }
         Ended::Refused => {
-            assert!(there.dbs.values().all(Keys::is_empty), "{failure}: {there:?}");
+            let is_own = |key: &Vec<u8>| key.starts_with(b"understudy:");
+            let others = there.dbs.values().flat_map(Keys::keys).filter(|key| !is_own(key));
+            assert_eq!(others.count(), 0, "{failure}: {there:?}");
             Ending::Nothing
         }
         Ended::Failed => {
             let is = |text: &str| failure.contains(text);
-            if restarted && is("the target was restarted or replaced") {
-                return Ending::Replaced;
-            }
             let full = master.full().unwrap();
             if restarted {
                 // What it holds was told by nobody; that the run has failed is all that may be said.
             } else if confirmed == 0 {
                 is_part(&there, &full, failure);
-            } else {
+            } else if record(&there)
+                .is_some_and(|record| record.doubts.is_empty() && record.clean == record.applied)
+            {
                 is_a_moment(&there, &full, &master.log_after(full.offset), confirmed, now);
             }
-            if is("the copy was cut off") {
-                Ending::Cut
-            } else if is("no longer has what came after") {
-                Ending::Overrun
-            } else if is("while a transaction was being committed") {
-                Ending::Undecided
-            } else if is("the target refuses to go on") && is_stubborn {
+            let refused = is("the target refuses to go on") && is_stubborn;
+            if refused || is("the copy was cut off") {
                 Ending::GivenUp
             } else {
                 panic!("{failure}");
@@ -109,6 +99,14 @@ pub(crate) fn judge(
         }
         other => panic!("{other:?}"),
     }
+}
+
+/// The job's record.
+fn record(there: &Model) -> Option<Record> {
+    let own = |(key, _): &(&Vec<u8>, &Entry)| key.starts_with(b"understudy:pos:");
+    let (_, entry) = there.dbs.values().flatten().find(own)?;
+    let Value::Text(text) = &entry.value else { panic!("{entry:?}") };
+    Some(Record::decode(text).unwrap())
 }
 
 /// What a source held at an offset.
@@ -134,7 +132,7 @@ fn alive(mut model: Model, now: i64) -> Model {
 /// Nothing is there that was not in the data set, as far as the copy came.
 fn is_part(there: &Model, full: &Full, failure: &str) {
     for (db, keys) in &there.dbs {
-        for (key, entry) in keys {
+        for (key, entry) in keys.iter().filter(|(key, _)| !key.starts_with(b"understudy:")) {
             let whole = full.model.dbs.get(db).and_then(|keys| keys.get(key));
             let whole = whole.map(|entry| &entry.value);
             assert_eq!(

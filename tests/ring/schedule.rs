@@ -175,7 +175,7 @@ fn links(dice: &mut Dice, side: Side) -> VecDeque<LinkPlan> {
     let spared = match (chance(dice, 10), side) {
         (true, _) => 0,
         (false, Side::Source) => 2500,
-        (false, Side::Target) => 100,
+        (false, Side::Target) => 2000,
     };
     let count = dice.below(7);
     (0..count)

@@ -10,7 +10,7 @@ use understudy::net::Clock;
 use understudy::resp::CommandReader;
 
 use crate::link::{Delay, LinkPlan};
-use crate::model::{Args, Model, Reply};
+use crate::model::{Args, Entry, Model, Reply, Value};
 
 /// Some commands are refused.
 #[derive(Clone, Debug)]
@@ -66,6 +66,8 @@ struct Client {
     db: u32,
     /// The commands of an open transaction, and whether one was refused.
     queue: Option<(Vec<Args>, bool)>,
+    /// What is watched, as it was then.
+    watched: Vec<(u32, Vec<u8>, Option<Entry>)>,
 }
 
 impl Target {
@@ -165,12 +167,19 @@ impl Target {
             }
             ("DISCARD", None) => error("ERR DISCARD without MULTI"),
             ("DISCARD", Some(_)) => {
-                client.queue = None;
+                (client.queue, client.watched) = (None, Vec::new());
                 Reply::Status("OK")
             }
             ("EXEC", None) => error("ERR EXEC without MULTI"),
             ("EXEC", Some(_)) => {
                 let (commands, dirty) = client.queue.take().unwrap();
+                let watched = std::mem::take(&mut client.watched);
+                let is_changed = |(db, key, was): &(u32, Vec<u8>, Option<Entry>)| {
+                    state.model.dbs.get(db).and_then(|keys| keys.get(key)) != was.as_ref()
+                };
+                if !dirty && watched.iter().any(is_changed) {
+                    return Reply::Nil;
+                }
                 match refusal {
                     _ if dirty => {
                         error("EXECABORT Transaction discarded because of previous errors.")
@@ -225,7 +234,33 @@ impl State {
                 client.db = u32::try_from(number(1)).unwrap();
                 Reply::Status("OK")
             }
+            b"CLIENT" if args[1] == b"LIST" => Reply::Bulk(Vec::new()),
             b"CLIENT" => Reply::Status("OK"),
+            b"WATCH" => {
+                let entry = self.model.dbs.get(&client.db).and_then(|keys| keys.get(&args[1]));
+                client.watched.push((client.db, args[1].clone(), entry.cloned()));
+                Reply::Status("OK")
+            }
+            b"GET" => {
+                self.model.expire(now);
+                let keys = self.model.dbs.get(&client.db);
+                match keys.and_then(|keys| keys.get(&args[1])).map(|entry| &entry.value) {
+                    Some(Value::Text(text)) => Reply::Bulk(text.clone()),
+                    Some(other) => panic!("{other:?}"),
+                    None => Reply::Nil,
+                }
+            }
+            b"HVALS" => Reply::Array(Vec::new()),
+            b"PING" => Reply::Status("PONG"),
+            b"TIME" => Reply::Array(vec![
+                Reply::Bulk((now / 1000).to_string().into_bytes()),
+                Reply::Bulk((now % 1000 * 1000).to_string().into_bytes()),
+            ]),
+            b"UNLINK" => {
+                let args = [vec![b"DEL".to_vec()], args[1..].to_vec()].concat();
+                self.model.expire(now);
+                self.model.run(client.db, &args, now)
+            }
             b"INFO" => {
                 self.model.expire(now);
                 let lines = self.model.dbs.iter().filter(|(_, keys)| !keys.is_empty());
@@ -272,7 +307,7 @@ impl State {
         now: i64,
     ) -> Reply {
         let number = |at: usize| std::str::from_utf8(&args[at]).unwrap().parse::<i64>().unwrap();
-        let (shift, most) = (number(0), number(1));
+        let (least, most, by) = (number(0), number(1), number(2));
         self.model.expire(now);
         let of = self.model.dbs.entry(db).or_default();
         let (keys, slip) = if script.contains("PEXPIRETIME") {
@@ -281,13 +316,13 @@ impl State {
             assert!(script.contains("PTTL"), "a script that the ring does not know: {script}");
             // What the anchor's deadline is, and what the script takes it for.
             let anchor = of.get(&keys[0]).and_then(|entry| entry.until);
-            (&keys[1..], number(2) - anchor.unwrap_or(now - 2))
+            (&keys[1..], number(3) - anchor.unwrap_or(now - 2))
         };
         for key in keys {
             let Some(entry) = of.get_mut(key) else { continue };
             let Some(until) = entry.until.map(|until| until + slip) else { continue };
-            if until >= shift && until < most {
-                entry.until = Some(until - shift);
+            if until >= least && until < most {
+                entry.until = Some(until + by);
             }
         }
         self.model.wake();
@@ -313,8 +348,21 @@ impl Kind {
     }
 
     fn refuses(self, name: &str) -> bool {
-        let writes =
-            !matches!(name, "MULTI" | "EXEC" | "DISCARD" | "SELECT" | "INFO" | "SCAN" | "CLIENT");
+        let writes = !matches!(
+            name,
+            "MULTI"
+                | "EXEC"
+                | "DISCARD"
+                | "SELECT"
+                | "INFO"
+                | "SCAN"
+                | "CLIENT"
+                | "WATCH"
+                | "GET"
+                | "TIME"
+                | "HVALS"
+                | "PING"
+        );
         match self {
             Self::Oom => {
                 writes
@@ -331,6 +379,7 @@ impl Kind {
                             | "PEXPIREAT"
                             | "PERSIST"
                             | "FLUSHDB"
+                            | "UNLINK"
                     )
             }
             Self::ReadOnly | Self::Misconf | Self::Loading => writes,

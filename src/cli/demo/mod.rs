@@ -23,7 +23,9 @@ use understudy::flow::migrate;
 use understudy::flow::replay;
 use understudy::net::Listener;
 use understudy::net::Net;
+use understudy::plan::Job;
 use understudy::plan::Method;
+use understudy::plan::OnUnknown;
 use understudy::plan::Place;
 use understudy::plan::Plan;
 use understudy::plan::Rules;
@@ -214,10 +216,13 @@ async fn begin(
     let plan = Plan {
         sources: vec![Source { name: from.to_string(), place: from, rules: Rules::default() }],
         target: place(target.url())?,
+        job: Job::default(),
         method: Method::Auto,
         until: Until::CaughtUp,
         on_conflict: None,
         on_flush: None,
+        away: None,
+        on_unknown: OnUnknown::Stop,
         written_for: None,
         limit_rate: None,
         limit_read: None,

@@ -1,24 +1,28 @@
 //! How a lane comes to its end.
 //!
 //! ```text
-//!  No ──▶ Asking ◀──▶ Reaching ──▶ Settling ──▶ Walking ──▶ Closing ◀──▶ Reading
-//!  drained  deadlines  the stream   all replies  too many    deadlines    a page of
-//!           asked      up to them   are in       names       are set      names
+//!  No ──▶ Asking ◀──▶ Reaching ──▶ Settling ──▶ Marking ──▶ Walking ──▶ Closing ◀──▶ Reading
+//!  drained  deadlines  the stream   all replies  the record  too many    deadlines    a page of
+//!           asked      up to them   are in       says so     names       are set      names
 //! ```
+//! Behind that, and behind a stop, the record is the last that is written: how far it has come, or that it is gone.
 
 use std::collections::VecDeque;
 use std::future::pending;
 use std::time::Duration;
 
-use tracing::warn;
+use tracing::{debug, warn};
 
 use crate::change::{Draft, Finish};
 use crate::net::ControlError;
 use crate::offset::Offset;
 use crate::plan::Place;
+use crate::position;
 use crate::progress::Phase;
+use crate::source::FetchError;
 
-use super::super::ending::{Closing, Page, Told, Walk, ask_deadlines};
+use super::super::asking::{Asker, Told};
+use super::super::ending::{Closing, Page, Walk};
 use super::super::report::Ended;
 use super::taking::CHUNK;
 use super::{Lane, LaneError, Later, Stage, chain};
@@ -39,24 +43,31 @@ pub(super) enum End {
     /// It has not begun.
     No,
     /// The source is being asked for deadlines; the stream waits, so that it is behind the answers.
-    Asking(Later<Result<VecDeque<Told>, ControlError>>),
-    /// The stream goes on to where the answers held.
-    Reaching(VecDeque<Told>),
+    Asking(Later<Asked>),
+    /// The stream goes on to where the answers held. Then the next ones are asked for.
+    Reaching(VecDeque<Told>, Option<Box<Asker>>),
     /// Nothing more is taken; what was sent is being confirmed.
     Settling,
+    /// The record is told that deadlines are about to be set.
+    Marking,
     /// There are more names than were kept: the target is asked for them.
     Walking(Later<Result<Walk, ControlError>>),
     /// Deadlines are set to what they are.
     Closing(Box<Closing>),
     /// The same, and a page of names is being read.
     Reading(Box<Closing>, Later<Result<(Option<Walk>, Page), ControlError>>),
+    /// The record is told how it has ended, or deleted.
+    Storing,
     /// All is done that could be.
     Done,
 }
 
+/// What a source told of deadlines, and who asks for the rest.
+type Asked = Result<(Option<Box<Asker>>, VecDeque<Told>), FetchError>;
+
 /// What a question at the end was answered.
 pub(super) enum Answer {
-    Told(Result<VecDeque<Told>, ControlError>),
+    Told(Asked),
     Walk(Result<Walk, ControlError>),
     Page(Box<Closing>, Result<(Option<Walk>, Page), ControlError>),
 }
@@ -82,7 +93,7 @@ impl End {
 impl Lane<'_> {
     /// Whether everything was taken up to where the source told deadlines. Writes those that held where the stream stands.
     pub(super) fn has_reached(&mut self) -> bool {
-        let End::Reaching(told) = &mut self.end else { return false };
+        let End::Reaching(told, _) = &mut self.end else { return false };
         while let Some(next) = told.front() {
             if self.stream.is_whole() && next.fence.is_none_or(|fence| self.taken >= fence) {
                 next.apply(&mut self.deadlines, &mut self.draft);
@@ -106,9 +117,18 @@ impl Lane<'_> {
         loop {
             self.end = match std::mem::replace(&mut self.end, End::Done) {
                 End::No if self.is_drained() => self.ask_or_settle(),
-                End::Reaching(told) if told.is_empty() => self.ask_or_settle(),
-                End::Settling if self.target.is_idle() => self.close(),
-                End::Closing(closing) if closing.is_done() && self.target.is_idle() => End::Done,
+                End::Reaching(told, Some(asker)) if told.is_empty() => {
+                    End::Asking(Box::pin(asker.page()))
+                }
+                End::Reaching(told, None) if told.is_empty() => self.ask_or_settle(),
+                // The link to the target was lost over its last transaction: what that did is found out first.
+                End::Settling if self.stopping.is_none() && !self.doubts.is_empty() => End::No,
+                End::Settling if self.target.is_idle() => self.settled(),
+                End::Marking if self.target.is_idle() => self.close(),
+                End::Closing(closing) if closing.is_done() && self.target.is_idle() => {
+                    self.forget()
+                }
+                End::Storing if self.target.is_idle() => End::Done,
                 End::Closing(mut closing) if !closing.is_done() && self.has_room() => {
                     match closing.take_walk() {
                         Some(walk) => End::Reading(closing, Box::pin(walk.page())),
@@ -135,7 +155,7 @@ impl Lane<'_> {
         if self.stopping.is_some() {
             return true;
         }
-        if self.stage != Stage::Following || !self.target.is_idle() {
+        if self.stage != Stage::Following || !self.target.is_idle() || !self.doubts.is_empty() {
             return false;
         }
         if self.starved && self.source.is_ended() {
@@ -160,8 +180,10 @@ impl Lane<'_> {
 
     /// Asks the source for deadlines that only it can tell; without any, the stream has come to its end.
     pub(super) fn ask_or_settle(&mut self) -> End {
-        let may_ask =
-            self.stage == Stage::Following && self.rounds < ROUNDS && self.stream.is_whole();
+        let may_ask = self.stopping.is_none()
+            && self.stage == Stage::Following
+            && self.rounds < ROUNDS
+            && self.stream.is_whole();
         // In a file there is nobody to ask: what it says counts from when it was recorded.
         if may_ask
             && self.deadlines.is_unsure()
@@ -169,14 +191,9 @@ impl Lane<'_> {
         {
             self.rounds += 1;
             let names = self.deadlines.take_unsure();
-            let asking = ask_deadlines(
-                self.net.clone(),
-                from.clone(),
-                names,
-                self.stream.scope().rules().clone(),
-                self.history.is_some(),
-            );
-            return End::Asking(Box::pin(asking));
+            let (net, from, scope) = (self.net.clone(), from.clone(), self.stream.scope().clone());
+            let asker = Box::new(Asker::new(net, from, names, scope, self.history.is_some()));
+            return End::Asking(Box::pin(asker.page()));
         }
         self.counters.enter(Phase::Finishing);
         if self.stream.is_whole() {
@@ -189,12 +206,37 @@ impl Lane<'_> {
         End::Settling
     }
 
+    /// All that was sent has been confirmed. Who was told to stop leaves deadlines as they are, for whoever goes on.
+    fn settled(&mut self) -> End {
+        if self.stopping.is_some() {
+            if self.stage == Stage::Following && self.target.is_record_behind() {
+                self.target.save();
+            }
+            return End::Storing;
+        }
+        if self.deadlines.held_back() == Some(0) {
+            return self.forget();
+        }
+        self.target.keeper_mut().amend(|record| record.phase = position::Phase::Finishing);
+        self.target.save();
+        End::Marking
+    }
+
+    /// All is done.
+    fn forget(&mut self) -> End {
+        self.is_finished = true;
+        if self.plan.sources.len() == 1 {
+            self.target.forget();
+        } else {
+            self.target.keeper_mut().amend(|record| record.phase = position::Phase::Done);
+            self.target.save();
+        }
+        End::Storing
+    }
+
     /// Begins to set deadlines to what they are.
     pub(super) fn close(&mut self) -> End {
         let held_back = self.deadlines.held_back();
-        if held_back == Some(0) {
-            return End::Done;
-        }
         self.target.begin_closing();
         self.draft = Draft::default();
         if held_back.is_none() {
@@ -206,21 +248,29 @@ impl Lane<'_> {
     /// Keys whose deadlines are held back in the target, at the most; `None` if that is not known. Whatever broke the lane off:
     /// until the last of them is confirmed all may be.
     pub(super) fn held_back(&self) -> Option<u64> {
-        if matches!(self.end, End::Done) { Some(0) } else { self.deadlines.held_back() }
+        if self.is_finished { Some(0) } else { self.deadlines.held_back() }
     }
 
     /// What was asked for at the end has been answered.
     pub(super) fn end_answered(&mut self, answer: Answer) -> Result<(), LaneError> {
         match answer {
-            Answer::Told(Ok(told)) => self.end = End::Reaching(told),
+            Answer::Told(Ok((asker, told))) => {
+                self.end = End::Reaching(told, asker);
+            }
+            // Whatever was asked for and not told is asked for again, with all others.
+            Answer::Told(Err(error)) if !error.is_answer() && self.rounds < ROUNDS => {
+                debug!(error = chain(&error), "the source did not tell deadlines");
+                self.deadlines.forget_unsure();
+                self.end = End::No;
+            }
             Answer::Told(Err(error)) => {
                 warn!(
                     error = chain(&error),
                     "the source did not tell deadlines; those it sent as times from now stay as they came"
                 );
                 self.rounds = ROUNDS;
-                self.unproven += 1;
-                self.end = End::Reaching(VecDeque::new());
+                self.tally.unproven += 1;
+                self.end = End::Reaching(VecDeque::new(), None);
             }
             Answer::Walk(walk) => {
                 self.end = End::Closing(Box::new(Closing::walking(self.finish(), walk?)));
@@ -240,6 +290,18 @@ impl Lane<'_> {
         Finish::new(self.server, self.deadlines.end(), self.clock.unix_ms())
     }
 
+    /// Lets the record say how far all is confirmed when no data does it.
+    pub(super) fn save_in_silence(&mut self) {
+        if self.stage == Stage::Following
+            && matches!(self.end, End::No)
+            && self.target.is_idle()
+            && self.target.is_record_behind()
+            && self.clock.now().saturating_sub(self.quiet_since) >= SAVE_AFTER
+        {
+            self.target.save();
+        }
+    }
+
     /// When the loop must look again although nothing has come.
     pub(super) fn alarm(&self) -> Option<Duration> {
         let end = match (self.stopping, self.goal) {
@@ -250,11 +312,20 @@ impl Lane<'_> {
             _ => None,
         };
         let again = self.refusal.map(|refusal| refusal.again_at);
+        let fetch = self.fetch_again_at.filter(|_| self.doubts.open() > 0);
+        let save = self.target.is_record_behind().then(|| self.quiet_since + SAVE_AFTER);
         // What has come already was looked at in this round; whatever else it waits for wakes the loop by itself.
         let now = self.clock.now();
-        [end, again].into_iter().flatten().filter(|at| *at > now).min()
+        [end, again, fetch, save, self.horizon_alarm()]
+            .into_iter()
+            .flatten()
+            .filter(|at| *at > now)
+            .min()
     }
 }
+
+/// A record is written anew when nothing else has been for so long.
+pub(super) const SAVE_AFTER: Duration = Duration::from_secs(1);
 
 /// How long a stop may take to have everything confirmed that was sent.
 const STOP_PATIENCE: Duration = Duration::from_secs(8);

@@ -8,8 +8,9 @@ use crate::change::{CopyError, Failure, StreamError};
 use crate::key::{Db, Escaped};
 use crate::net::ControlError;
 use crate::offset::Offset;
+use crate::position::RecordError;
 use crate::server::Server;
-use crate::source::SourceError;
+use crate::source::{FetchError, SourceError};
 use crate::target::TargetError;
 
 /// Why a lane broke off.
@@ -45,14 +46,6 @@ pub enum LaneError {
         #[source]
         source: StreamError,
     },
-    /// A transaction of the source takes more than may be held.
-    #[error("the transaction that is not whole at offset {offset} takes more than {limit} bytes")]
-    Transaction {
-        /// As far as it was read.
-        offset: Offset,
-        /// What may be held.
-        limit: usize,
-    },
     /// A command did something else on the target than on the source.
     #[error("db {}: {}{} was answered {:?} by the target", .0.db, String::from_utf8_lossy(&.0.name), of_key(.0), .0.reply)]
     Diverged(Failure),
@@ -65,6 +58,40 @@ pub enum LaneError {
     /// The target does not read a value of this kind.
     #[error("db {}: {} is a {} that the target does not take: {}", .0.db, the_key(.0), .0.value.as_deref().unwrap_or("value"), .0.reply)]
     Unreadable(Failure),
+    /// What stands under the record's name cannot be gone on with.
+    #[error("the job's record in the target cannot be used")]
+    Record(#[source] RecordError),
+    /// The target's record is not the one that was written last, or a transaction that is larger than what is held at once was refused: only
+    /// the record tells how to go on.
+    #[error("the target does not hold what was sent last")]
+    Strayed,
+    /// Keys may have died in the target that live on the source.
+    #[error("the target was left alone for longer than deadlines are held back")]
+    Late,
+    /// The source could not be read for keys in doubt.
+    #[error("keys in doubt cannot be read")]
+    Fetch(#[source] FetchError),
+    /// The source could not be asked for the keys of a command.
+    #[error("the source cannot be asked for the keys of a command")]
+    Asked(#[source] ControlError),
+    /// The value of a key in doubt is larger than may be held.
+    #[error("db {db}: key {} is in doubt, and its value takes {bytes} bytes", Escaped(key))]
+    TooLarge {
+        /// The source's database.
+        db: Db,
+        /// The key.
+        key: Vec<u8>,
+        /// Its size, about.
+        bytes: u64,
+    },
+    /// More keys are in doubt than can be held.
+    #[error("more keys are in doubt than fit into memory: {0}")]
+    Doubts(usize),
+    /// The data set must be copied again, and what others brought cannot be told from what this source did.
+    #[error(
+        "the data set must be copied again, and its keys cannot be told from those of the other sources"
+    )]
+    Mixed,
     /// A question to the target was not answered.
     #[error("target")]
     Control(#[from] ControlError),

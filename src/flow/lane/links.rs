@@ -5,14 +5,13 @@ use std::time::Duration;
 use tokio::time::sleep;
 use tracing::{info, warn};
 
-use crate::net::Link;
 use crate::progress::Awaited;
 use crate::repl::Resume;
 use crate::source::SourceError;
-use crate::target::{Standalone, TargetError};
+use crate::target::{Confirmed, Entrance, Standalone, TargetError};
 
 use super::super::loss::Loss;
-use super::super::remedy::{QUESTION_TRIES, Remedy, patience, pause, refusal_patience, remedy};
+use super::super::remedy::{Remedy, patience, pause, refusal_patience, remedy};
 use super::end::End;
 use super::{Lane, LaneError, Later, Stage, chain};
 
@@ -62,17 +61,28 @@ impl Lane<'_> {
         Ok(false)
     }
 
-    pub(super) fn connect_target(&self, pause: Duration) -> Later<Result<Link, TargetError>> {
-        let (net, place, run_id) = (self.net.clone(), self.to.clone(), self.run_id.clone());
+    pub(super) fn connect_target(
+        &mut self,
+        pause: Duration,
+    ) -> Later<Result<Entrance, TargetError>> {
+        self.links += 1;
+        let name = format!("{}-{}", self.connection, self.links);
+        let (net, place, record) = (self.net.clone(), self.to.clone(), self.record.clone());
+        // What is still on its way over the lost link must not come behind what is sent again.
+        let evicts = self.target.keeper().stored().map(<[u8]>::to_vec);
         Box::pin(async move {
             sleep(pause).await;
-            Standalone::connect(&net, &place, &run_id).await
+            let mut entrance = Standalone::enter(&net, &place, record, &name).await?;
+            if evicts.is_some() && entrance.stored == evicts {
+                entrance.evict().await?;
+            }
+            Ok(entrance)
         })
     }
 
     /// The source has been lost, or has refused us.
     pub(super) fn source_lost(&mut self, error: SourceError) -> Result<(), LaneError> {
-        if !matches!(self.end, End::No | End::Asking(_) | End::Reaching(_)) {
+        if !matches!(self.end, End::No | End::Asking(_) | End::Reaching(..)) {
             // Everything that is wanted of it has been taken.
             self.source.let_go();
             return Ok(());
@@ -85,11 +95,14 @@ impl Lane<'_> {
         let waited = loss.lasting(now);
         // An open end: what was taken up to here is in the target's queue, and the stream goes on behind it.
         let resume = match (self.stage, self.history) {
+            // One that was there before, as the record tells, is waited for as any other.
+            (Stage::Connecting, Some(at)) if self.resumes => Some(at),
+            (Stage::Connecting, _) if self.waits_for_source => None,
             (Stage::Connecting, _) => match &error {
                 SourceError::Repl(refusal) if waited < patience(refusal) => None,
                 _ => return Err(error.into()),
             },
-            (Stage::Copying, _) => return Err(LaneError::CopyCut(chain(&error))),
+            (Stage::Copying | Stage::Sweeping, _) => return Err(LaneError::CopyCut(chain(&error))),
             (_, None) => return Err(LaneError::NoOffsets(chain(&error))),
             (Stage::Settling | Stage::Following, Some(at)) => {
                 Some(Resume { replid: at.replid, offset: self.taken })
@@ -115,9 +128,6 @@ impl Lane<'_> {
         if remedy(&error) != Remedy::ReconnectTarget {
             return Err(error);
         }
-        if self.target.is_undecided() {
-            return Err(TargetError::Undecided.into());
-        }
         let now = self.clock.now();
         let loss = self.target_lost.get_or_insert_with(|| Loss::new(now));
         let pause = loss.again("target", &error, self.plan.until, now)?;
@@ -125,27 +135,13 @@ impl Lane<'_> {
         Ok(())
     }
 
-    /// Everything is done, if the target still is the one that confirmed it: between its last answer and now it may have been
-    /// restarted, and nothing would have told.
-    pub(super) async fn see_target(&mut self) -> Result<(), LaneError> {
-        let mut tries = 0;
-        loop {
-            match self.connect_target(Duration::ZERO).await {
-                Ok(_) => return Ok(()),
-                Err(error) => {
-                    let error = LaneError::Target(error);
-                    if remedy(&error) != Remedy::ReconnectTarget || tries >= QUESTION_TRIES {
-                        return Err(error);
-                    }
-                    sleep(pause(tries)).await;
-                    tries += 1;
-                }
-            }
-        }
-    }
-
-    pub(super) fn relinked(&mut self, link: Link) -> Result<(), LaneError> {
+    pub(super) fn relinked(&mut self, entrance: Entrance) -> Result<(), LaneError> {
+        let mut confirmed = Confirmed::default();
+        let unseen = self.target.relink(entrance, &mut confirmed)?;
         info!("the target is there again");
-        Ok(self.target.relink(link)?)
+        if !unseen.is_empty() {
+            self.ran_unseen(&unseen)?;
+        }
+        self.confirmed(confirmed)
     }
 }

@@ -4,10 +4,13 @@ use std::time::Duration;
 
 use tracing::{info, warn};
 
-use crate::change::{Copy, CopyError, Taken};
+use crate::change::{Copy, CopyError, StreamError, Taken};
+use crate::command::Class;
 use crate::command::judge::Expect;
+use crate::doubt::{Call, Doubts, Verdict as Admitted};
 use crate::key::Db;
 use crate::plan::{Place, Verdict, Why};
+use crate::position::{self, Spot};
 use crate::progress::{Counters, Phase};
 use crate::rdb::event::{Event as RdbEvent, KeyHead};
 use crate::rdb::parser::Depth;
@@ -21,9 +24,13 @@ use super::{CONFLICTS_NAMED, Lane, LaneError, Stage};
 impl Lane<'_> {
     /// Whether the source is listened to: not while deadlines are asked for, and not behind the last one.
     pub(super) fn may_take(&self) -> bool {
+        // What is read of keys in doubt must not be behind the stream, and no command stand before the copy is whole.
+        if self.fetching.is_some() || self.unknown.is_some() || self.stage == Stage::Sweeping {
+            return false;
+        }
         match &self.end {
             End::No => self.stopping.is_none(),
-            End::Reaching(_) => true,
+            End::Reaching(..) => true,
             _ => false,
         }
     }
@@ -35,7 +42,7 @@ impl Lane<'_> {
             return Ok(());
         }
         self.starved = false;
-        while self.has_room() && !self.has_reached() {
+        while self.has_room() && !self.has_reached() && self.stage != Stage::Sweeping {
             if !self.may_write() {
                 self.held_up = true;
                 break;
@@ -64,7 +71,7 @@ impl Lane<'_> {
                         }
                     }
                     RdbEvent::Aux { name: b"lua", value } => {
-                        self.stream.learn(value);
+                        self.stream.learn(value, &mut self.draft);
                         self.draft.push(&[b"SCRIPT", b"LOAD", value], Expect::Any);
                     }
                     RdbEvent::Function { .. } if self.server.as_redis() < Version(7, 0, 0) => {
@@ -83,9 +90,14 @@ impl Lane<'_> {
                             || self.replaced.as_ref().is_some_and(|held| held.has(place, head.key))
                         {
                             Counters::add(&self.counters.conflicts, 1);
-                            if self.conflict_names.len() < CONFLICTS_NAMED {
-                                self.conflict_names.push((place, head.key.to_vec()));
+                            if self.tally.conflict_names.len() < CONFLICTS_NAMED {
+                                self.tally.conflict_names.push((place, head.key.to_vec()));
                             }
+                        }
+                        if verdict.is_keep()
+                            && let Some(sweep) = &mut self.sweep
+                        {
+                            sweep.note(place, head.key)?;
                         }
                         let depth = match verdict {
                             Verdict::Keep => self.copy.key(&head, &mut self.deadlines),
@@ -117,39 +129,65 @@ impl Lane<'_> {
                 Event::KeepAlive | Event::PayloadRead { .. } => {}
                 Event::PayloadEnds => {
                     self.push();
-                    self.target.begin_stream();
-                    self.stage = Stage::Settling;
-                    self.counters.enter(Phase::CatchingUp);
-                    self.draft.covers = Some(self.taken);
-                    self.push();
+                    match self.sweep {
+                        Some(_) => self.stage = Stage::Sweeping,
+                        None => self.copy_is_whole(),
+                    }
                 }
                 Event::Command(command) => {
                     let end = command.end;
                     let now_ms = then.unwrap_or_else(|| self.clock.unix_ms());
-                    let data =
-                        self.stream.take(&command, now_ms, &mut self.deadlines, &mut self.draft);
-                    match data.map_err(|source| LaneError::Stream { offset: end, source })? {
-                        Taken::Data => self.last_data = self.clock.now(),
+                    let (doubts, unproven) = (&mut self.doubts, &mut self.tally.unproven);
+                    let (unseen_to, changed) = (self.unseen_to, &mut self.doubts_changed);
+                    let mut admits = |known, args: &[&[u8]], db| {
+                        let call = Call { command: known, args, db, end };
+                        if end <= unseen_to {
+                            *changed = true;
+                            return !ran_unseen(&call, doubts, unproven);
+                        }
+                        let verdict = doubts.judge(&call);
+                        *changed |= verdict != Admitted::Play;
+                        *unproven += u64::from(verdict == Admitted::Unproven);
+                        verdict == Admitted::Play
+                    };
+                    let data = self.stream.take(
+                        &command,
+                        now_ms,
+                        &mut self.deadlines,
+                        &mut self.draft,
+                        &mut admits,
+                    );
+                    let taken = match data {
+                        Err(error @ StreamError::Unknown { .. }) => {
+                            let args = command.args().map(<[u8]>::to_vec).collect();
+                            self.unknown(args, end, error)?;
+                            if self.unknown.is_some() {
+                                break;
+                            }
+                            continue;
+                        }
+                        data => data.map_err(|source| LaneError::Stream { offset: end, source })?,
+                    };
+                    match taken {
+                        Taken::Data | Taken::Refused => self.last_data = self.clock.now(),
                         Taken::LeftOut(why) => {
                             left_out(self.counters, why, Left::Command);
                             self.last_data = self.clock.now();
                         }
                         Taken::Skipped(name) => {
-                            *self.skipped.entry(name).or_default() += 1;
+                            *self.tally.skipped.entry(name.to_owned()).or_default() += 1;
                         }
                         Taken::Other => {}
-                    }
-                    if !self.stream.is_whole() && self.draft.size() > self.share.largest {
-                        return Err(LaneError::Transaction {
-                            offset: end,
-                            limit: self.share.largest,
-                        });
                     }
                     self.taken = end;
                 }
             }
             self.throttle.was_written(|| self.clock.now(), mark, &self.draft);
             if self.draft.size() >= CHUNK && self.stream.is_whole() {
+                self.push();
+            } else if self.draft.size() >= self.share.piece / 2 {
+                // A transaction that is larger than what is held at once goes as it comes; its end alone is kept back.
+                self.draft.continues = true;
                 self.push();
             }
         }
@@ -163,18 +201,25 @@ impl Lane<'_> {
         Ok(())
     }
 
-    /// Whether the piece that is being read, or the transaction that is being gathered, is larger than this lane's own share allows.
+    /// Whether the piece that is being read, or what is being gathered, is larger than this lane's own share allows.
     pub(super) fn holds_much(&self) -> bool {
         let claimed = if self.starved { self.source.claimed() } else { 0 };
         claimed.max(self.draft.size()) > self.share.piece
     }
 
     /// The master is about to send all that it has.
-    fn full_sync(&mut self, at: Option<Resume>, refused: Option<&str>) -> Result<(), LaneError> {
-        if self.stage != Stage::Connecting {
+    pub(super) fn full_sync(
+        &mut self,
+        at: Option<Resume>,
+        refused: Option<&str>,
+    ) -> Result<(), LaneError> {
+        if self.stage != Stage::Connecting || self.resumes {
+            // The master has begun to send: another attempt takes that.
+            (self.history, self.begins_anew) = (at, true);
             return Err(LaneError::Overrun);
         }
         Counters::add(&self.counters.full_syncs, 1);
+        self.counters.copy_begins();
         self.source_is_there();
         self.history = at;
         if let Some(answer) = refused {
@@ -200,7 +245,16 @@ impl Lane<'_> {
         self.source_is_there();
         self.history = Some(at);
         self.last_data = self.clock.now();
-        self.source.confirm(self.confirmed);
+        self.acknowledge();
+        let replid = at.replid.to_string();
+        self.target.keeper_mut().amend(|record| record.replid = Some(replid));
+        if self.stage == Stage::Connecting {
+            self.stage = Stage::Settling;
+            self.counters.enter(Phase::CatchingUp);
+            self.target.go_on_with_stream();
+            // What another process has left is ours from here on.
+            self.target.save();
+        }
         info!(offset = %at.offset, "partial synchronization");
     }
 
@@ -210,14 +264,30 @@ impl Lane<'_> {
             return;
         }
         let batch = self.draft.finish();
-        self.wrote |= !batch.is_empty();
+        self.tally.begun |= !batch.is_empty();
         self.target.push(batch);
+    }
+
+    /// The copy has been read, and all is written that comes of it: the stream begins, with the record that says so.
+    pub(super) fn copy_is_whole(&mut self) {
+        self.tally.begun = true;
+        let replid = self.history.map(|at| at.replid.to_string());
+        let spot = Spot::new(self.taken, self.stream.db());
+        self.target.keeper_mut().amend(|record| {
+            (record.phase, record.replid) = (position::Phase::Following, replid);
+        });
+        self.target.begin_stream(spot);
+        self.stage = Stage::Settling;
+        self.counters.enter(Phase::CatchingUp);
+        (self.draft.covers, self.draft.stands_in) = (Some(self.taken), self.stream.db());
+        self.push();
+        self.target.save();
     }
 
     /// Sends what has become of a value that goes in pieces.
     pub(super) fn push_pieces(&mut self) {
         while let Some(batch) = self.copy.poll_batch() {
-            self.wrote = true;
+            self.tally.begun = true;
             self.throttle.was_sent(|| self.clock.now(), &batch);
             self.target.push(batch);
         }
@@ -247,6 +317,15 @@ impl Lane<'_> {
             Counters::set(&self.counters.payload_read, position);
         }
     }
+}
+
+/// A command was run by whoever wrote the record, and nobody has seen how. Says whether it is left out.
+fn ran_unseen(call: &Call<'_>, doubts: &mut Doubts, unproven: &mut u64) -> bool {
+    let class = call.command.class(call.args);
+    *unproven += u64::from(class == Class::Eval);
+    doubts.unseen(call);
+    // These name no key, and do the same twice.
+    !matches!(class, Class::Script | Class::Function)
 }
 
 /// The record that is being copied cannot be put into the target.

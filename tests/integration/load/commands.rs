@@ -1,7 +1,9 @@
 //! The commands of a [`Load`]: a few at a time, chosen by its dice.
 
+use std::cmp;
+
 use crate::client::{Command, cmd};
-use crate::load::{FLUSHED, KEYS, Load, SHORT, SWAPPED};
+use crate::load::{Among, FLUSHED, Load, SHORT, SWAPPED};
 
 impl Load {
     /// The next few commands, which belong together.
@@ -11,8 +13,11 @@ impl Load {
             self.until_flush = None;
             return vec![cmd!("SELECT", FLUSHED), cmd!("FLUSHDB"), cmd!("SELECT", self.db)];
         }
+        if self.among.is_some_and(|among| among.flushes) && self.dice.below(1500) == 0 {
+            return vec![self.whole_databases()];
+        }
         if self.dice.below(25) == 0 {
-            self.db = u32::try_from(self.dice.below(16)).unwrap();
+            self.db = self.database();
             return vec![cmd!("SELECT", self.db)];
         }
         match self.dice.below(100) {
@@ -32,7 +37,22 @@ impl Load {
     }
 
     fn key(&mut self, kind: &str) -> String {
-        format!("load:{kind}:{}", self.dice.below(KEYS))
+        format!("load:{kind}:{}", self.dice.below(self.keys))
+    }
+
+    fn database(&mut self) -> u32 {
+        u32::try_from(self.dice.next() % u64::from(self.dbs)).unwrap()
+    }
+
+    fn whole_databases(&mut self) -> Command {
+        match self.dice.below(5) {
+            0 => cmd!("FLUSHALL"),
+            1 | 2 if self.holds.swapdb => {
+                let first = self.database();
+                cmd!("SWAPDB", first, (first + 1) % self.dbs)
+            }
+            _ => cmd!("FLUSHDB"),
+        }
     }
 
     fn number(&mut self) -> i64 {
@@ -220,14 +240,21 @@ impl Load {
 
     fn stream(&mut self) -> Vec<Command> {
         // A stream must keep its groups: it is neither flushed nor does it change its database.
-        if self.db == FLUSHED || SWAPPED.contains(&self.db) {
+        let moves = match self.among {
+            Some(among) => among.flushes,
+            None => self.db == FLUSHED || SWAPPED.contains(&self.db),
+        };
+        if moves {
             return self.sketch();
         }
         let which = self.dice.below(3);
         let next = &mut self.ids[self.db as usize][which];
         let id = *next;
         *next += 1;
-        let key = format!("load:stream:{which}");
+        let key = match self.among {
+            Some(Among { nth, .. }) => format!("load:stream:{nth}:{which}"),
+            None => format!("load:stream:{which}"),
+        };
         let add = cmd!("XADD", key, format!("{id}-1"), "n", id, "value", self.value());
         let consumer = format!("consumer {}", self.dice.below(3));
         if id == 1 {
@@ -236,7 +263,10 @@ impl Load {
         // With an entry added there is one to be read.
         let read = cmd!("XREADGROUP", "GROUP", "group", consumer, "COUNT", 1, "STREAMS", key, ">");
         let older = format!("{}-1", id.saturating_sub(1 + self.dice.next() % 8).max(1));
-        match self.dice.below(10) {
+        match self.dice.below(if self.among.is_some() { 14 } else { 10 }) {
+            10..12 => vec![add, cmd!("XDEL", key, older)],
+            12 => vec![add, cmd!("XGROUP", "CREATE", key, "second", "0")],
+            13 => vec![cmd!("XGROUP", "DESTROY", key, "second"), add],
             0..2 => vec![add],
             2..5 => vec![add, read],
             5 => vec![add, read, cmd!("XACK", key, "group", older, format!("{id}-1"))],
@@ -255,8 +285,13 @@ impl Load {
         let mut commands = vec![cmd!("MULTI")];
         commands.extend(self.string());
         commands.extend(self.hash());
+        if self.among.is_some() {
+            commands.extend(self.list());
+            commands.extend(self.zset());
+            commands.extend(self.whole_keys());
+        }
         if self.dice.below(3) == 0 {
-            let other = self.dice.below(8);
+            let other = self.dice.below(cmp::min(8, self.dbs as usize));
             commands.push(cmd!("SELECT", other));
             commands.push(cmd!("INCR", "load:counted in a transaction"));
             commands.push(cmd!("SELECT", self.db));
@@ -308,13 +343,14 @@ impl Load {
     fn whole_keys(&mut self) -> Vec<Command> {
         let kind = ["string", "list", "set", "zset", "hash"][self.dice.below(5)];
         let (key, other) =
-            (format!("load:{kind}:{}", self.dice.below(KEYS)), self.dice.below(KEYS - 1));
+            (format!("load:{kind}:{}", self.dice.below(self.keys)), self.dice.below(self.keys - 1));
         // Never itself, nor its own database: that is refused.
         let other = format!(
             "load:{kind}:{}",
-            if key.ends_with(&format!(":{other}")) { KEYS - 1 } else { other }
+            if key.ends_with(&format!(":{other}")) { self.keys - 1 } else { other }
         );
-        let db = (self.db + 1 + u32::try_from(self.dice.below(15)).unwrap()) % 16;
+        let elsewhere = u32::try_from(self.dice.next() % u64::from(self.dbs - 1)).unwrap();
+        let db = (self.db + 1 + elsewhere) % self.dbs;
         vec![match self.dice.below(9) {
             0..2 => cmd!("RENAME", key, other),
             2 => cmd!("RENAMENX", key, other),
@@ -322,7 +358,7 @@ impl Load {
             4 if self.version.at_least(6, 2) => cmd!("COPY", key, other, "REPLACE"),
             5 if self.version.at_least(6, 2) => cmd!("COPY", key, other, "DB", db),
             6 if self.version.at_least(4, 0) => cmd!("UNLINK", key, other),
-            7 if self.holds.swapdb && self.dice.below(4) == 0 => {
+            7 if self.holds.swapdb && self.among.is_none() && self.dice.below(4) == 0 => {
                 cmd!("SWAPDB", SWAPPED[0], SWAPPED[1])
             }
             _ => cmd!("DEL", key),
@@ -333,7 +369,7 @@ impl Load {
         let (key, field) = (self.key("hash of mortals"), self.member());
         let (short, long) = (5 + self.dice.below(300), 100_000 + self.dice.below(1_000_000));
         let set = cmd!("HSET", key, field, self.number(), self.member(), "lives");
-        match self.dice.below(5) {
+        let commands = match self.dice.below(5) {
             0 => vec![set, cmd!("HPEXPIRE", key, short, "FIELDS", 1, field)],
             1 => vec![
                 set,
@@ -342,7 +378,12 @@ impl Load {
             ],
             2 => vec![cmd!("HPEXPIRE", key, long, "NX", "FIELDS", 2, field, self.member())],
             _ => vec![set, cmd!("HPEXPIRE", key, long, "FIELDS", 1, field)],
+        };
+        if self.among.is_none() {
+            return commands;
         }
+        // Nobody else may have the field die between them.
+        [vec![cmd!("MULTI")], commands, vec![cmd!("EXEC")]].concat()
     }
 
     fn sketch(&mut self) -> Vec<Command> {

@@ -30,6 +30,12 @@ pub(crate) struct Load {
     dice: Dice,
     version: Version,
     holds: Holds,
+    /// It writes into the first so many databases,
+    dbs: u32,
+    /// and to so many keys of each kind.
+    keys: usize,
+    /// What only others like it must not do is done by each to streams of its own.
+    among: Option<Among>,
     db: u32,
     /// The next id of each stream, by database and stream.
     ids: [[u64; 3]; 16],
@@ -37,6 +43,15 @@ pub(crate) struct Load {
     script_known: bool,
     /// Groups of commands to go until the one FLUSHDB.
     until_flush: Option<usize>,
+}
+
+/// What a [`Load`] is among others that write to the same server at the same time.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Among {
+    /// Its number.
+    pub(crate) nth: usize,
+    /// Whether it flushes databases, and swaps them, now and then.
+    pub(crate) flushes: bool,
 }
 
 /// What a [`Load`] has sent.
@@ -120,11 +135,39 @@ impl Load {
             dice: Dice::new(seed),
             version,
             holds,
+            dbs: 16,
+            keys: KEYS,
+            among: None,
             db: 0,
             ids: [[1; 3]; 16],
             script_known: false,
             until_flush: None,
         }
+    }
+
+    /// One of several: few databases and few keys, so that they meet often.
+    pub(crate) fn among(self, among: Among) -> Self {
+        Self { dbs: 3, keys: 8, among: Some(among), ..self }
+    }
+
+    /// Has it use a new connection, to a server that may know nothing of the old one.
+    pub(crate) const fn begin_again(&mut self) {
+        self.db = 0;
+        self.forget_script();
+    }
+
+    /// The server does not know the script by its name.
+    pub(crate) const fn forget_script(&mut self) {
+        self.script_known = false;
+    }
+
+    /// The next few commands.
+    pub(crate) fn some(&mut self, most: usize) -> Vec<Command> {
+        let mut commands = Vec::new();
+        while commands.len() < most {
+            commands.extend(self.next());
+        }
+        commands
     }
 
     /// Has a database flushed among the next commands; it is written again after that.

@@ -1,0 +1,153 @@
+//! Deadlines that only the source can tell, asked: of the keys whose names were kept, or where they were not, of all.
+
+use std::collections::VecDeque;
+
+use tokio::time::sleep;
+use tracing::debug;
+
+use crate::change::{Deadlines, Draft, Names, Scope};
+use crate::command::judge::Expect;
+use crate::key::Db;
+use crate::net::Net;
+use crate::offset::Offset;
+use crate::plan::ServerPlace;
+use crate::source::{FetchError, Fetcher, History, Left, Limits};
+
+use super::ending::Walk;
+use super::remedy::{QUESTION_TRIES, pause};
+
+/// Deadlines as the source told them, and the offset of its stream at which they held.
+#[derive(Debug)]
+pub(super) struct Told {
+    /// `None` from a source without offsets.
+    pub(super) fence: Option<Offset>,
+    /// By the target's databases.
+    deadlines: Vec<(Db, Vec<u8>, Left)>,
+}
+
+impl Told {
+    /// Writes what was told, as commands for the target.
+    pub(super) fn apply(&self, deadlines: &mut Deadlines, draft: &mut Draft) {
+        for (db, key, left) in &self.deadlines {
+            match *left {
+                // Its deletion is in the stream.
+                Left::Gone => {}
+                Left::Forever => {
+                    draft.select(*db);
+                    draft.push(&[b"PERSIST", key], Expect::Integer);
+                }
+                Left::Until(at) => {
+                    draft.select(*db);
+                    let at = deadlines.hold(*db, key, at).to_string();
+                    draft.push(&[b"PEXPIREAT", key, at.as_bytes()], Expect::Integer);
+                }
+            }
+        }
+    }
+}
+
+/// Asks a source, page by page.
+pub(super) struct Asker {
+    net: Net,
+    place: ServerPlace,
+    fetcher: Fetcher,
+    history: History,
+    scope: Scope,
+    rest: Rest,
+}
+
+/// What is still to be asked.
+enum Rest {
+    /// Keys by the target's databases, and how far the list was read.
+    Names(Names, usize),
+    /// Nobody has kept the names: all keys of the source, by a walk that has not begun.
+    All,
+    Walk(Walk),
+}
+
+/// So many keys are asked for in one page.
+const PAGE: usize = 1000;
+
+impl Asker {
+    /// Asks for these keys, which are named as the target has them; all keys of the source if there were more than fit.
+    pub(super) fn new(
+        net: Net,
+        place: ServerPlace,
+        names: Names,
+        scope: Scope,
+        has_offsets: bool,
+    ) -> Self {
+        // No value is read.
+        let fetcher = Fetcher::new(net.clone(), place.clone(), Limits { largest: 0, room: 0 });
+        let history = if has_offsets { History::Any } else { History::None };
+        let rest = match names.len() {
+            Some(_) => Rest::Names(names, 0),
+            None => Rest::All,
+        };
+        Self { net, place, fetcher, history, scope, rest }
+    }
+
+    /// Asks for the next page; comes back with it unless that was the last one.
+    ///
+    /// # Errors
+    /// If the source does not answer, or writes so much that no bracket is quiet.
+    pub(super) async fn page(
+        mut self: Box<Self>,
+    ) -> Result<(Option<Box<Self>>, VecDeque<Told>), FetchError> {
+        let mut tries = 0;
+        // The keys by the source's database, and where they are in the target.
+        let (db, place, keys, is_last, all) = match &mut self.rest {
+            Rest::Names(names, at) => {
+                let (place, page, next) = names.page(*at, PAGE);
+                let keys: Vec<Vec<u8>> = page.into_iter().map(<[u8]>::to_vec).collect();
+                *at = next;
+                let is_last = keys.is_empty();
+                (self.scope.rules().origin(place), place, keys, is_last, false)
+            }
+            Rest::All | Rest::Walk(_) => {
+                let walk = match std::mem::replace(&mut self.rest, Rest::All) {
+                    Rest::Walk(walk) => walk,
+                    _ => {
+                        debug!(
+                            "the names of keys whose deadlines must be asked were not kept: the source is walked through"
+                        );
+                        Walk::begin(self.net.clone(), self.place.clone()).await?
+                    }
+                };
+                let (walk, page) = walk.page().await?;
+                let is_last = walk.is_none();
+                if let Some(walk) = walk {
+                    self.rest = Rest::Walk(walk);
+                }
+                let keys = page.names.into_iter();
+                let keys = keys.filter(|key| self.scope.judge(page.db, key).is_keep()).collect();
+                let place = self.scope.rules().place(page.db).unwrap_or(page.db);
+                (page.db, place, keys, is_last, true)
+            }
+        };
+        let mut told = VecDeque::new();
+        let mut rest = keys.as_slice();
+        while !rest.is_empty() {
+            let names = rest.iter().map(Vec::as_slice);
+            match self.fetcher.deadlines(db, names, self.history).await {
+                Ok((fence, left)) => {
+                    let (now, later) = rest.split_at(left.len().clamp(1, rest.len()));
+                    let deadlines =
+                        now.iter().zip(left).map(|(key, left)| (place, key.clone(), left));
+                    // Of all keys those without a deadline are as the stream has left them.
+                    let wanted =
+                        deadlines.filter(|(.., left)| !all || matches!(left, Left::Until(_)));
+                    told.push_back(Told { fence, deadlines: wanted.collect() });
+                    rest = later;
+                }
+                Err(error) if tries < QUESTION_TRIES && !error.is_answer() => {
+                    debug!(error = %error, "the source does not tell deadlines");
+                    sleep(pause(tries)).await;
+                    tries += 1;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(((!is_last).then_some(self), told))
+    }
+}

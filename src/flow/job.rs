@@ -1,0 +1,91 @@
+//! What a job leaves on this machine and in the target, and takes away when it is done.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::Path;
+
+use tracing::{debug, warn};
+
+use crate::net::{Control, ControlError, Net};
+use crate::plan::{Facts, Job, Place, Plan};
+use crate::position;
+
+use super::held::{KEPT, REPLACED};
+use super::lane::chain;
+use super::report::{Ended, Report, SourceReport};
+
+/// Says in the job's folder that it has begun, before anything of it is in the target: an empty target is then never taken for a new one.
+///
+/// # Errors
+/// If the folder cannot be written.
+pub(super) fn begin(plan: &Plan, facts: &Facts) -> io::Result<()> {
+    let Some(folder) = &plan.job.folder else { return Ok(()) };
+    if facts.is_known {
+        return Ok(());
+    }
+    create(folder)?;
+    let text = if facts.is_sole(plan) { Job::BEGUN_ALONE } else { Job::BEGUN_AMONG };
+    let mut file = file(&folder.join(Job::BEGUN))?;
+    io::Write::write_all(&mut file, text)?;
+    file.sync_all()
+}
+
+/// Makes a job's folder, which is its owner's alone.
+pub(super) fn create(folder: &Path) -> io::Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)
+}
+
+/// Makes a file in it.
+pub(super) fn file(path: &Path) -> io::Result<fs::File> {
+    fs::OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(path)
+}
+
+/// The report of a run whose folder cannot be written.
+pub(super) fn unmarked(plan: &Plan, folder: &Path, error: &io::Error) -> Report {
+    let failed = |source: &crate::plan::Source| SourceReport {
+        ended: Ended::Refused,
+        failure: Some((
+            format!("the job's folder {} cannot be written: {error}", folder.display()),
+            "name another place for it in UNDERSTUDY_STATE".to_owned(),
+        )),
+        ..SourceReport::new(source.name.clone())
+    };
+    Report { sources: plan.sources.iter().map(failed).collect(), seconds: 0.0 }
+}
+
+/// Takes away what is no longer needed: of a job that is done all, of one that has not begun the mark.
+pub(super) async fn end(net: &Net, plan: &Plan, facts: &Facts, report: &Report) {
+    let all = |ended: &[Ended]| report.sources.iter().all(|source| ended.contains(&source.ended));
+    let is_done = all(&[Ended::Done, Ended::Differences]);
+    if is_done
+        && plan.sources.len() > 1
+        && let Place::Server(place) = &plan.target
+    {
+        let forgotten = async {
+            let mut control = Control::open(net, place).await?;
+            let db = plan.record_db().index().to_string();
+            control.ask::<()>("SELECT", &[db.as_bytes()]).await?;
+            for source in &plan.sources {
+                let (job, name) = (&plan.job.name, &source.name);
+                let keys = [position::key(job, name), position::scripts_key(job, name)];
+                control.ask::<()>("DEL", &[&keys[0], &keys[1]]).await?;
+            }
+            Ok::<(), ControlError>(())
+        };
+        if let Err(error) = forgotten.await {
+            warn!(error = chain(&error), "the job's records could not be deleted from the target");
+            return;
+        }
+    }
+    if is_done || all(&[Ended::Refused]) && !facts.goes_on() {
+        let Some(folder) = &plan.job.folder else { return };
+        // Other files in it are kept; what is not there need not be removed.
+        for name in [Job::BEGUN, KEPT, REPLACED] {
+            if let Err(error) = fs::remove_file(folder.join(name)) {
+                debug!(%error, name, "a file of the job is not there");
+            }
+        }
+        let _ = fs::remove_dir(folder);
+    }
+}

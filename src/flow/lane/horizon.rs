@@ -1,0 +1,161 @@
+//! The horizon before which deadlines are held back, moved while a run follows.
+//!
+//! ```text
+//! record H new ──▶ walk through the target ──▶ keys that moved behind it ──▶ all confirmed: record good = H
+//!                  D < H is held back           (RENAME, COPY, MOVE)
+//! ```
+//! Killed in its midst the job goes on with the old `good`, and the walk begins anew.
+
+use std::time::Duration;
+
+use tracing::{debug, info};
+
+use crate::change::{Draft, Finish, Names, PAGE};
+use crate::key::Db;
+use crate::net::ControlError;
+
+use super::super::ending::{Page, Walk};
+use super::{End, Lane, LaneError, Later, Stage};
+
+/// The horizon is on its way.
+pub(super) struct Moving {
+    to: i64,
+    step: Step,
+}
+
+enum Step {
+    /// The next page of the walk is being read.
+    Walk(Later<Result<(Option<Walk>, Page), ControlError>>),
+    /// All has been walked through; keys that moved meanwhile are seen to.
+    Moved,
+    /// All has been sent.
+    Sent,
+}
+
+/// A page of the walk, and the rest of it.
+pub(super) type Walked = Result<(Option<Walk>, Page), ControlError>;
+
+impl Moving {
+    /// Waits for the next page, or for ever. Nothing is lost if the future is dropped.
+    pub(super) async fn walked(slot: &mut Option<Self>) -> Walked {
+        match slot.as_mut().map(|moving| &mut moving.step) {
+            Some(Step::Walk(page)) => page.await,
+            _ => std::future::pending().await,
+        }
+    }
+}
+
+impl Lane<'_> {
+    /// Moves the horizon when half of the time until it is gone.
+    pub(super) fn advance_horizon(&mut self) {
+        let now = self.clock.unix_ms();
+        if self.stage != Stage::Following || !matches!(self.end, End::No) || self.stopping.is_some()
+        {
+            return;
+        }
+        let Some(moving) = &mut self.moving else {
+            let good = self.target.keeper().record().good;
+            // What was gathered under the old one must not come behind the walk.
+            if good.saturating_sub(now) < self.soon() && self.draft.is_empty() {
+                self.begin_moving(now.saturating_add(self.ahead));
+            }
+            return;
+        };
+        match moving.step {
+            Step::Moved if self.stream.is_whole() => match self.deadlines.take_moved() {
+                Some(names) if names.is_empty() => moving.step = Step::Sent,
+                Some(names) if names.len().is_some() => self.hold_names(&names),
+                _ => {
+                    debug!("more keys have moved than were noted: the walk begins anew");
+                    let to = moving.to;
+                    self.begin_moving(to);
+                }
+            },
+            Step::Sent if self.holding == 0 => {
+                let to = moving.to;
+                self.moving = None;
+                self.deadlines.horizon_has_moved();
+                self.target.keeper_mut().amend(|record| record.good = to);
+                self.target.save();
+                info!(until_ms = to, "deadlines up to a later time are held back");
+            }
+            Step::Walk(_) | Step::Moved | Step::Sent => {}
+        }
+    }
+
+    /// With how much time left the horizon moves, in milliseconds: half of what there was, and the minute before which the gate closes.
+    const fn soon(&self) -> i64 {
+        self.ahead / 2 + 60_000
+    }
+
+    fn begin_moving(&mut self, to: i64) {
+        self.deadlines.move_horizon(to, self.share.scripts);
+        self.target.keeper_mut().amend(|record| record.horizon = to);
+        let (net, to_server) = (self.net.clone(), self.to.clone());
+        let first = Box::pin(async move { Walk::begin(net, to_server).await?.page().await });
+        self.moving = Some(Moving { to, step: Step::Walk(first) });
+    }
+
+    /// A page of the target's keys: those whose deadlines come before the new horizon are held back.
+    pub(super) fn walked(&mut self, walked: Walked) -> Result<(), LaneError> {
+        let (walk, Page { db, names }) = walked?;
+        let Some(moving) = &mut self.moving else { return Ok(()) };
+        moving.step = match walk {
+            Some(walk) => Step::Walk(Box::pin(walk.page())),
+            None => Step::Moved,
+        };
+        let rules = self.stream.scope().rules();
+        let ours = |name: &&[u8]| !name.starts_with(b"understudy:");
+        let names: Vec<&[u8]> = names.iter().map(Vec::as_slice).filter(ours).collect();
+        if rules.writes(db) {
+            self.hold(db, &names);
+        }
+        Ok(())
+    }
+
+    fn hold_names(&mut self, names: &Names) {
+        let mut at = 0;
+        loop {
+            let (db, page, next) = names.page(at, PAGE);
+            if page.is_empty() {
+                return;
+            }
+            self.hold(db, &page);
+            at = next;
+        }
+    }
+
+    /// Writes, in a batch of its own, what holds back the deadlines of these keys. While a transaction of the source is being gathered it stands
+    /// before that.
+    fn hold(&mut self, db: Db, names: &[&[u8]]) {
+        if names.is_empty() {
+            return;
+        }
+        let finish = Finish::hold(self.server, self.deadlines.horizon(), self.clock.unix_ms());
+        let mut draft = Draft::new(db);
+        finish.begin(db, &mut draft);
+        for names in names.chunks(PAGE) {
+            finish.keys(names, &mut draft);
+        }
+        finish.end(&mut draft);
+        draft.carries.held = names.len() as u64;
+        self.holding += draft.carries.held;
+        self.target.push(draft.finish());
+    }
+
+    /// So many deadlines are held back that were not before.
+    pub(super) fn were_held(&mut self, count: u64) {
+        self.holding = self.holding.saturating_sub(count);
+    }
+
+    /// When the horizon is to be looked at again.
+    pub(super) fn horizon_alarm(&self) -> Option<Duration> {
+        if self.stage != Stage::Following || self.moving.is_some() {
+            return None;
+        }
+        let good = self.target.keeper().record().good;
+        let wait = good.saturating_sub(self.soon()).saturating_sub(self.clock.unix_ms());
+        let wait = u64::try_from(wait).unwrap_or(0).max(1);
+        Some(self.clock.now() + Duration::from_millis(wait))
+    }
+}

@@ -1,0 +1,272 @@
+//! What a lane goes on with: its record in the target, and what is remembered from one attempt to the next.
+
+use std::hash::{BuildHasher, RandomState};
+
+use tokio::time::sleep;
+use tracing::{debug, info, warn};
+
+use crate::change::Deadlines;
+use crate::doubt::Doubts;
+use crate::key::Db;
+use crate::net::{Control, ControlError, Net};
+use crate::plan::{Plan, ServerPlace, Source};
+use crate::position::{self, Phase, Record, RecordError, Spot, digest, rules_digest};
+use crate::repl::Resume;
+use crate::target::{Entrance, Keeper, TargetError};
+
+use super::super::remedy::{QUESTION_TRIES, Remedy, pause, remedy};
+use super::super::upstream::Upstream;
+use super::{LaneError, chain};
+
+/// A lane's job, over all its attempts.
+pub(super) struct Job {
+    name: String,
+    source: String,
+    rules: String,
+    /// Where its record stands.
+    pub(super) db: Db,
+    pub(super) key: Vec<u8>,
+    pub(super) scripts: Vec<u8>,
+    /// Who we are: no other process has this token.
+    owner: String,
+    /// Whether there must be a record: this process has written one, or an earlier one has on this machine.
+    pub(super) known: bool,
+    /// The generation of the record that this process has written.
+    claimed: Option<u64>,
+    /// Nothing of the job was in the target when it was looked at first.
+    pub(super) is_first: bool,
+    /// How many connections to the target were made.
+    links: u32,
+    /// Whether the target held nothing but our own keys when the job began.
+    sole: bool,
+    /// Whatever stands under the record's name is written over.
+    restart: bool,
+    /// Why the data set must be copied anew, whatever the record says.
+    pub(super) copy_anew: Option<&'static str>,
+    /// Full copies that were begun since the stream was last followed.
+    pub(super) copies: u32,
+    /// A source that has begun to send its data set, and how it said so.
+    pub(super) begun: Option<(Upstream, Option<Resume>)>,
+    /// The names whose deadlines are held back, where they were kept.
+    pub(super) deadlines: Option<Deadlines>,
+}
+
+/// How an attempt begins.
+#[derive(Debug)]
+pub(super) enum Beginning {
+    /// Nothing of the job is in the target.
+    First,
+    /// Another full copy, over what is there.
+    Again,
+    /// The stream goes on where the record says.
+    Resume(Resume),
+    /// This source is done, and others are not.
+    Done,
+}
+
+impl Job {
+    pub(super) fn new(plan: &Plan, source: &Source, known: bool, sole: bool, now_ms: i64) -> Self {
+        let rules = rules_digest(&source.rules);
+        let token = RandomState::new().hash_one((now_ms, std::process::id(), &source.name));
+        Self {
+            name: plan.job.name.clone(),
+            source: source.name.clone(),
+            rules,
+            db: plan.record_db(),
+            key: position::key(&plan.job.name, &source.name),
+            scripts: position::scripts_key(&plan.job.name, &source.name),
+            owner: format!("{token:016x}"),
+            known,
+            claimed: None,
+            is_first: false,
+            links: 0,
+            sole,
+            restart: plan.job.restart,
+            copy_anew: plan.job.restart.then_some("--restart was given"),
+            copies: 0,
+            begun: None,
+            deadlines: None,
+        }
+    }
+
+    /// A name for the next connection to the target. Those of one job and source begin alike, whichever process made them.
+    pub(super) fn next_connection(&mut self) -> String {
+        self.links += 1;
+        format!("understudy:{}:{}-{}", self.token(), self.owner, self.links)
+    }
+
+    /// What tells this job and source from all others, in names.
+    pub(super) fn token(&self) -> String {
+        digest(&format!("{}\n{}", self.name, self.source))
+    }
+
+    /// Takes back the record of a job that has not begun.
+    pub(super) async fn withdraw(&mut self, net: &Net, to: &ServerPlace) {
+        let Some(claimed) = self.claimed else { return };
+        for tries in 0..QUESTION_TRIES {
+            match self.try_withdraw(net, to, claimed).await {
+                Err(error) if !error.is_answer() => {
+                    debug!(error = chain(&error), "the record of a job that has not begun stays");
+                    sleep(pause(tries)).await;
+                }
+                _ => return,
+            }
+        }
+    }
+
+    async fn try_withdraw(
+        &mut self,
+        net: &Net,
+        to: &ServerPlace,
+        claimed: u64,
+    ) -> Result<(), ControlError> {
+        let mut control = Control::open(net, to).await?;
+        control.ask::<()>("SELECT", &[self.db.index().to_string().as_bytes()]).await?;
+        let stored: Option<Vec<u8>> = control.ask("GET", &[&self.key]).await?;
+        let record = stored.and_then(|stored| Record::decode(&stored).ok());
+        if record.is_some_and(|one| one.owner == self.owner && one.generation == claimed) {
+            control.ask::<()>("DEL", &[&self.key]).await?;
+        }
+        Ok(())
+    }
+
+    /// Whether another attempt may bring what an error has broken off.
+    pub(super) fn again(&mut self, error: &LaneError) -> bool {
+        match remedy(error) {
+            Remedy::GoOn => {
+                info!(error = chain(error), "the job is taken up again where its record says");
+                true
+            }
+            Remedy::CopyAgain if self.copies < COPIES => {
+                let why = chain(error);
+                warn!(error = why, "the data set is copied anew");
+                self.copy_anew = Some("the stream could not be gone on with");
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Decides how to go on from what the target holds, and gives the record with which the job is taken over.
+    ///
+    /// # Errors
+    /// If what stands under the record's name cannot be gone on with, or another process has taken the job from us.
+    pub(super) fn decide(
+        &mut self,
+        entrance: &Entrance,
+        horizon: i64,
+    ) -> Result<(Beginning, Record), LaneError> {
+        let Some(stored) = &entrance.stored else {
+            let beginning = match self.known {
+                true => {
+                    warn!(
+                        "the target has lost the record of this job: the data set is copied anew"
+                    );
+                    Beginning::Again
+                }
+                false => {
+                    self.is_first = true;
+                    Beginning::First
+                }
+            };
+            let blank = self.blank();
+            return Ok((beginning, self.record(blank, horizon)));
+        };
+        let read = Record::decode(stored).and_then(|old| {
+            old.is_of(&self.name, &self.source, &self.rules)?;
+            Ok(old)
+        });
+        let old = match read {
+            // It was told to copy anew whatever it finds.
+            Err(_) if self.restart => self.blank(),
+            old => old?,
+        };
+        // An older one is what a target shows that has lost what was written last.
+        if old.owner != self.owner && self.claimed.is_some_and(|ours| ours <= old.generation) {
+            return Err(TargetError::Overtaken.into());
+        }
+        self.sole = old.sole;
+        let why = match (self.copy_anew.take(), old.phase) {
+            (Some(why), _) => Some(why),
+            (None, Phase::Done) => return Ok((Beginning::Done, old)),
+            (None, Phase::Copying) => Some("the last copy was not finished"),
+            (None, Phase::Finishing) => {
+                Some("the job was ending, and keys may have died in the target since")
+            }
+            (None, Phase::Following) if old.is_late(entrance.now_ms) => Some(
+                "keys may have died in the target: it was left alone for longer than deadlines are held back",
+            ),
+            (None, Phase::Following) => None,
+        };
+        let generation = old.generation + 1;
+        if let (None, Some(resume)) = (why, old.resume()) {
+            info!(offset = %resume.offset, doubts = old.doubts.len(), "the job goes on where its record says");
+            let owner = self.owner.clone();
+            return Ok((Beginning::Resume(resume), Record { owner, generation, ..old }));
+        }
+        let why = why.unwrap_or("the master has no offsets");
+        info!(why, "the data set is copied anew");
+        Ok((Beginning::Again, self.record(Record { generation, ..old }, horizon)))
+    }
+
+    /// The record of a full copy that begins.
+    fn record(&mut self, before: Record, horizon: i64) -> Record {
+        self.copies += 1;
+        Record {
+            owner: self.owner.clone(),
+            phase: Phase::Copying,
+            copies: before.copies + 1,
+            replid: None,
+            applied: Spot::default(),
+            clean: Spot::default(),
+            doubts: Vec::new(),
+            horizon: horizon.max(before.horizon),
+            good: horizon.max(before.horizon),
+            ..before
+        }
+    }
+
+    fn blank(&self) -> Record {
+        Record {
+            job: self.name.clone(),
+            source: self.source.clone(),
+            rules: self.rules.clone(),
+            owner: self.owner.clone(),
+            generation: 1,
+            phase: Phase::Copying,
+            copies: 0,
+            sole: self.sole,
+            replid: None,
+            applied: Spot::default(),
+            clean: Spot::default(),
+            doubts: Vec::new(),
+            horizon: 0,
+            good: 0,
+            unsure: false,
+        }
+    }
+
+    /// The record with which the job is about to be taken over.
+    pub(super) fn keeper(&mut self, record: Record, entrance: &Entrance) -> Keeper {
+        (self.known, self.claimed) = (true, Some(record.generation));
+        let at = (self.db, self.key.clone(), self.scripts.clone());
+        Keeper::new(record, entrance.stored.clone(), at)
+    }
+}
+
+/// How many full copies may be begun in a row.
+const COPIES: u32 = 5;
+
+/// The keys that a record has in doubt. Behind its place the stream tells every command on them again.
+pub(super) fn doubts_of(record: &Record) -> Doubts {
+    let mut doubts = Doubts::default();
+    let at = crate::offset::Offset::new(record.clean.offset);
+    record.doubts().for_each(|(db, key)| doubts.doubt(db, key, at));
+    doubts
+}
+
+impl From<RecordError> for LaneError {
+    fn from(error: RecordError) -> Self {
+        Self::Record(error)
+    }
+}
