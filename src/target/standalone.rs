@@ -233,7 +233,7 @@ impl Standalone {
         }
     }
 
-    /// Changes what is not confirmed, in stream order, and goes on behind a [`Halt`].
+    /// Changes what is not confirmed, in stream order, and goes on behind a [`Halt`](super::Halt).
     pub fn revise(&mut self, change: impl FnMut(&Batch) -> Batch) {
         self.gate.revise(change);
     }
