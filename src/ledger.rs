@@ -122,8 +122,8 @@ pub struct Missing<S> {
 const WIDEST: u32 = u128::BITS - 8;
 
 impl<S: Scratch> Ledger<S> {
-    /// An empty one that takes up `memory` bytes at the most, and what is more on the disk. Not counted are some 20 KiB, and single names
-    /// that are longer than a 256th of the memory.
+    /// An empty one that takes up `memory` bytes at the most, and what is more on the disk. Not counted are some 20 KiB, single names that
+    /// are longer than a 256th of the memory, and what the allocator wastes (measured: a fifth of 16 MiB).
     #[must_use]
     pub fn new(scratch: S, memory: usize) -> Self {
         Self { disk: Disk::new(scratch), noted: Buckets::new(memory), memory }
