@@ -27,6 +27,7 @@ pub(crate) async fn run(args: Replay) -> Outcome {
                 job,
                 away: None,
                 restart,
+                accept_eviction: false,
                 from_tls,
                 writing,
             };

@@ -74,6 +74,7 @@ fn plan(sources: Vec<Place>, target: Place) -> Plan {
         job: Job::default(),
         away: None,
         on_unknown: OnUnknown::Stop,
+        accept_eviction: false,
     }
 }
 
