@@ -405,6 +405,8 @@ impl<'a> Lane<'a> {
         let resumes = matches!(beginning, Beginning::Resume(_));
         let keeper = job.keeper(record, &entrance);
         let target = Standalone::claim(entrance, keeper).await?;
+        // From here on the record says it.
+        job.copy_anew = None;
         let mut lane = Self {
             plan,
             from: plan.sources.get(index).map_or(&plan.target, |source| &source.place),

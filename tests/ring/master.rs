@@ -403,7 +403,7 @@ impl Master {
             }
         }
         let full = Full { offset: end, model: state.model.clone() };
-        state.full = Some(full);
+        state.full.get_or_insert(full);
         *feed = if state.plan.by_mark { Feed::Held(end) } else { Feed::From(end) };
         let line = format!("+FULLRESYNC {} {end}\r\n", state.replid);
         Answer::Full { line, payload: writer.finish() }

@@ -207,7 +207,10 @@ fn links(dice: &mut Dice, side: Side) -> VecDeque<LinkPlan> {
                     (1 | 2, Side::Target) => link.written = Some(after),
                     (_, Side::Source) => {}
                     // Answers are short.
-                    (_, Side::Target) => link.mute = Some((12 + after / 2, millis(dice, 3000))),
+                    (_, Side::Target) => {
+                        let heard = if spared == 0 { 12 } else { 700 } + dice.below(2 << bits) / 2;
+                        link.mute = Some((heard, millis(dice, 3000)));
+                    }
                 }
             }
             link

@@ -138,6 +138,11 @@ impl Lane<'_> {
         batches: &[Batch],
         failures: &[(usize, usize, Failure)],
     ) -> Result<(), LaneError> {
+        let is_ours = |nth: usize| batches.get(nth).is_some_and(|batch| batch.carries.held > 0);
+        if failures.iter().any(|(nth, ..)| is_ours(*nth)) {
+            // The horizon is moved anew, from where the record has it.
+            return Err(LaneError::Strayed);
+        }
         for (.., failure) in failures {
             self.look_at(failure)?;
         }
@@ -166,14 +171,13 @@ impl Lane<'_> {
 
     /// The target does not take a command, and has run nothing of its transaction.
     fn rejected(&mut self, nth: usize, at: usize, failure: &Failure) -> Result<(), LaneError> {
-        self.look_at(failure)?;
         let mut number = 0;
         let (rules, doubts, taken) = (self.stream.scope().rules(), &mut self.doubts, self.taken);
-        let mut is_fetched = false;
+        let (mut is_fetched, mut is_ours) = (false, false);
         self.target.revise(|batch| {
             if number == nth {
                 let end = batch.covers.unwrap_or(taken);
-                is_fetched = batch.carries.fetched > 0;
+                (is_fetched, is_ours) = (batch.carries.fetched > 0, batch.carries.held > 0);
                 in_source_terms(batch, rules, end, |index, call| {
                     if index == at {
                         doubts.failed(call);
@@ -183,6 +187,10 @@ impl Lane<'_> {
             number += 1;
             batch.clone()
         });
+        if is_ours {
+            return Err(LaneError::Strayed);
+        }
+        self.look_at(failure)?;
         self.unwritten += u32::from(is_fetched);
         self.revise();
         Ok(())

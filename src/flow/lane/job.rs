@@ -186,7 +186,7 @@ impl Job {
             return Err(TargetError::Overtaken.into());
         }
         self.sole = old.sole;
-        let why = match (self.copy_anew.take(), old.phase) {
+        let why = match (self.copy_anew, old.phase) {
             (Some(why), _) => Some(why),
             (None, Phase::Done) => return Ok((Beginning::Done, old)),
             (None, Phase::Copying) => Some("the last copy was not finished"),
