@@ -212,7 +212,7 @@ impl Control {
         let name = args.first().copied().unwrap_or_default();
         match self.ask::<Value>("COMMAND INFO", &[name]).await.map(|told| places(&told)) {
             Ok(Some((first, last, step))) => {
-                let count = args.len() as i64;
+                let count = i64::try_from(args.len()).unwrap_or(i64::MAX);
                 let last = if last < 0 { count + last } else { last };
                 let at = (first..=last.min(count - 1)).step_by(step);
                 let keys = at.filter_map(|at| args.get(usize::try_from(at).ok()?));

@@ -26,6 +26,8 @@ pub(crate) struct LinkPlan {
     pub(crate) written: Option<usize>,
     /// After so many bytes the other side's answers are lost, though it acts on what it reads; the link breaks later.
     pub(crate) mute: Option<(usize, Duration)>,
+    /// It breaks when so many transactions have been run over it, before the last one is answered.
+    pub(crate) executed: Option<usize>,
     /// How long the other side waits before it acts, at the most.
     pub(crate) delay: Duration,
 }

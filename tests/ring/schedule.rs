@@ -197,6 +197,9 @@ fn links(dice: &mut Dice, side: Side) -> VecDeque<LinkPlan> {
             }
             link.refused = chance(dice, refused) && (number > 0 || spared == 0);
             link.restarts = matches!(side, Side::Target) && number > 0 && chance(dice, 2);
+            if matches!(side, Side::Target) && chance(dice, troubles / 2) {
+                link.executed = Some(2 + dice.below(20));
+            }
             if chance(dice, troubles) {
                 let bits = dice.below(14);
                 let after = spared + dice.below(2 << bits);

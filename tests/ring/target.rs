@@ -120,7 +120,7 @@ impl Target {
             state.process
         };
         let mut room = [0; 4096];
-        let mut said = 0;
+        let (mut said, mut executed) = (0, 0);
         loop {
             let count = pipe.read(&mut room).await.unwrap_or(0);
             if count == 0 {
@@ -135,7 +135,11 @@ impl Target {
             while let Some(used) = reader.read(&input).unwrap() {
                 let args: Args = reader.args(&input).map(<[u8]>::to_vec).collect();
                 input.drain(..used);
+                executed += usize::from(args == [b"EXEC"]);
                 self.answer(&mut client, args).encode(&mut output);
+                if plan.executed == Some(executed) {
+                    return;
+                }
             }
             said += output.len();
             if let Some((most, wait)) = plan.mute
