@@ -307,6 +307,12 @@ impl Spool {
         self.len == 0
     }
 
+    /// Whether [`take`](Self::take) has something to move.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        !self.head.unread().is_empty()
+    }
+
     /// Whether there is no room, and why not.
     #[must_use]
     pub fn full(&self) -> Option<&Obstacle> {

@@ -16,6 +16,7 @@ mod error;
 mod horizon;
 mod job;
 mod links;
+mod spooling;
 mod sweep;
 mod taking;
 
@@ -39,6 +40,7 @@ use crate::progress::{Counters, Phase};
 use crate::repl::{Remark, Resume};
 use crate::server::{Flavour, Server, Version};
 use crate::source::{Fetcher, SourceError};
+use crate::spool::Store;
 use crate::target::{Confirmed, Entrance, Standalone, Surprise, TargetError};
 
 use super::Stop;
@@ -48,7 +50,7 @@ use super::remedy::{QUESTION_TRIES, Remedy, pause, remedy};
 use super::report::{Ended, SourceReport};
 use super::share::{Excess, Pool, Share};
 use super::throttle::Throttle;
-use super::upstream::Upstream;
+use super::upstream::{Limits, Upstream};
 
 use doubts::{Fetching, Unknown};
 pub(super) use end::SILENCE;
@@ -57,6 +59,7 @@ pub use error::{LaneError, chain};
 use horizon::Moving;
 use job::{Beginning, Job, doubts_of};
 use links::Refusal;
+use spooling::Spooling;
 use sweep::{Older, Sweep};
 
 /// Runs one lane to its end, in as many attempts as that takes. Each begins with the record in the target; what the one before it
@@ -95,6 +98,9 @@ pub(super) async fn run(
             Err(error) => Err(error),
         };
         let Err(error) = ended else { break ended };
+        if tally.cuts >= CUTS && remedy(&error) == Remedy::CopyAgain {
+            break Err(LaneError::Outgrown(tally.outgrown.take().unwrap_or_default()));
+        }
         let wait = match job.again(&error) {
             true => {
                 tries = if tally.progressed { 0 } else { tries + 1 };
@@ -177,6 +183,9 @@ struct Tally {
     skipped: BTreeMap<String, u64>,
     /// The first keys that the target held before.
     conflict_names: Vec<(Db, Vec<u8>)>,
+    /// How a spool that was full was told of, and how often the link was cut over one since it was last gone on with.
+    outgrown: Option<String>,
+    cuts: u32,
 }
 
 /// The sources that may have brought a key which this one meets in the target.
@@ -283,6 +292,7 @@ struct Lane<'a> {
     target_lost: Option<Loss>,
     share: Share,
     excess: Excess,
+    spooling: Spooling,
     method: &'static str,
     copied_at: Option<Duration>,
 }
@@ -298,6 +308,8 @@ pub(super) struct Known<'k> {
     pub(super) index: usize,
     pub(super) throttle: Throttle,
     pub(super) pool: Pool,
+    /// Where bytes wait that the target cannot take.
+    pub(super) store: Option<Store>,
     pub(super) net: &'k Net,
 }
 
@@ -322,7 +334,7 @@ impl<'a> Lane<'a> {
         job: &mut Job,
         tally: &'a mut Tally,
     ) -> Result<Self, LaneError> {
-        let Known { facts, held, index, ref throttle, ref pool, net, .. } = *known;
+        let Known { facts, held, index, ref throttle, ref pool, ref store, net, .. } = *known;
         let Some(source) = plan.sources.get(index) else { return Err(LaneError::Strayed) };
         counters.enter(Phase::Connecting);
         let clock = net.clock();
@@ -383,7 +395,9 @@ impl<'a> Lane<'a> {
             Some((upstream, full)) => (upstream, Some(full)),
             None => {
                 let from = source.place.clone();
-                (Upstream::new(from, net.clone(), plan.method, share.largest, resume), None)
+                let spool = store.clone().map(|store| (store, share.block));
+                let limits = Limits { piece: share.largest, spool };
+                (Upstream::new(from, net.clone(), plan.method, limits, resume), None)
             }
         };
         let sweep = match beginning {
@@ -464,6 +478,7 @@ impl<'a> Lane<'a> {
             target_lost: None,
             share,
             excess: Excess::new(pool.clone()),
+            spooling: Spooling::of(facts, index, store.as_ref()),
             method: "psync",
             copied_at: None,
         };
@@ -528,13 +543,12 @@ impl<'a> Lane<'a> {
             self.advance_doubts()?;
             self.save_in_silence();
             let limited = self.limited_until();
-            if limited.is_some() {
-                // A source that is not listened to is not silent.
+            if limited.is_some() || self.source.waiting() > 0 {
+                // A source that is not listened to is not silent, nor one whose words wait.
                 self.last_data = self.clock.now();
             }
-            let admitted = self.excess.admits(self.holds_much());
-            let may_read = self.may_take() && self.has_room() && admitted && limited.is_none();
-            let read = self.starved && may_read;
+            let wants = self.wants();
+            self.watch_spool();
             let linked = self.relinking.is_none();
             let refused = linked && self.is_refused()?;
             self.counters.awaits(self.awaited());
@@ -546,8 +560,9 @@ impl<'a> Lane<'a> {
                         Err(error) => self.target_lost(error)?,
                     }
                 }
-                read = self.source.exchange(read) => match read {
+                read = self.source.exchange(wants) => match read {
                     Ok(bytes) => {
+                        self.spooling.was_read(bytes);
                         Counters::add(&self.counters.bytes, bytes);
                         self.throttle.was_read(|| self.clock.now(), bytes);
                     }
@@ -699,6 +714,9 @@ async fn enter(
 
 /// A lane that has followed for so long has nothing to do any more with why it had to copy.
 const STEADY: Duration = Duration::from_secs(60);
+
+/// A link that was cut so often because the spool was full is cut again: no other copy is begun.
+const CUTS: u32 = 2;
 
 /// How many of the keys that were there before are named in the report.
 const CONFLICTS_NAMED: usize = 100;

@@ -11,16 +11,25 @@ use crate::offset::Offset;
 use crate::plan::Place;
 use crate::rdb::parser::Depth;
 use crate::repl::{Event, Method, Resume};
-use crate::source::{Source, SourceError};
+use crate::source::{Source, SourceError, Wants};
+use crate::spool::{Obstacle, Spool, Store};
 
 /// A source: a file, or the connection to a master, which can be lost and made again.
 pub(super) struct Upstream {
     place: Place,
     net: Net,
     method: Method,
-    /// The most that is held in one piece.
-    piece_limit: usize,
+    limits: Limits,
     link: Link,
+}
+
+/// What a source may hold.
+#[derive(Clone, Debug)]
+pub(super) struct Limits {
+    /// The most that is held in one piece, in bytes.
+    pub(super) piece: usize,
+    /// Where bytes wait that cannot be taken yet, and the size of a block of them in memory.
+    pub(super) spool: Option<(Store, usize)>,
 }
 
 enum Link {
@@ -29,22 +38,22 @@ enum Link {
 }
 
 impl Upstream {
-    /// Begins to connect, to go on behind `resume`. Nothing of more than `piece_limit` bytes may be held in one piece.
+    /// Begins to connect, to go on behind `resume`.
     pub(super) fn new(
         place: Place,
         net: Net,
         method: Method,
-        piece_limit: usize,
+        limits: Limits,
         resume: Option<Resume>,
     ) -> Self {
-        let link = connecting(&place, &net, method, piece_limit, resume, Duration::ZERO);
-        Self { place, net, method, piece_limit, link }
+        let link = connecting(&place, &net, method, limits.clone(), resume, Duration::ZERO);
+        Self { place, net, method, limits, link }
     }
 
     /// Gives up the connection and makes a new one after a pause.
     pub(super) fn reconnect(&mut self, resume: Option<Resume>, pause: Duration) {
-        self.link =
-            connecting(&self.place, &self.net, self.method, self.piece_limit, resume, pause);
+        let limits = self.limits.clone();
+        self.link = connecting(&self.place, &self.net, self.method, limits, resume, pause);
     }
 
     /// Gives up the connection for good.
@@ -52,11 +61,11 @@ impl Upstream {
         self.link = Link::Down(Box::pin(std::future::pending()));
     }
 
-    /// Sends what is due and waits until something has been read, or the connection has been made. With `read` false it
-    /// keeps the connection alive and does not return. Nothing is lost if the future is dropped.
-    pub(super) async fn exchange(&mut self, read: bool) -> Result<u64, SourceError> {
+    /// Sends what is due and waits until something has been read or can be taken, or the connection has been made; gives how many bytes were
+    /// read. Nothing is lost if the future is dropped.
+    pub(super) async fn exchange(&mut self, wants: Wants) -> Result<u64, SourceError> {
         match &mut self.link {
-            Link::Up(source) => source.exchange(read).await,
+            Link::Up(source) => source.exchange(wants).await,
             Link::Down(connecting) => {
                 let source = connecting.await;
                 // A finished future must not be asked again.
@@ -77,6 +86,23 @@ impl Upstream {
         match &mut self.link {
             Link::Up(source) => source.poll_event(),
             Link::Down(_) => Ok(None),
+        }
+    }
+
+    /// Bytes that were read and wait to be taken.
+    pub(super) fn waiting(&self) -> u64 {
+        self.spool().map_or(0, Spool::len)
+    }
+
+    /// Why nothing more is read, if all room is taken for what waits.
+    pub(super) fn full(&self) -> Option<&Obstacle> {
+        self.spool()?.full()
+    }
+
+    fn spool(&self) -> Option<&Spool> {
+        match &self.link {
+            Link::Up(source) => source.spool(),
+            Link::Down(_) => None,
         }
     }
 
@@ -128,7 +154,7 @@ fn connecting(
     place: &Place,
     net: &Net,
     method: Method,
-    piece_limit: usize,
+    limits: Limits,
     resume: Option<Resume>,
     pause: Duration,
 ) -> Link {
@@ -136,7 +162,10 @@ fn connecting(
     Link::Down(Box::pin(async move {
         sleep(pause).await;
         let mut source = Source::open(&net, &place, method, resume).await?;
-        source.set_piece_limit(piece_limit);
+        source.set_piece_limit(limits.piece);
+        if let Some((store, block)) = &limits.spool {
+            source.set_spool(store.spool(*block));
+        }
         Ok(source)
     }))
 }

@@ -87,6 +87,7 @@ impl Lane<'_> {
             self.source.let_go();
             return Ok(());
         }
+        self.tally.cuts += u32::from(matches!(error, SourceError::CutOff));
         let now = self.clock.now();
         if error.is_final() {
             return Err(error.into());
