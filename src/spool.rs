@@ -77,7 +77,7 @@ impl Store {
             tail: Block::default(),
             spare: Vec::new(),
             disk: Disk::Idle(Box::new(queue)),
-            obstacle: None,
+            no_room: None,
             again_at: Duration::ZERO,
         }
     }
@@ -135,14 +135,14 @@ pub struct Spool {
     spare: Vec<u8>,
     disk: Disk,
     /// What hinders the next block from being written.
-    obstacle: Option<Obstacle>,
+    no_room: Option<NoRoom>,
     /// When that is tried again.
     again_at: Duration,
 }
 
 /// Why a backlog cannot grow.
 #[derive(Debug)]
-pub enum Obstacle {
+pub enum NoRoom {
     /// All is used that may be.
     Limit,
     /// The disk does not take it.
@@ -233,7 +233,7 @@ impl Spool {
                     Poll::Ready(told) => {
                         let (queue, bytes, read) = told.map_err(io::Error::other)?;
                         self.head = Block { bytes, taken: 0, filled: read? };
-                        if let Some(Obstacle::Limit) = self.obstacle {
+                        if let Some(NoRoom::Limit) = self.no_room {
                             self.again_at = now;
                         }
                         queue
@@ -252,7 +252,7 @@ impl Spool {
                 }
                 if !self.kept.unread().is_empty() {
                     self.head = mem::take(&mut self.kept);
-                    self.obstacle = None;
+                    self.no_room = None;
                 } else if self.tail.filled > 0 {
                     self.head = mem::take(&mut self.tail);
                 }
@@ -260,7 +260,7 @@ impl Spool {
             if self.kept.unread().is_empty() && self.tail.filled >= self.block {
                 self.kept = mem::take(&mut self.tail);
             }
-            if self.kept.unread().is_empty() || self.obstacle.is_some() && now < self.again_at {
+            if self.kept.unread().is_empty() || self.no_room.is_some() && now < self.again_at {
                 self.disk = Disk::Idle(queue);
                 return Ok(());
             }
@@ -274,13 +274,13 @@ impl Spool {
 
     /// Takes note of how a block was written.
     fn written(&mut self, (queue, block, told): Written, now: Duration) -> Box<Queue> {
-        self.obstacle = match told {
+        self.no_room = match told {
             Ok(true) => {
                 self.spare = block.bytes;
                 return queue;
             }
-            Ok(false) => Some(Obstacle::Limit),
-            Err(error) => Some(Obstacle::Disk(error)),
+            Ok(false) => Some(NoRoom::Limit),
+            Err(error) => Some(NoRoom::Disk(error)),
         };
         self.again_at = now.saturating_add(AGAIN);
         self.kept = block;
@@ -315,8 +315,8 @@ impl Spool {
 
     /// Whether there is no room, and why not.
     #[must_use]
-    pub fn full(&self) -> Option<&Obstacle> {
-        self.obstacle.as_ref().filter(|_| self.tail.filled >= self.block)
+    pub fn full(&self) -> Option<&NoRoom> {
+        self.no_room.as_ref().filter(|_| self.tail.filled >= self.block)
     }
 }
 

@@ -12,7 +12,7 @@ use crate::plan::Place;
 use crate::rdb::parser::Depth;
 use crate::repl::{Event, Method, Resume};
 use crate::source::{Source, SourceError, Wants};
-use crate::spool::{Obstacle, Spool, Store};
+use crate::spool::{NoRoom, Spool, Store};
 
 /// A source: a file, or the connection to a master, which can be lost and made again.
 pub(super) struct Upstream {
@@ -95,7 +95,7 @@ impl Upstream {
     }
 
     /// Why nothing more is read, if all room is taken for what waits.
-    pub(super) fn full(&self) -> Option<&Obstacle> {
+    pub(super) fn full(&self) -> Option<&NoRoom> {
         self.spool()?.full()
     }
 

@@ -200,7 +200,7 @@ fn two_sources_share_what_may_be_used() {
         }
         // Beside the head, a block that could not be written and the tail.
         assert_eq!((one.len(), other.len()), (7 * BLOCK as u64, 3 * BLOCK as u64));
-        assert!(matches!(other.full(), Some(Obstacle::Limit)));
+        assert!(matches!(other.full(), Some(NoRoom::Limit)));
         while one.take(&mut into) > 0 {
             settle(&mut one, Duration::ZERO).await.unwrap();
         }
@@ -220,7 +220,7 @@ fn what_a_disk_does_not_take_waits_and_goes_on() {
         while put(&mut spool, &bytes) > 0 {
             settle(&mut spool, Duration::ZERO).await.unwrap();
         }
-        assert!(matches!(spool.full(), Some(Obstacle::Disk(_))));
+        assert!(matches!(spool.full(), Some(NoRoom::Disk(_))));
         plate.full.store(false, Ordering::Relaxed);
         settle(&mut spool, AGAIN / 2).await.unwrap();
         assert!(spool.full().is_some(), "a disk that failed is left alone for a while");

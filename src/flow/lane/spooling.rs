@@ -6,7 +6,7 @@ use tracing::warn;
 
 use crate::plan::{Facts, OutputBuffer};
 use crate::progress::Counters;
-use crate::spool::{Obstacle, Store};
+use crate::spool::{NoRoom, Store};
 
 use super::{Lane, Stage};
 
@@ -68,16 +68,16 @@ impl Lane<'_> {
         Counters::set(&self.counters.spooled, waiting);
         let (now, read) = (self.clock.now(), self.spooling.read);
         self.spooling.since.get_or_insert((now, read));
-        let Some(obstacle) = self.source.full().filter(|_| !self.spooling.told) else { return };
+        let Some(no_room) = self.source.full().filter(|_| !self.spooling.told) else { return };
         let Spooling { limit, buffer, write_rate, .. } = self.spooling;
         // While the copy comes its own bytes do not tell how much is written behind it.
         let rate = match self.stage {
             Stage::Settling | Stage::Following => self.spooling.growth(now),
             Stage::Connecting | Stage::Copying | Stage::Sweeping => write_rate,
         };
-        let why = match obstacle {
-            Obstacle::Limit => format!("the spool holds {limit} bytes and no more"),
-            Obstacle::Disk(error) => format!("the spool's disk takes no more: {error}"),
+        let why = match no_room {
+            NoRoom::Limit => format!("the spool holds {limit} bytes and no more"),
+            NoRoom::Disk(error) => format!("the spool's disk takes no more: {error}"),
         };
         let lasts = match buffer.lasts(rate) {
             Some(lasts) => format!("after {} s", lasts.as_secs()),
