@@ -98,9 +98,6 @@ pub(super) async fn run(
             Err(error) => Err(error),
         };
         let Err(error) = ended else { break ended };
-        if tally.cuts >= CUTS && remedy(&error) == Remedy::CopyAgain {
-            break Err(LaneError::Outgrown(tally.outgrown.take().unwrap_or_default()));
-        }
         let wait = match job.again(&error) {
             true => {
                 tries = if tally.progressed { 0 } else { tries + 1 };
@@ -714,9 +711,6 @@ async fn enter(
 
 /// A lane that has followed for so long has nothing to do any more with why it had to copy.
 const STEADY: Duration = Duration::from_secs(60);
-
-/// A link that was cut so often because the spool was full is cut again: no other copy is begun.
-const CUTS: u32 = 2;
 
 /// How many of the keys that were there before are named in the report.
 const CONFLICTS_NAMED: usize = 100;

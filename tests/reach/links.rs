@@ -131,6 +131,7 @@ async fn spool_fails(net: &Net, store: Store) -> SourceError {
             read?;
         }
         loop {
+            while source.poll_event()?.is_some() {}
             source.exchange(Wants::MORE).await?;
         }
     };
@@ -158,7 +159,9 @@ fn every_error_of_a_source_is_reached() {
         source_fails(&net(only("PING", says)), &place(host)).await
     };
     let reads = |place: Place| async move { source_fails(&net(|_, _| Usual), &place).await };
-    let master = Last([FULLRESYNC, b"$99999\r\n", &[b'x'; 50_000]].concat());
+    let key = |n: u16| [&b"\x00\x02"[..], &n.to_be_bytes(), b"\x43\xe8", &[b'v'; 1000]].concat();
+    let records: Vec<u8> = (0..600).flat_map(key).collect();
+    let master = Last([FULLRESYNC, b"$9999999\r\n", b"REDIS0010", &records].concat());
     let spooled = |limit, make| {
         let net = net(only("PSYNC", master.clone()));
         async move { spool_fails(&net, Store::with("spool".into(), limit, make)).await }

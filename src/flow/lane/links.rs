@@ -15,6 +15,9 @@ use super::super::remedy::{Remedy, patience, pause, refusal_patience, remedy};
 use super::end::End;
 use super::{Lane, LaneError, Later, Stage, chain};
 
+/// A link that was cut so often over a full spool, and could not be gone on with in between, is cut again: no other copy is begun.
+const CUTS: u32 = 2;
+
 /// The target refuses to go on.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Refusal {
@@ -87,7 +90,12 @@ impl Lane<'_> {
             self.source.let_go();
             return Ok(());
         }
-        self.tally.cuts += u32::from(matches!(error, SourceError::CutOff));
+        if matches!(error, SourceError::CutOff) {
+            self.tally.cuts += 1;
+            if self.tally.cuts >= CUTS {
+                return Err(LaneError::Outgrown(self.tally.outgrown.take().unwrap_or_default()));
+            }
+        }
         let now = self.clock.now();
         if error.is_final() {
             return Err(error.into());
