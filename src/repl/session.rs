@@ -178,6 +178,9 @@ const LONGEST_LINE: usize = 64 * 1024;
 /// How often a replica acknowledges (redis `replicationCron` runs once a second).
 const ACK_INTERVAL: Duration = Duration::from_secs(1);
 
+/// The same during an EOF transfer: the master waits for one to send the stream, and its end may have come to us long before we see it.
+const ACK_INTERVAL_IN_EOF: Duration = Duration::from_millis(100);
+
 /// How soon the first acknowledgement behind an EOF transfer is repeated; from there on the pauses double up to the usual one.
 const FIRST_ACK_AGAIN: Duration = Duration::from_millis(10);
 
@@ -375,7 +378,7 @@ impl Session {
                 }
                 State::Transfer { .. } => break,
                 State::Stream => return self.next_command(),
-                State::Framed(frame) => return Ok(Some(self.begin_transfer(*frame))),
+                State::Framed(frame) => return Ok(Some(self.begin_transfer(*frame, now))),
                 State::Handshake(_) | State::Asked { .. } | State::Framing => {}
             }
             let Some(line) = self.take_line()? else { return Ok(None) };
@@ -471,7 +474,11 @@ impl Session {
     }
 
     /// Hands what has been read so far to a reader of the payload.
-    fn begin_transfer(&mut self, frame: Frame) -> Event<'static> {
+    fn begin_transfer(&mut self, frame: Frame, now: Duration) -> Event<'static> {
+        if matches!(frame, Frame::Mark(_)) && self.ack_due.is_some() {
+            self.ack_pause = ACK_INTERVAL_IN_EOF;
+            self.ack_due = Some(now.saturating_add(self.ack_pause));
+        }
         let mut reader = Box::new(Reader::new());
         reader.set_element_limit(self.element_limit);
         reader.extend(self.input.unread());
@@ -612,7 +619,11 @@ impl Session {
     /// Acknowledges now, and says when the next time is.
     fn acknowledge_and_again(&mut self, now: Duration) {
         self.ack_due = Some(now.saturating_add(self.ack_pause));
-        self.ack_pause = (self.ack_pause * 2).min(ACK_INTERVAL);
+        let longest = match &self.state {
+            State::Transfer { frame: Frame::Mark(_), .. } => ACK_INTERVAL_IN_EOF,
+            _ => ACK_INTERVAL,
+        };
+        self.ack_pause = (self.ack_pause * 2).min(longest);
         self.acknowledge();
     }
 
@@ -704,6 +715,18 @@ mod tests {
         assert_eq!(asked(Method::Auto, answer).unwrap().as_deref(), Some(refused));
         let error = asked(Method::Psync, answer).unwrap_err();
         assert!(matches!(error, ReplError::PsyncRefused(text) if text == refused));
+    }
+
+    #[test]
+    fn an_eof_transfer_is_acknowledged_more_often() {
+        let mut session = Session::asked(false, None);
+        let hello = format!("+FULLRESYNC {} 0\r\n$EOF:{}\r\n", "0".repeat(40), "m".repeat(40));
+        taken(&mut session, hello.as_bytes());
+        for tenths in 1..20 {
+            let due = Duration::from_millis(100 * tenths);
+            assert_eq!(session.poll_timeout(), Some(due));
+            session.handle_timeout(due);
+        }
     }
 
     #[test]

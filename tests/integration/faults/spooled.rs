@@ -19,11 +19,11 @@ const MIB: usize = 1 << 20;
 /// What is written in one command.
 const VALUE: usize = 16 << 10;
 
-/// A source that keeps 1 MiB and no more for a replica that does not read, and a backlog of 64 KiB.
+/// A source that keeps 4 MiB and no more for a replica that does not read, and a backlog of 64 KiB.
 fn impatient(name: &'static str) -> Option<Server> {
     let source = Server::start(name)?;
     let mut client = source.client();
-    client.call(cmd!("CONFIG", "SET", "client-output-buffer-limit", "slave 1048576 0 0"));
+    client.call(cmd!("CONFIG", "SET", "client-output-buffer-limit", "slave 4194304 0 0"));
     client.call(cmd!("CONFIG", "SET", "repl-backlog-size", 65536));
     // Nothing of what is written gets smaller in the copy.
     client.call(cmd!("CONFIG", "SET", "rdbcompression", "no"));
@@ -37,6 +37,16 @@ fn write(client: &mut Client, keys: usize, bytes: usize) {
     let commands: Vec<Command> = (0..bytes / VALUE).map(set).collect();
     // A master that writes without a pause does not come to what it owes its replicas.
     commands.chunks(16).for_each(|some| drop(client.pipeline(some)));
+}
+
+/// Writes a MiB after the other, 16 a second, until it `ends`.
+fn write_steadily(client: &mut Client, mibs: u32, ends: impl Fn() -> bool) {
+    let begun = Instant::now();
+    for written in (0..mibs).take_while(|_| !ends()) {
+        let due = begun + Duration::from_millis(63) * written;
+        thread::sleep(due.saturating_duration_since(Instant::now()));
+        write(client, 500, MIB);
+    }
 }
 
 fn sync(source: &Server, to: &str, flags: &[&str]) -> Understudy {
@@ -83,7 +93,7 @@ fn a_target_of_a_tenth_of_the_speed_costs_no_second_copy() {
         // What is written before the copy is sent waits in the source, whatever we do.
         wait_until_online(&mut client, &mut running);
         let begun = Instant::now();
-        write(&mut client, 500, 24 * MIB);
+        write_steadily(&mut client, 24, || false);
         let written = begun.elapsed();
         arrives(&mut running, &source, &target);
         let all = begun.elapsed();
@@ -139,19 +149,7 @@ fn a_spool_that_is_too_small_is_told_and_ends_the_run() {
     let port = source.port;
     wait_until_online(&mut source.client(), &mut running);
     let writer = thread::spawn(move || {
-        let mut client = Client::connect(port);
-        let begun = Instant::now();
-        for written in 1.. {
-            // 25 MiB a second: a copy is sent before the source has kept too much of it.
-            thread::sleep(
-                (begun + Duration::from_millis(40) * written)
-                    .saturating_duration_since(Instant::now()),
-            );
-            if writes.load(Ordering::Relaxed) {
-                break;
-            }
-            write(&mut client, 8, MIB);
-        }
+        write_steadily(&mut Client::connect(port), u32::MAX, || writes.load(Ordering::Relaxed));
     });
     let ended = running.wait(PATIENCE * 2);
     ends.store(true, Ordering::Relaxed);
