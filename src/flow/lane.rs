@@ -8,7 +8,7 @@
 //!
 //! The lane is one task. It takes what the source has said, as long as there is room for what becomes of it, then waits
 //! for whichever comes first: more from the source, replies from the target, the time for an
-//! acknowledgement, the request to stop. Reading stops when there is no room; acknowledging never does.
+//! acknowledgement, the request to stop. What there is no room for waits in the source's spool; acknowledging never stops.
 
 mod doubts;
 mod end;

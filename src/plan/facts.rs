@@ -413,11 +413,11 @@ fn size(bytes: u64) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::plan::{Job, Method, OnUnknown, Rules, Spool, Until};
 
-    fn plan(on_conflict: Option<OnConflict>) -> Plan {
+    pub(in super::super) fn plan(on_conflict: Option<OnConflict>) -> Plan {
         let place = |text| Place::parse(text).unwrap();
         Plan {
             sources: vec![Source {

@@ -140,13 +140,11 @@ impl Plan {
     /// The most that may wait on the disk, in bytes; 0: nothing.
     #[must_use]
     pub fn spool_limit(&self, facts: &Facts) -> u64 {
-        match (&facts.spool, self.spool.limit) {
-            (None, _) => 0,
-            (Some(SpoolFacts { unusable: Some(_), .. }), _) => 0,
-            (Some(there), _) if there.in_memory && !self.spool.named => 0,
-            (Some(_), Some(limit)) => limit,
-            (Some(there), None) => Self::SPOOL.min(there.free / 2),
-        }
+        let may_be_used = |there: &&SpoolFacts| {
+            there.unusable.is_none() && (!there.in_memory || self.spool.named)
+        };
+        let Some(there) = facts.spool.as_ref().filter(may_be_used) else { return 0 };
+        self.spool.limit.unwrap_or_else(|| Self::SPOOL.min(there.free / 2))
     }
 }
 
@@ -286,5 +284,146 @@ fn size(bytes: u64) -> String {
         1024..1_048_576 => format!("{} KiB", bytes >> 10),
         1_048_576..1_073_741_824 => format!("{} MiB", bytes >> 20),
         _ => format!("{}.{} GiB", bytes >> 30, ((bytes >> 20) & 1023) * 10 / 1024),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::facts::tests::plan;
+
+    const MIB: u64 = 1 << 20;
+
+    #[test]
+    fn what_a_server_says_of_its_output_buffers_is_read() {
+        let buffer = |hard, soft, seconds| {
+            Some(OutputBuffer { hard, soft, patience: Duration::from_secs(seconds) })
+        };
+        let usual = "normal 0 0 0 slave 268435456 67108864 60 pubsub 33554432 8388608 60";
+        assert_eq!(OutputBuffer::parse(usual), Some(OutputBuffer::default()));
+        assert_eq!(OutputBuffer::parse("replica 1 2 3"), buffer(1, 2, 3));
+        for odd in ["", "normal 0 0 0", "slave 1 2", "slave x 2 3"] {
+            assert_eq!(OutputBuffer::parse(odd), None, "{odd}");
+        }
+    }
+
+    #[test]
+    fn a_link_that_is_not_read_lasts_until_the_first_limit() {
+        let seconds = |hard, soft, patience, rate| {
+            let patience = Duration::from_secs(patience);
+            OutputBuffer { hard, soft, patience }.lasts(rate).map(|lasts| lasts.as_secs())
+        };
+        assert_eq!(seconds(256 * MIB, 64 * MIB, 60, MIB), Some(124), "the soft one");
+        assert_eq!(seconds(256 * MIB, 64 * MIB, 60, 64 * MIB), Some(4), "the hard one");
+        assert_eq!(seconds(256 * MIB, 64 * MIB, 60, 0), None, "nothing is written");
+        assert_eq!(seconds(0, 0, 60, MIB), None, "there is none");
+        assert_eq!(seconds(0, MIB, 5, MIB), Some(6));
+    }
+
+    #[test]
+    fn what_waits_is_what_the_target_is_behind_and_what_is_written() {
+        let copy = |target_rate, write_rate| Forecast {
+            payload: 1000 * MIB,
+            source_rate: 100 * MIB,
+            target_rate: target_rate * MIB,
+            write_rate: write_rate * MIB,
+        };
+        assert_eq!(copy(100, 0).need(), 0);
+        assert_eq!(copy(100, 5).need(), 50 * MIB, "10 s of writes");
+        assert_eq!(copy(10, 0).need(), 900 * MIB);
+        assert_eq!(copy(10, 5).need(), (900 + 500) * MIB, "100 s of writes");
+        let buffer = OutputBuffer::default();
+        assert!(!copy(10, 0).is_cut(0, &buffer), "nobody writes: the master waits for ever");
+        assert!(copy(10, 5).is_cut(0, &buffer), "140 s unread, and 52 s are borne");
+        assert!(copy(10, 5).is_cut(800 * MIB, &buffer), "60 s unread");
+        assert!(!copy(10, 5).is_cut(900 * MIB, &buffer), "50 s unread");
+        assert!(!copy(10, 5).is_cut(1400 * MIB, &buffer));
+        assert_eq!(Forecast { payload: 0, ..copy(1, 1) }.need(), 0);
+        let most = Forecast { payload: u64::MAX, write_rate: u64::MAX, ..copy(1, 1) };
+        assert_eq!(most.need(), u64::MAX);
+    }
+
+    /// Facts of one source of 1000 MiB to which 5 MiB a second are written, and of a folder with so much room.
+    fn facts(free: u64) -> Facts {
+        let source =
+            ServerFacts { used_memory: 1000 * MIB, write_rate: 5 * MIB, ..ServerFacts::default() };
+        let spool = Some(SpoolFacts { free, ..SpoolFacts::default() });
+        Facts { sources: vec![Some(source)], spool, ..Facts::default() }
+    }
+
+    fn plan_with(limit_rate: Option<u64>, spool: Spool) -> Plan {
+        Plan { limit_rate: limit_rate.map(Rate::Bytes), spool, ..plan(None) }
+    }
+
+    fn folder() -> Spool {
+        Spool { folder: Some("/spool".into()), ..Spool::default() }
+    }
+
+    #[test]
+    fn the_limit_is_what_was_said_or_half_of_what_is_free() {
+        let limit = |spool: Spool, facts: &Facts| plan_with(None, spool).spool_limit(facts);
+        assert_eq!(limit(folder(), &facts(1000)), 500);
+        assert_eq!(limit(folder(), &facts(u64::MAX)), 8 << 30);
+        assert_eq!(limit(Spool { limit: Some(7), ..folder() }, &facts(1000)), 7);
+        assert_eq!(limit(Spool::default(), &Facts::default()), 0, "no folder");
+        let in_memory = SpoolFacts { free: 1000, in_memory: true, unusable: None };
+        let in_memory = Facts { spool: Some(in_memory), ..Facts::default() };
+        assert_eq!(limit(folder(), &in_memory), 0);
+        assert_eq!(limit(Spool { named: true, ..folder() }, &in_memory), 500);
+    }
+
+    fn found(plan: &Plan, facts: &Facts) -> Vec<String> {
+        let mut findings = Vec::new();
+        judge(facts, plan, &mut findings);
+        { findings }
+            .into_iter()
+            .map(|one| format!("{}: {} | {}", one.place, one.evidence, one.mend))
+            .collect()
+    }
+
+    #[test]
+    fn a_spool_that_will_not_do_is_refused_with_the_one_that_will() {
+        let none = Vec::<String>::new();
+        let slow = Some(10 * MIB);
+        assert_eq!(found(&plan_with(None, folder()), &facts(0)), none, "the target keeps up");
+        assert_eq!(found(&plan_with(slow, folder()), &facts(4000 * MIB)), none);
+        let [told] = &found(&plan_with(slow, folder()), &facts(100 * MIB))[..] else { panic!() };
+        for part in [
+            "a:1: ",
+            " 100 s at 10 MiB",
+            "1.3 GiB will wait",
+            "holds 50 MiB",
+            "after 52 s",
+            "--spool-limit 1400MiB",
+        ] {
+            assert!(told.contains(part), "{part}: {told}");
+        }
+        let with_that = Spool { limit: Some(1400 * MIB), ..folder() };
+        assert_eq!(found(&plan_with(slow, with_that), &facts(2000 * MIB)), none);
+        let goes_on = Facts { is_known: true, ..facts(0) };
+        assert_eq!(found(&plan_with(slow, folder()), &goes_on), none, "there is no copy");
+        let too_much = Spool { limit: Some(2000), ..folder() };
+        let told = found(&plan_with(None, too_much), &facts(1000));
+        assert!(matches!(&told[..], [told] if told.contains("1000 B are free there")), "{told:?}");
+    }
+
+    #[test]
+    fn a_copy_during_which_the_source_must_keep_too_much_is_told() {
+        let mut told = Vec::new();
+        let writes = |write_rate| {
+            let mut facts = facts(u64::MAX);
+            facts.sources[0].as_mut().unwrap().write_rate = write_rate;
+            facts
+        };
+        remarks(&writes(5 * MIB), &plan_with(None, folder()), &mut told);
+        assert_eq!(told, [], "50 MiB in 10 s");
+        remarks(&writes(50 * MIB), &plan_with(None, folder()), &mut told);
+        assert_eq!(told.len(), 1, "500 MiB");
+        assert!(told[0].evidence.ends_with("client-output-buffer-limit in 6 s"), "{told:?}");
+        let line = spool_line(&facts(u64::MAX), &plan_with(None, folder())).unwrap();
+        assert_eq!(
+            line,
+            "spool: up to 8.0 GiB in /spool; about 50 MiB may wait there behind a copy of 10 s with 5 MiB written a second"
+        );
     }
 }
