@@ -283,7 +283,7 @@ async fn facts_of(
         }
     }
     if side == Side::Source && !facts.sentinel {
-        facts.output_buffer = output_buffer(&mut control).await?;
+        facts.output_buffer = output_buffer(&mut control).await;
     }
     if side == Side::Target && !facts.sentinel {
         facts.forbidden = rights::forbidden(&mut control).await?;
@@ -294,14 +294,11 @@ async fn facts_of(
     Ok(facts)
 }
 
-/// What a server keeps for a replica that does not read, if it tells.
-async fn output_buffer(control: &mut Control) -> Result<Option<OutputBuffer>, ControlError> {
+/// What a server keeps for a replica that does not read. Whatever hinders it from telling hinders nothing else; it is the last that is asked.
+async fn output_buffer(control: &mut Control) -> Option<OutputBuffer> {
     let args: [&[u8]; 2] = [b"GET", b"client-output-buffer-limit"];
-    match control.ask::<Vec<String>>("CONFIG", &args).await {
-        Ok(told) => Ok(told.get(1).and_then(|limits| OutputBuffer::parse(limits))),
-        Err(ControlError::Refused { .. }) => Ok(None),
-        Err(other) => Err(other),
-    }
+    let told: Vec<String> = control.ask("CONFIG", &args).await.ok()?;
+    OutputBuffer::parse(told.get(1)?)
 }
 
 /// What a server says of itself once it has its data.
