@@ -194,7 +194,8 @@ pub(super) fn judge(facts: &Facts, plan: &Plan, findings: &mut Vec<Finding>) {
         });
         return;
     }
-    if let Some(limit) = plan.spool.limit.filter(|limit| *limit > there.free) {
+    let more_than_free = |limit: &u64| there.unusable.is_none() && *limit > there.free;
+    if let Some(limit) = plan.spool.limit.filter(more_than_free) {
         findings.push(Finding {
             place,
             evidence: format!(

@@ -134,6 +134,32 @@ fn a_target_that_stands_still_costs_no_second_copy() {
     }
 }
 
+/// A link that is lost while much waits: what has come is played, and the master is asked for what comes behind it.
+#[test]
+fn a_lost_link_loses_nothing_of_what_waits() {
+    for name in ["redis-2.8.17", "redis-7.0.15"] {
+        let (Some(source), Some(target)) = (impatient(name), Server::start(name)) else { return };
+        let mut client = source.client();
+        client.call(cmd!("CONFIG", "SET", "repl-backlog-size", 64 * MIB));
+        let mut running = sync(&source, &target.url(), &[]);
+        arrives(&mut running, &source, &target);
+        signal("STOP", target.id());
+        write(&mut client, 500, 24 * MIB);
+        client.call(cmd!("CLIENT", "KILL", "TYPE", "slave"));
+        write(&mut client, 500, 8 * MIB);
+        signal("CONT", target.id());
+        client.call(cmd!("DEL", "last"));
+        while target.client().call(cmd!("EXISTS", "last")).int() == 1 {
+            assert!(running.is_running());
+        }
+        let ended = running.end_job(PATIENCE);
+        ended.assert_code(130);
+        assert_eq!(ended.reported("sources.0.full_syncs"), 1);
+        assert_eq!(ended.reported("sources.0.partial_syncs"), 1);
+        assert_same(&source, &target);
+    }
+}
+
 /// A spool that cannot hold what waits: it is told, and no third copy is begun.
 #[test]
 fn a_spool_that_is_too_small_is_told_and_ends_the_run() {
