@@ -4,7 +4,6 @@
 //! Each script looks where a deadline is before it moves it, so it can be run twice, and race with whoever sets a new one.
 
 use crate::command::judge::Expect;
-use crate::key::Db;
 use crate::server::{Flavour, Server, Version};
 
 use super::{Draft, SHIFT};
@@ -21,16 +20,17 @@ if d>=least and d<most then redis.call('PEXPIREAT',k,string.format('%.0f',d+by))
 end return 0";
 
 /// Before 7.0 a server tells only how long is left, on a clock that moves. The first key is an anchor whose deadline is known:
-/// what is left of both, read within the same millisecond, gives the other's. (3.2 to 4.0 want to be told that the script's
-/// writes shall be replicated one by one, since it reads the time.)
+/// what is left of both, read within the same millisecond, gives the other's. It lives no longer than the script, so that none runs without
+/// it, whatever was refused before. (3.2 to 4.0 want to be told that the script's writes shall be replicated one by one, since it reads the time.)
 const ANCHORED: &str = "\
 if redis.replicate_commands then redis.replicate_commands() end \
 local least,most,by,at=tonumber(ARGV[1]),tonumber(ARGV[2]),tonumber(ARGV[3]),tonumber(ARGV[4]) \
+redis.call('SET',KEYS[1],'') redis.call('PEXPIREAT',KEYS[1],ARGV[4]) \
 for i=2,#KEYS do local a,p \
 repeat a=redis.call('PTTL',KEYS[1]) p=redis.call('PTTL',KEYS[i]) until redis.call('PTTL',KEYS[1])==a \
 local d=at+p-a \
 if p>=0 and d>=least and d<most then redis.call('PEXPIREAT',KEYS[i],string.format('%.0f',d+by)) end \
-end return 0";
+end redis.call('DEL',KEYS[1]) return 0";
 
 /// The fields of a hash, a thousand at a time.
 const FIELDS: &str = "\
@@ -49,7 +49,7 @@ end end end return 0";
 enum Script {
     /// It tells them.
     Exact,
-    /// It tells how long is left: a key with a known deadline stands beside the others.
+    /// It tells how long is left: a key with a known deadline is put beside the others.
     Anchored,
 }
 
@@ -66,10 +66,10 @@ pub struct Finish {
     anchor_at: i64,
 }
 
-/// The key with a known deadline. It is in each database while that one is finished.
+/// The key with a known deadline.
 const ANCHOR: &[u8] = b"understudy:anchor";
 
-/// How long the anchor stays if nobody removes it.
+/// How far ahead that is.
 const ANCHOR_LIFE: i64 = 24 * 3600 * 1000;
 
 impl Finish {
@@ -109,23 +109,7 @@ impl Finish {
         self.has_fields
     }
 
-    /// To be written before the names of a database.
-    pub fn begin(&self, db: Db, draft: &mut Draft) {
-        draft.select(db);
-        if self.script == Script::Anchored {
-            draft.push(&[b"SET", ANCHOR, b""], Expect::Status);
-            draft.push(&[b"PEXPIREAT", ANCHOR, digits(self.anchor_at).as_bytes()], Expect::Integer);
-        }
-    }
-
-    /// To be written after the names of a database.
-    pub fn end(&self, draft: &mut Draft) {
-        if self.script == Script::Anchored {
-            draft.push(&[b"DEL", ANCHOR], Expect::Integer);
-        }
-    }
-
-    /// Moves the deadlines of so many keys, at most [`PAGE`], of the database that was begun.
+    /// Moves the deadlines of so many keys, at most [`PAGE`], of the database that is selected.
     pub fn keys(&self, names: &[&[u8]], draft: &mut Draft) {
         let (least, most, by) = (digits(self.least), digits(self.most), digits(self.by));
         let anchor = digits(self.anchor_at);

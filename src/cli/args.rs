@@ -114,6 +114,11 @@ pub(crate) struct Sync {
     #[arg(long)]
     pub(crate) restart: bool,
 
+    /// Begin although the target evicts keys when its memory is full (maxmemory-policy allkeys-…): what it evicts is lost, and when that is
+    /// the job's position all is copied anew
+    #[arg(long)]
+    pub(crate) accept_eviction: bool,
+
     /// Where waits what the target cannot take and memory has no room for, so that the sources are read as fast as they send. A folder in
     /// memory (tmpfs) must be named [default: the job's folder]
     #[arg(long, value_name = "DIR")]

@@ -29,6 +29,7 @@ pub(crate) async fn run(args: Replay) -> Outcome {
                 restart,
                 spool: None,
                 spool_limit: None,
+                accept_eviction: false,
                 from_tls,
                 writing,
             };

@@ -16,8 +16,6 @@ use crate::plan::ServerPlace;
 pub(super) struct Closing {
     finish: Finish,
     names: Source,
-    /// The database that was begun.
-    db: Option<Db>,
 }
 
 /// Where the names come from.
@@ -48,17 +46,17 @@ pub(super) struct Page {
 impl Closing {
     /// Begins with the names that were kept.
     pub(super) fn kept(finish: Finish) -> Self {
-        Self { finish, names: Source::Held(0), db: None }
+        Self { finish, names: Source::Held(0) }
     }
 
     /// Begins with a walk through the target.
     pub(super) fn walking(finish: Finish, walk: Walk) -> Self {
-        Self { finish, names: Source::Walk(walk), db: None }
+        Self { finish, names: Source::Walk(walk) }
     }
 
     /// Whether everything was written.
     pub(super) fn is_done(&self) -> bool {
-        matches!(self.names, Source::Done) && self.db.is_none()
+        matches!(self.names, Source::Done)
     }
 
     /// The walk, if its next page has to be read first. It is given back with [`walked`](Self::walked).
@@ -74,7 +72,7 @@ impl Closing {
 
     /// Writes the commands for a page that was read. Without a walk it was the last one.
     pub(super) fn walked(&mut self, walk: Option<Walk>, page: &Page, draft: &mut Draft) {
-        self.enter(page.db, draft);
+        draft.select(page.db);
         for names in page.names.chunks(PAGE) {
             let names: Vec<&[u8]> = names.iter().map(Vec::as_slice).collect();
             self.finish.keys(&names, draft);
@@ -98,7 +96,7 @@ impl Closing {
                     }
                     return;
                 }
-                self.enter(db, draft);
+                draft.select(db);
                 self.finish.keys(&page, draft);
                 self.names = Source::Held(next);
             }
@@ -107,26 +105,12 @@ impl Closing {
                 if page.is_empty() {
                     return;
                 }
-                self.enter(db, draft);
+                draft.select(db);
                 self.finish.fields(&page, draft);
                 self.names = Source::Fields(next);
             }
             Source::Walk(walk) => self.names = Source::Walk(walk),
-            Source::Done => {
-                if self.db.take().is_some() {
-                    self.finish.end(draft);
-                }
-            }
-        }
-    }
-
-    fn enter(&mut self, db: Db, draft: &mut Draft) {
-        if self.db != Some(db) {
-            if self.db.is_some() {
-                self.finish.end(draft);
-            }
-            self.finish.begin(db, draft);
-            self.db = Some(db);
+            Source::Done => {}
         }
     }
 }

@@ -21,13 +21,15 @@ use super::report::{Ended, Report, SourceReport};
 /// If the folder cannot be written.
 pub(super) fn begin(plan: &Plan, facts: &Facts) -> io::Result<()> {
     let Some(folder) = &plan.job.folder else { return Ok(()) };
-    if facts.is_known {
+    if facts.is_known && !plan.job.restart {
         return Ok(());
     }
     create(folder)?;
-    let text = if facts.is_sole(plan) { Job::BEGUN_ALONE } else { Job::BEGUN_AMONG };
+    let head = if facts.is_sole(plan) { Job::BEGUN_ALONE } else { Job::BEGUN_AMONG };
+    let from = plan.sources.iter().map(|source| format!("{}{}\n", Job::BEGUN_FROM, source.name));
+    let text = format!("{head}\n{}", from.collect::<String>());
     let mut file = file(&folder.join(Job::BEGUN))?;
-    io::Write::write_all(&mut file, text)?;
+    io::Write::write_all(&mut file, text.as_bytes())?;
     file.sync_all()
 }
 
@@ -58,16 +60,21 @@ pub(super) fn unmarked(plan: &Plan, folder: &Path, error: &io::Error) -> Report 
 pub(super) async fn end(net: &Net, plan: &Plan, facts: &Facts, report: &Report) {
     let all = |ended: &[Ended]| report.sources.iter().all(|source| ended.contains(&source.ended));
     let is_done = all(&[Ended::Done, Ended::Differences]);
+    let names: Vec<&String> = match plan.sources.as_slice() {
+        // It deletes its own when it is done, with all else.
+        [_] => facts.strays.iter().collect(),
+        many => many.iter().map(|source| &source.name).chain(&facts.strays).collect(),
+    };
     if is_done
-        && plan.sources.len() > 1
+        && !names.is_empty()
         && let Place::Server(place) = &plan.target
     {
         let forgotten = async {
             let mut control = Control::open(net, place).await?;
             let db = plan.record_db().index().to_string();
             control.ask::<()>("SELECT", &[db.as_bytes()]).await?;
-            for source in &plan.sources {
-                let (job, name) = (&plan.job.name, &source.name);
+            for name in names {
+                let job = &plan.job.name;
                 let keys = [position::key(job, name), position::scripts_key(job, name)];
                 control.ask::<()>("DEL", &[&keys[0], &keys[1]]).await?;
             }

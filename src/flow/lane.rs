@@ -409,9 +409,10 @@ impl<'a> Lane<'a> {
             _ => None,
         };
         let (spot, doubts) = (record.clean, doubts_of(&record));
+        Counters::set(&counters.confirmed_offset, spot.offset);
         let unseen_to = Offset::new(record.applied.offset);
         let end = if matches!(beginning, Beginning::Done) { End::Done } else { End::No };
-        let waits_for_source = tally.begun;
+        let waits_for_source = tally.begun || !is_first;
         let resumes = matches!(beginning, Beginning::Resume(_));
         let keeper = job.keeper(record, &entrance);
         let target = Standalone::claim(entrance, keeper).await?;

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
 use redis::{
-    AsyncConnectionConfig, Cmd, FromRedisValue, Pipeline, RedisConnectionInfo, RedisError,
-    RedisResult, Value,
+    AsyncConnectionConfig, Cmd, ErrorKind, FromRedisValue, Pipeline, RedisConnectionInfo,
+    RedisError, RedisResult, Value,
 };
 use tokio::task::JoinHandle;
 
@@ -216,7 +216,9 @@ impl Drop for Control {
 
 fn refused(question: &'static str, error: &RedisError) -> ControlError {
     let text = said(error);
-    if error.is_io_error() || error.is_connection_dropped() || error.is_timeout() {
+    // An answer that breaks off cannot be read either.
+    let broke_off = error.kind() == ErrorKind::Parse;
+    if broke_off || error.is_io_error() || error.is_connection_dropped() || error.is_timeout() {
         return ControlError::Lost(io::Error::other(text));
     }
     ControlError::answered(question, text)

@@ -28,6 +28,10 @@ pub struct Facts {
     pub was_sole: bool,
     /// What is known of the spool's folder; `None` if there is none.
     pub spool: Option<SpoolFacts>,
+    /// The sources with which it began, where that was noted.
+    pub began_from: Vec<String>,
+    /// Sources of the job that this plan does not have, and whose records are in the target.
+    pub strays: Vec<String>,
 }
 
 /// What a server says of itself.
@@ -57,6 +61,8 @@ pub struct ServerFacts {
     pub output_buffer: Option<OutputBuffer>,
     /// Bytes that it was sent in a second just now: as much may be written to it, or less; 0 if it does not tell.
     pub write_rate: u64,
+    /// Its `maxmemory-policy`, where a `maxmemory` is set and it evicts keys.
+    pub evicts: Option<String>,
 }
 
 /// A command that a server's ACL forbids.
@@ -224,6 +230,15 @@ pub fn remarks(facts: &Facts, plan: &Plan) -> Vec<Finding> {
         }
     }
     spool::remarks(facts, plan, &mut remarks);
+    if let Some(policy) = facts.target.as_ref().and_then(|target| target.evicts.as_ref()) {
+        remarks.push(Finding {
+            place: plan.target.to_string(),
+            evidence: format!(
+                "the target may evict keys when its memory is full (maxmemory-policy {policy})"
+            ),
+            mend: "see that its maxmemory is well above what the sources hold, or set maxmemory-policy noeviction".to_owned(),
+        });
+    }
     remarks
 }
 
@@ -291,6 +306,17 @@ fn judge_target(facts: &ServerFacts, plan: &Plan, goes_on: bool, findings: &mut 
         say(
             format!("the target has no database {db}, which a source uses"),
             "set `databases` in the target's configuration higher and start it again, or choose another with --db-map",
+        );
+    }
+    if let Some(policy) = &facts.evicts
+        && policy.starts_with("allkeys")
+        && !plan.accept_eviction
+    {
+        say(
+            format!(
+                "the target evicts any key when its memory is full (maxmemory-policy {policy})"
+            ),
+            "set maxmemory-policy noeviction there while the job runs; or --accept-eviction: what is evicted is lost then, and the job's position may be",
         );
     }
     // What a job that goes on finds there it has brought itself.
@@ -429,6 +455,7 @@ pub(super) mod tests {
             job: Job::default(),
             away: None,
             on_unknown: OnUnknown::Stop,
+            accept_eviction: false,
             method: Method::Auto,
             until: Until::CaughtUp,
             on_conflict,

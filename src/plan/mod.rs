@@ -48,6 +48,8 @@ pub struct Plan {
     pub away: Option<Duration>,
     /// What becomes of a command of the stream that nobody knows.
     pub on_unknown: OnUnknown,
+    /// Whether the target may evict keys, the job's record among them.
+    pub accept_eviction: bool,
     /// The server that shall read the file which is the target; `None` for the newest of the sources.
     pub written_for: Option<Server>,
     /// How fast the target is written to, by all sources together; `None`: as fast as it can.
@@ -75,9 +77,12 @@ impl Job {
     /// The file in its folder that says that it has begun.
     pub(crate) const BEGUN: &str = "begun";
 
-    /// What stands in it where the target held nothing but our own keys, and what else.
-    pub(crate) const BEGUN_ALONE: &[u8] = b"into an empty target\n";
-    pub(crate) const BEGUN_AMONG: &[u8] = b"into a target that held keys\n";
+    /// How it begins where the target held nothing but our own keys, and else.
+    pub(crate) const BEGUN_ALONE: &str = "into an empty target";
+    pub(crate) const BEGUN_AMONG: &str = "into a target that held keys";
+
+    /// What stands before the name of each of its sources in it.
+    pub(crate) const BEGUN_FROM: &str = "from ";
 }
 
 /// One source and its rules.

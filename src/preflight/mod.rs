@@ -2,7 +2,7 @@
 
 mod rights;
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fs;
 use std::path::Path;
 use std::time::Duration;
@@ -95,15 +95,23 @@ pub async fn look(net: &Net, plan: &Plan) -> Result<Facts, Unreachable> {
         };
         let (records, kept) = records(net, server, plan).await.map_err(unreachable)?;
         facts.records = records;
+        // With more keys they are not looked for; the job's folder knows its sources too.
+        if target.keys.get(&plan.record_db()).is_none_or(|keys| *keys <= OWN_AT_MOST) {
+            facts.strays = strays(net, server, plan).await.map_err(unreachable)?;
+        }
         if let Some(keys) =
             target.keys.get_mut(&plan.record_db()).filter(|keys| **keys > OWN_AT_MOST)
         {
             *keys = keys.saturating_sub(kept);
         }
     }
-    let marked = plan.job.folder.as_ref().and_then(|folder| fs::read(folder.join(Job::BEGUN)).ok());
-    facts.is_known = marked.is_some();
-    facts.was_sole = marked.is_some_and(|mark| mark == Job::BEGUN_ALONE);
+    let folder = plan.job.folder.as_ref();
+    if let Some(mark) = folder.and_then(|folder| fs::read_to_string(folder.join(Job::BEGUN)).ok()) {
+        facts.is_known = true;
+        facts.was_sole = mark.lines().next() == Some(Job::BEGUN_ALONE);
+        let from = mark.lines().filter_map(|line| line.strip_prefix(Job::BEGUN_FROM));
+        facts.began_from = from.map(str::to_owned).collect();
+    }
     facts.spool = plan.spool.folder.as_ref().map(|folder| spool_facts(folder, plan.spool.named));
     Ok(facts)
 }
@@ -126,6 +134,21 @@ pub fn judge_records(facts: &Facts, plan: &Plan) -> Vec<Finding> {
     let mut findings = Vec::new();
     if plan.job.restart {
         return findings;
+    }
+    let is_other = |name: &&String| plan.sources.iter().all(|source| source.name != **name);
+    let others: BTreeSet<&str> =
+        facts.began_from.iter().chain(&facts.strays).filter(is_other).map(String::as_str).collect();
+    if !others.is_empty() {
+        let others: Vec<&str> = others.into_iter().collect();
+        findings.push(Finding {
+            place: plan.target.to_string(),
+            evidence: format!(
+                "job {} was begun with other sources: {}",
+                plan.job.name,
+                others.join(", ")
+            ),
+            mend: "give those, or another --job; with --restart all is copied anew from the sources that are given now, and what those have brought and these do not have is removed".to_owned(),
+        });
     }
     for (source, record) in plan.sources.iter().zip(&facts.records) {
         let Some(record) = record else { continue };
@@ -173,6 +196,16 @@ async fn records(
         });
     }
     Ok((records, kept))
+}
+
+/// The sources of a job that this plan does not have, by the names of their records.
+async fn strays(net: &Net, place: &ServerPlace, plan: &Plan) -> Result<Vec<String>, ControlError> {
+    let mut control = Control::open(net, place).await?;
+    let own = own_keys(&mut control, plan.record_db()).await?;
+    let head = position::key(&plan.job.name, "");
+    let names = own.iter().filter_map(|key| key.strip_prefix(head.as_slice()));
+    let names = names.map(|name| String::from_utf8_lossy(name).into_owned());
+    Ok(names.filter(|name| plan.sources.iter().all(|source| source.name != *name)).collect())
 }
 
 /// What a server says that does not know `PSYNC`. Without its arguments it does nothing where it is known.
@@ -278,12 +311,15 @@ async fn facts_of(
     facts.keys = info.lines().filter_map(keys_of_db).collect();
     if side == Side::Target {
         for (db, keys) in facts.keys.iter_mut().filter(|(_, keys)| **keys <= OWN_AT_MOST) {
-            let own = own_keys(&mut control, *db).await?;
+            let own = own_keys(&mut control, *db).await?.len() as u64;
             *keys = keys.saturating_sub(own);
         }
     }
     if side == Side::Source && !facts.sentinel {
         facts.output_buffer = output_buffer(&mut control).await;
+    }
+    if side == Side::Target {
+        facts.evicts = evicts(&mut control, &info).await;
     }
     if side == Side::Target && !facts.sentinel {
         facts.forbidden = rights::forbidden(&mut control).await?;
@@ -299,6 +335,23 @@ async fn output_buffer(control: &mut Control) -> Option<OutputBuffer> {
     let args: [&[u8]; 2] = [b"GET", b"client-output-buffer-limit"];
     let told: Vec<String> = control.ask("CONFIG", &args).await.ok()?;
     OutputBuffer::parse(told.get(1)?)
+}
+
+/// By which policy a server evicts keys when its memory is full; `None` if it does not, or does not tell.
+async fn evicts(control: &mut Control, info: &str) -> Option<String> {
+    let mut said = [None, None];
+    for (name, said) in ["maxmemory", "maxmemory-policy"].into_iter().zip(&mut said) {
+        // Up to 3.0 INFO does not tell them.
+        *said = match info_field(info, &name.replace('-', "_")) {
+            Some(value) => Some(value.to_owned()),
+            None => {
+                let told = control.ask::<Vec<String>>("CONFIG", &[b"GET", name.as_bytes()]).await;
+                told.ok().and_then(|told| told.into_iter().nth(1))
+            }
+        };
+    }
+    let [limit, policy] = said;
+    policy.filter(|policy| policy != "noeviction" && limit.is_none_or(|limit| limit != "0"))
 }
 
 /// What a server says of itself once it has its data.
@@ -343,8 +396,8 @@ async fn lacks(control: &mut Control, db: Db) -> Result<bool, ControlError> {
 /// A database with more keys holds more than understudy's own.
 const OWN_AT_MOST: u64 = 10_000;
 
-/// How many keys of a database are understudy's own. One that may not be asked holds none.
-async fn own_keys(control: &mut Control, db: Db) -> Result<u64, ControlError> {
+/// The keys of a database that are understudy's own. One that may not be asked holds none.
+async fn own_keys(control: &mut Control, db: Db) -> Result<HashSet<Vec<u8>>, ControlError> {
     let mut own = HashSet::new();
     let mut cursor = 0_u64;
     loop {
@@ -360,11 +413,11 @@ async fn own_keys(control: &mut Control, db: Db) -> Result<u64, ControlError> {
                 own.extend(names);
                 cursor = next;
             }
-            Err(ControlError::Refused { .. }) => return Ok(0),
+            Err(ControlError::Refused { .. }) => return Ok(HashSet::new()),
             Err(other) => return Err(other),
         }
         if cursor == 0 {
-            return Ok(own.len() as u64);
+            return Ok(own);
         }
     }
 }

@@ -107,7 +107,11 @@ impl Keeper {
             record.clean = self.confirmed;
             record.doubts = doubts.to_vec();
         }
-        record.applied = applied.unwrap_or(self.confirmed);
+        // What ran unseen has run, however little of it was taken again since.
+        let applied = applied.unwrap_or(self.confirmed);
+        if applied.offset >= record.applied.offset {
+            record.applied = applied;
+        }
         record
     }
 

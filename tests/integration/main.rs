@@ -35,6 +35,7 @@ mod planted;
 mod played;
 mod rdb_load;
 mod recorded;
+mod records;
 mod refusals;
 mod replicas;
 mod restarts;

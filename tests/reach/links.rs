@@ -202,6 +202,7 @@ fn every_obstacle_is_reached() {
         job: Job::default(),
         away: None,
         on_unknown: OnUnknown::Stop,
+        accept_eviction: false,
     };
     let none = || Place::Rdb("/nowhere/a.rdb".into());
     let reached = block_on(async {

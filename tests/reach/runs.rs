@@ -76,6 +76,7 @@ fn plan(sources: Vec<Place>, target: Place) -> Plan {
         job: Job::default(),
         away: None,
         on_unknown: OnUnknown::Stop,
+        accept_eviction: false,
     }
 }
 

@@ -54,10 +54,15 @@ impl Delay {
 }
 
 /// Both ends of a new connection, and how slow the other side is.
-pub(crate) fn connect(plan: &LinkPlan, dice: Dice) -> (Cuttable, DuplexStream, Delay) {
+pub(crate) fn connect(
+    plan: &LinkPlan,
+    dice: Dice,
+    passed: watch::Sender<usize>,
+) -> (Cuttable, DuplexStream, Delay) {
     let (ours, theirs) = tokio::io::duplex(plan.room);
     let (alive, here) = watch::channel(());
-    let cuttable = Cuttable { pipe: Some((ours, alive)), read: plan.read, written: plan.written };
+    let pipe = Some((ours, alive));
+    let cuttable = Cuttable { pipe, read: plan.read, written: plan.written, passed };
     (cuttable, theirs, Delay { most: plan.delay, alive: here, dice })
 }
 
@@ -68,6 +73,8 @@ pub(crate) struct Cuttable {
     pipe: Option<(DuplexStream, watch::Sender<()>)>,
     read: Option<usize>,
     written: Option<usize>,
+    /// How many bytes have passed, over this connection and others.
+    passed: watch::Sender<usize>,
 }
 
 impl Cuttable {
@@ -97,6 +104,7 @@ impl AsyncRead for Cuttable {
             *left -= count;
         }
         buf.advance(count);
+        this.passed.send_modify(|passed| *passed += count);
         read
     }
 }
@@ -111,8 +119,11 @@ impl AsyncWrite for Cuttable {
         let most = bytes.len().min(this.written.unwrap_or(usize::MAX));
         let pipe = this.pipe()?;
         let written = Pin::new(pipe).poll_write(cx, &bytes[..most]);
-        if let (Some(left), Poll::Ready(Ok(count))) = (&mut this.written, &written) {
-            *left -= count;
+        if let Poll::Ready(Ok(count)) = &written {
+            if let Some(left) = &mut this.written {
+                *left -= count;
+            }
+            this.passed.send_modify(|passed| *passed += count);
         }
         written
     }

@@ -129,7 +129,8 @@ async fn play(seed: u64) -> (Ending, u64) {
         let master = Master::new(plan, schedule.origin, net.clock(), Arc::clone(&target));
         let links = [schedule.source_links.clone(), schedule.target_links.clone()];
         let dice = Mutex::new(Dice::new(dice.next()));
-        Ring { net, master: Arc::new(master), target, links: Mutex::new(links), dice }
+        let passed = watch::Sender::new(0);
+        Ring { net, master: Arc::new(master), target, links: Mutex::new(links), dice, passed }
     });
     for _ in 0..schedule.before {
         let (db, commands) = schedule.write(&mut dice);
@@ -147,6 +148,7 @@ async fn play(seed: u64) -> (Ending, u64) {
         job: Job::default(),
         away: None,
         on_unknown: OnUnknown::Stop,
+        accept_eviction: false,
         method: Method::Auto,
         until: Until::CaughtUp,
         on_conflict: None,
@@ -158,7 +160,7 @@ async fn play(seed: u64) -> (Ending, u64) {
         spool: Spool::default(),
     };
     let facts = |server| ServerFacts { server: Some(server), ..ServerFacts::default() };
-    let facts = Facts {
+    let mut facts = Facts {
         sources: vec![Some(facts(schedule.master.server))],
         target: Some(ServerFacts { run_id: "1".to_owned(), ..facts(schedule.target) }),
         ..Facts::default()
@@ -167,15 +169,28 @@ async fn play(seed: u64) -> (Ending, u64) {
         println!("{schedule:#?}");
     }
     let (_keep, stop) = watch::channel(false);
-    let counters = [Arc::new(Counters::default())];
-    let begun = ring.net.clock().unix_ms();
-    let run = migrate(&ring.net, &plan, &facts, &counters, &stop);
-    let report = timeout(LONGEST, run).await.unwrap_or_else(|_| panic!("it hangs"));
+    let mut kills = schedule.kills.iter();
+    let (begun, report) = loop {
+        let counters = [Arc::new(Counters::default())];
+        let begun = ring.net.clock().unix_ms();
+        let run = migrate(&ring.net, &plan, &facts, &counters, &stop);
+        let run = timeout(LONGEST, run);
+        let mut passed = ring.passed.subscribe();
+        let last = kills.next().map(|bytes| *passed.borrow() + bytes);
+        let ended = tokio::select! {
+            _ = passed.wait_for(|passed| last.is_some_and(|last| *passed >= last)) => None,
+            ended = run => Some(ended.unwrap_or_else(|_| panic!("it hangs"))),
+        };
+        match ended {
+            Some(report) => break (begun, report),
+            None => facts.is_known = true,
+        }
+    };
     if env::var_os("UNDERSTUDY_RING_SEED").is_some() {
         println!("{:#?}", report.sources[0]);
     }
     let times = Times { begun, now: ring.net.clock().unix_ms() };
-    let ending = judge(&report.sources[0], &ring.master, &ring.target, times);
+    let ending = judge(&report.sources[0], &ring.master, &ring.target, times, facts.is_known);
     (ending, report.sources[0].numbers.partial_syncs + ring.target.relinks())
 }
 
@@ -218,6 +233,8 @@ struct Ring {
     /// How the next connections to the master and to the target will be.
     links: Mutex<[std::collections::VecDeque<LinkPlan>; 2]>,
     dice: Mutex<Dice>,
+    /// How many bytes have passed to and from the target.
+    passed: watch::Sender<usize>,
 }
 
 /// Makes connections to the servers of a ring.
@@ -239,7 +256,8 @@ impl Dial for Hand {
                 return Err(LinkError::Connect(io::ErrorKind::ConnectionRefused.into()));
             }
             let pieces = Dice::new(ring.dice.lock().unwrap().next());
-            let (carrier, theirs, delay) = connect(&plan, dice);
+            let passed = if to_target { ring.passed.clone() } else { watch::Sender::new(0) };
+            let (carrier, theirs, delay) = connect(&plan, dice, passed);
             if to_target {
                 if plan.restarts {
                     ring.target.restart();

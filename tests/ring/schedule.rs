@@ -30,6 +30,8 @@ pub(crate) struct Schedule {
     pub(crate) source_links: VecDeque<LinkPlan>,
     pub(crate) target_links: VecDeque<LinkPlan>,
     pub(crate) refusals: VecDeque<Refusal>,
+    /// After how many bytes to and from the target the first runs are killed. Each time the same command is given again.
+    pub(crate) kills: Vec<usize>,
 }
 
 const SOURCES: [Version; 5] =
@@ -84,6 +86,10 @@ impl Schedule {
             source_links: links(dice, Side::Source),
             target_links: links(dice, Side::Target),
             refusals,
+            kills: match chance(dice, 50) {
+                true => (0..1 + dice.below(4)).map(|_| log_below(dice, 1 << 14)).collect(),
+                false => Vec::new(),
+            },
         }
     }
 

@@ -310,17 +310,16 @@ impl State {
         let (least, most, by) = (number(0), number(1), number(2));
         self.model.expire(now);
         let of = self.model.dbs.entry(db).or_default();
-        let (keys, slip) = if script.contains("PEXPIRETIME") {
-            (keys, 0)
-        } else {
-            assert!(script.contains("PTTL"), "a script that the ring does not know: {script}");
-            // What the anchor's deadline is, and what the script takes it for.
-            let anchor = of.get(&keys[0]).and_then(|entry| entry.until);
-            (&keys[1..], number(3) - anchor.unwrap_or(now - 2))
-        };
+        // Where deadlines are not told, the first key is the script's own.
+        let is_told = script.contains("PEXPIRETIME");
+        assert!(
+            is_told || script.contains("PTTL"),
+            "a script that the ring does not know: {script}"
+        );
+        let keys = if is_told { keys } else { &keys[1..] };
         for key in keys {
             let Some(entry) = of.get_mut(key) else { continue };
-            let Some(until) = entry.until.map(|until| until + slip) else { continue };
+            let Some(until) = entry.until else { continue };
             if until >= least && until < most {
                 entry.until = Some(until + by);
             }

@@ -224,6 +224,7 @@ async fn begin(
         on_flush: None,
         away: None,
         on_unknown: OnUnknown::Stop,
+        accept_eviction: false,
         written_for: None,
         limit_rate: None,
         limit_read: None,

@@ -133,11 +133,9 @@ impl Lane<'_> {
         }
         let finish = Finish::hold(self.server, self.deadlines.horizon(), self.clock.unix_ms());
         let mut draft = Draft::new(db);
-        finish.begin(db, &mut draft);
         for names in names.chunks(PAGE) {
             finish.keys(names, &mut draft);
         }
-        finish.end(&mut draft);
         draft.carries.held = names.len() as u64;
         self.holding += draft.carries.held;
         self.target.push(draft.finish());

@@ -442,6 +442,19 @@ fn more_doubts_than_a_record_holds_keep_it_where_it_is() {
 }
 
 #[test]
+fn what_ran_unseen_has_run_however_often_a_job_is_taken_up() {
+    let spot = |offset| Spot { offset, db: 3 };
+    let old = Record { clean: spot(5), applied: spot(9), ..record() };
+    let mut keeper = Keeper::new(old, None, (Db::new(1), b"pos".to_vec(), b"scripts".to_vec()));
+    // Saved before anything was taken again, and in the midst of it.
+    assert_eq!((keeper.next(None).clean, keeper.next(None).applied), (spot(5), spot(9)));
+    let batch = batch(&["3:SET a 1"], 7);
+    keeper.confirm_batch(&batch);
+    assert_eq!(keeper.next(super::spot(&batch)).applied, spot(9));
+    assert_eq!(keeper.next(Some(spot(12))).applied, spot(12));
+}
+
+#[test]
 fn a_transaction_larger_than_memory_is_fed_as_it_comes() {
     let (mut gate, mut model, mut confirmed) = (gate(), Model::default(), Confirmed::default());
     let part = |lines: &[&str]| {

@@ -172,8 +172,11 @@ impl Fault {
             Self::StopTool => {
                 world.mind_tool()?;
                 world.signal("INT");
-                let code = world.end_of_tool().code;
-                if code != Some(130) {
+                let ended = world.end_of_tool();
+                // One that has not begun to listen to signals is ended by them.
+                let had_begun = !ended.stderr.is_empty();
+                if ended.code != Some(130) && (ended.code.is_some() || had_begun) {
+                    let code = ended.code;
                     return Err(format!("a tool that was told to stop ended with {code:?}"));
                 }
                 world.start_tool();
@@ -320,6 +323,13 @@ fn second(world: &mut World, freeze: bool) -> Done {
     }
     let begun = Instant::now();
     while arrived.is_ok() && first.is_running() && begun.elapsed() < PATIENCE {
+        if freeze && !world.tool().is_running() {
+            // The one that stood still had not begun, and has taken the other one's place.
+            let second = world.replace_tool(first);
+            let ended = second.wait(PATIENCE);
+            world.note_end(&ended);
+            return overtaken(ended.code);
+        }
         world.write(20, 200);
     }
     if first.is_running() {

@@ -48,6 +48,9 @@ const PAIRS: [(&str, &str); 11] = [
     ("redis-6.2.14", "redis-7.0.15"),
 ];
 
+/// How many rounds are played unless told otherwise.
+const ROUNDS: u64 = 12;
+
 /// What the writers do is what a replica can follow, or no round could be judged.
 #[test]
 fn a_replica_follows_what_several_write() {
@@ -87,8 +90,7 @@ fn pairs() -> Vec<(&'static str, &'static str)> {
 /// Every nth round, so that several can be played at once.
 fn rounds(nth: u64, of: u64) {
     let first = setting("UNDERSTUDY_FAULTS_SEED").unwrap_or(1);
-    // Rounds take minutes, and are asked for.
-    let count = setting("UNDERSTUDY_FAULTS_ROUNDS").unwrap_or(0);
+    let count = setting("UNDERSTUDY_FAULTS_ROUNDS").unwrap_or(ROUNDS);
     let pairs = pairs();
     let (mut all, mut wrong) = (Tally::default(), Vec::new());
     let begun = Instant::now();
