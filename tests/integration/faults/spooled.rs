@@ -141,6 +141,8 @@ fn a_lost_link_loses_nothing_of_what_waits() {
         let (Some(source), Some(target)) = (impatient(name), Server::start(name)) else { return };
         let mut client = source.client();
         client.call(cmd!("CONFIG", "SET", "repl-backlog-size", 64 * MIB));
+        // What is sent of a backlog goes through it too.
+        client.call(cmd!("CONFIG", "SET", "client-output-buffer-limit", "slave 0 0 0"));
         let mut running = sync(&source, &target.url(), &[]);
         arrives(&mut running, &source, &target);
         signal("STOP", target.id());
