@@ -8,11 +8,13 @@ use tokio::time::sleep;
 
 use crate::net::Net;
 use crate::offset::Offset;
-use crate::plan::Place;
+use crate::plan::{Place, ServerPlace};
 use crate::rdb::parser::Depth;
 use crate::repl::{Event, Method, Resume};
-use crate::source::{Source, SourceError, Wants};
+use crate::source::{Replica, Source, SourceError, Wants};
 use crate::spool::{NoRoom, Spool, Store};
+
+use super::remedy::pause;
 
 /// A source: a file, or the connection to a master, which can be lost and made again.
 pub(super) struct Upstream {
@@ -21,6 +23,17 @@ pub(super) struct Upstream {
     method: Method,
     limits: Limits,
     link: Link,
+    again: Again,
+    /// How often a link was made anew while what the one before had brought was still waiting.
+    joined: u64,
+}
+
+/// A link that was lost while much waits that came over it. The master does not keep its place for ever.
+enum Again {
+    No,
+    Tries(Pin<Box<dyn Future<Output = Replica> + Send>>),
+    /// The master cannot go on there.
+    Refused,
 }
 
 /// What a source may hold.
@@ -47,12 +60,13 @@ impl Upstream {
         resume: Option<Resume>,
     ) -> Self {
         let link = connecting(&place, &net, method, limits.clone(), resume, Duration::ZERO);
-        Self { place, net, method, limits, link }
+        Self { place, net, method, limits, link, again: Again::No, joined: 0 }
     }
 
     /// Gives up the connection and makes a new one after a pause.
     pub(super) fn reconnect(&mut self, resume: Option<Resume>, pause: Duration) {
         let limits = self.limits.clone();
+        self.again = Again::No;
         self.link = connecting(&self.place, &self.net, self.method, limits, resume, pause);
     }
 
@@ -65,6 +79,25 @@ impl Upstream {
     /// read. Nothing is lost if the future is dropped.
     pub(super) async fn exchange(&mut self, wants: Wants) -> Result<u64, SourceError> {
         match &mut self.link {
+            Link::Up(Source::Replica(replica)) => {
+                if let (Again::No, Some(at)) = (&self.again, replica.lost_at())
+                    && let Place::Server(place) = &self.place
+                {
+                    self.again = tries(&self.net, place, self.method, at);
+                }
+                let Again::Tries(tries) = &mut self.again else {
+                    return replica.exchange(wants).await;
+                };
+                tokio::select! {
+                    exchanged = replica.exchange(wants) => exchanged,
+                    other = tries => {
+                        let goes_on = replica.go_on_with(other);
+                        self.again = if goes_on { Again::No } else { Again::Refused };
+                        self.joined += u64::from(goes_on);
+                        Ok(0)
+                    }
+                }
+            }
             Link::Up(source) => source.exchange(wants).await,
             Link::Down(connecting) => {
                 let source = connecting.await;
@@ -87,6 +120,11 @@ impl Upstream {
             Link::Up(source) => source.poll_event(),
             Link::Down(_) => Ok(None),
         }
+    }
+
+    /// How often a link was made anew, since this was asked last, while what the one before had brought was still waiting.
+    pub(super) fn take_joined(&mut self) -> u64 {
+        std::mem::take(&mut self.joined)
     }
 
     /// Bytes that were read and wait to be taken.
@@ -148,6 +186,28 @@ impl Upstream {
     pub(super) fn is_ended(&self) -> bool {
         matches!(&self.link, Link::Up(source) if source.is_ended())
     }
+}
+
+/// Connects until the master has answered whether it goes on at this place.
+fn tries(net: &Net, place: &ServerPlace, method: Method, at: Resume) -> Again {
+    let (net, place) = (net.clone(), place.clone());
+    Again::Tries(Box::pin(async move {
+        let mut tried = 0;
+        loop {
+            sleep(pause(tried)).await;
+            tried += 1;
+            let answered = async {
+                let mut replica = Replica::open(&net, &place, method, Some(at)).await?;
+                while replica.poll_event()?.is_none_or(|event| matches!(event, Event::KeepAlive)) {
+                    replica.exchange(Wants::MORE).await?;
+                }
+                Ok::<_, SourceError>(replica)
+            };
+            if let Ok(replica) = answered.await {
+                return replica;
+            }
+        }
+    }))
 }
 
 fn connecting(

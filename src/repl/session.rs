@@ -141,6 +141,10 @@ pub struct Session {
     output: Vec<u8>,
     /// The end of the last command that was taken from the stream.
     offset: Offset,
+    /// The master's history, once it has told.
+    history: Option<ReplId>,
+    /// Bytes of the stream that count in no offset.
+    uncounted: u64,
     /// What the target has confirmed.
     confirmed: Offset,
     /// When the next acknowledgement is due. `None` while none is understood.
@@ -215,6 +219,8 @@ impl Session {
             commands: CommandReader::default(),
             output: Vec::new(),
             offset: Offset::default(),
+            history: None,
+            uncounted: 0,
             confirmed: Offset::default(),
             ack_due: None,
             ack_pause: ACK_INTERVAL,
@@ -313,6 +319,21 @@ impl Session {
             State::Stream => self.commands.claimed(),
             _ => 0,
         }
+    }
+
+    /// Bytes of the stream that were read and not taken, and where they end in the master's history, which is exact as long as all of them
+    /// count; `None` outside of the stream, and from a master without offsets.
+    #[must_use]
+    pub fn unread(&self) -> Option<(&[u8], Resume)> {
+        let (State::Stream, Some(replid)) = (&self.state, self.history) else { return None };
+        let unread = self.input.unread();
+        Some((unread, Resume { replid, offset: self.offset.advance(unread.len() as u64) }))
+    }
+
+    /// How many bytes of the stream have counted in no offset.
+    #[must_use]
+    pub fn uncounted(&self) -> u64 {
+        self.uncounted
     }
 
     /// Where the stream has been taken to.
@@ -417,7 +438,7 @@ impl Session {
                 Answer::KeepAlive => Ok(Some(Event::KeepAlive)),
                 Answer::Full { replid, offset } => {
                     self.answered(line);
-                    self.offset = offset;
+                    (self.history, self.offset) = (Some(replid), offset);
                     self.confirmed = Offset::default();
                     self.ack_due = Some(now.saturating_add(ACK_INTERVAL));
                     self.state = State::Framing;
@@ -437,6 +458,7 @@ impl Session {
                     self.ack_due = Some(now.saturating_add(ACK_INTERVAL));
                     self.state = State::Stream;
                     let replid = replid.unwrap_or(asked.replid);
+                    self.history = Some(replid);
                     Ok(Some(Event::PartialSync { at: Resume { replid, offset: asked.offset } }))
                 }
                 Answer::Unsupported(text) if self.method == Method::Psync => {
@@ -543,6 +565,8 @@ impl Session {
         // A bare newline keeps the link alive and is not counted.
         if self.commands.args(raw).len() > 0 || raw.first() == Some(&b'*') {
             self.offset = begin.advance(used as u64);
+        } else {
+            self.uncounted = self.uncounted.saturating_add(used as u64);
         }
         let mut args = self.commands.args(raw);
         if self.ack_due.is_some()

@@ -33,6 +33,10 @@ pub struct Replica {
     lost: Option<SourceError>,
     /// When the spool had no room last.
     full_at: Option<Duration>,
+    /// What a new link has brought already.
+    brought: Vec<u8>,
+    /// Where the bytes of a new link begin, and what had counted in no offset when that was reckoned.
+    joint: Option<(Offset, u64)>,
 }
 
 /// What is to become of what a source says.
@@ -84,6 +88,8 @@ impl Replica {
             spool: None,
             lost: None,
             full_at: None,
+            brought: Vec::new(),
+            joint: None,
         })
     }
 
@@ -125,6 +131,13 @@ impl Replica {
     /// # Errors
     /// If the master refuses us or breaks the protocol.
     pub fn poll_event(&mut self) -> Result<Option<Event<'_>>, SourceError> {
+        if let Some((joint, uncounted)) = self.joint {
+            if self.session.uncounted() != uncounted {
+                // What was asked for begins elsewhere. It has not been taken yet.
+                return Err(SourceError::Closed);
+            }
+            self.joint = self.joint.filter(|_| self.session.offset() < joint);
+        }
         Ok(self.session.poll_event(self.clock.now())?)
     }
 
@@ -137,6 +150,35 @@ impl Replica {
     #[must_use]
     pub fn payload_position(&self) -> Option<u64> {
         self.session.payload_position()
+    }
+
+    /// Up to where the master was heard over a link that has been lost, while something of that waits in the spool; `None` at any other time,
+    /// and for what is no stream.
+    #[must_use]
+    pub fn lost_at(&self) -> Option<Resume> {
+        let waiting = self.spool.as_ref().map_or(0, Spool::len);
+        if self.lost.is_none() || waiting == 0 {
+            return None;
+        }
+        let (_, at) = self.session.unread()?;
+        let behind = waiting.saturating_add(self.brought.len() as u64);
+        Some(Resume { offset: at.offset.advance(behind), ..at })
+    }
+
+    /// Goes on with another link, whose master has just said that it goes on at [`lost_at`](Self::lost_at): what comes over it stands behind
+    /// what waits. `false`, and nothing has changed, if it has not said that.
+    pub fn go_on_with(&mut self, other: Self) -> bool {
+        let (Some(at), Some((unread, begins))) = (self.lost_at(), other.session.unread()) else {
+            return false;
+        };
+        let begun = Resume { offset: other.session.offset(), ..begins };
+        if begun != at {
+            return false;
+        }
+        self.brought.extend_from_slice(unread);
+        self.joint = Some((at.offset, self.session.uncounted()));
+        (self.link, self.heard, self.lost, self.full_at) = (other.link, other.heard, None, None);
+        true
     }
 
     /// What the target has confirmed.
@@ -156,8 +198,9 @@ impl Replica {
         &self.session
     }
 
-    /// Sends what is due, reads, and returns once something is there to be taken or something has been read into the spool; how many bytes were
-    /// read it gives. Acknowledgements go on whatever is wanted. A connection that is lost is told when all has been taken that came before.
+    /// Sends what is due, reads, and returns once something is there to be taken, something has been read into the spool, or the connection is
+    /// [lost](Self::lost_at); gives how many bytes were read. Acknowledgements go on whatever is wanted. That a connection is lost is an error when all
+    /// has been taken that came before.
     /// Nothing is lost if the future is dropped before it is done.
     ///
     /// # Errors
@@ -170,6 +213,9 @@ impl Replica {
                 self.heard = now;
             } else if now.saturating_sub(self.heard) >= REPL_TIMEOUT {
                 self.lost = Some(SourceError::Silent(REPL_TIMEOUT));
+                if self.lost_at().is_some() {
+                    return Ok(0);
+                }
             }
             let deaf = self.heard.saturating_add(REPL_TIMEOUT);
             let mut due = self.session.poll_timeout().map_or(deaf, |due| due.min(deaf));
@@ -201,7 +247,7 @@ impl Replica {
         wants: Wants,
         now: Duration,
     ) -> Poll<Result<u64, SourceError>> {
-        let came = self.poll_spool(cx, wants, now)?;
+        let mut came = self.poll_spool(cx, wants, now)?;
         if self.spool.as_ref().is_some_and(|spool| spool.full().is_some()) {
             self.full_at = Some(now);
         }
@@ -222,6 +268,8 @@ impl Replica {
                         }
                         error => error,
                     });
+                    // Who hears of it may make another link.
+                    came |= self.lost_at().is_some();
                 }
                 Poll::Pending => {}
             }
@@ -288,7 +336,13 @@ impl Replica {
         };
         let Some(room) = room else { return Poll::Pending };
         let mut buffer = ReadBuf::new(room);
-        ready!(Pin::new(&mut self.link).poll_read(cx, &mut buffer)).map_err(SourceError::Lost)?;
+        if self.brought.is_empty() {
+            ready!(Pin::new(&mut self.link).poll_read(cx, &mut buffer))
+                .map_err(SourceError::Lost)?;
+        } else {
+            let count = self.brought.len().min(buffer.remaining());
+            buffer.put_slice(self.brought.drain(..count).as_slice());
+        }
         let count = buffer.filled().len();
         if count == 0 {
             return Poll::Ready(Err(SourceError::Closed));

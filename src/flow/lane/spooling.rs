@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tracing::warn;
+use tracing::{info, warn};
 
 use crate::plan::{Facts, OutputBuffer};
 use crate::progress::Counters;
@@ -57,6 +57,11 @@ impl Spooling {
 impl Lane<'_> {
     /// Sees whether a backlog has outgrown its room, and says so once.
     pub(super) fn watch_spool(&mut self) {
+        let joined = self.source.take_joined();
+        if joined > 0 {
+            Counters::add(&self.counters.partial_syncs, joined);
+            info!("the link was made anew while what had come over the last one waits");
+        }
         let waiting = self.source.waiting();
         if waiting == 0 {
             if self.spooling.since.take().is_some() {
