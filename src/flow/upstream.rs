@@ -73,6 +73,7 @@ impl Upstream {
     /// Gives up the connection for good.
     pub(super) fn let_go(&mut self) {
         self.link = Link::Down(Box::pin(std::future::pending()));
+        self.again = Again::No;
     }
 
     /// Sends what is due and waits until something has been read or can be taken, or the connection has been made; gives how many bytes were

@@ -742,6 +742,22 @@ mod tests {
     }
 
     #[test]
+    fn where_what_was_read_ends_is_told_within_a_command() {
+        let replid = ReplId::parse(&[b'a'; 40]).unwrap();
+        let resume = Resume { replid, offset: Offset::new(100) };
+        let mut session = Session::asked(false, Some(resume));
+        assert!(session.unread().is_none(), "there is no stream");
+        taken(&mut session, b"+CONTINUE\r\n*1\r\n$4\r\nPING\r\n*1\r\n$4");
+        let (unread, at) = session.unread().unwrap();
+        assert_eq!((unread, at), (&b"*1\r\n$4"[..], Resume { replid, offset: Offset::new(120) }));
+        assert_eq!(session.uncounted(), 0);
+        taken(&mut session, b"\r\nPING\r\n\n");
+        let (unread, at) = session.unread().unwrap();
+        assert_eq!((unread.len(), at.offset), (0, Offset::new(128)));
+        assert_eq!(session.uncounted(), 1);
+    }
+
+    #[test]
     fn an_eof_transfer_is_acknowledged_more_often() {
         let mut session = Session::asked(false, None);
         let hello = format!("+FULLRESYNC {} 0\r\n$EOF:{}\r\n", "0".repeat(40), "m".repeat(40));

@@ -157,8 +157,11 @@ impl Replica {
     #[must_use]
     pub fn lost_at(&self) -> Option<Resume> {
         let waiting = self.spool.as_ref().map_or(0, Spool::len);
-        if self.lost.is_none() || waiting == 0 {
-            return None;
+        match self.lost {
+            // A master that was not read has forgotten the place, and cuts the next link as well.
+            None | Some(SourceError::CutOff) => return None,
+            Some(_) if waiting == 0 => return None,
+            Some(_) => {}
         }
         let (_, at) = self.session.unread()?;
         let behind = waiting.saturating_add(self.brought.len() as u64);
