@@ -149,12 +149,13 @@ pub(super) fn pause(tries: u32) -> Duration {
     Duration::from_millis(250).saturating_mul(1 << tries.min(6)).min(Duration::from_secs(10))
 }
 
-/// Whether a master that is not ready is waited for, and how long: one that loads will be ready; one that has lost its own
+/// Whether a master that is not ready is waited for, and how long: one that loads or saves will be ready; one that has lost its own
 /// master may never be.
 #[must_use]
 pub(super) fn patience(error: &ReplError) -> Duration {
     match error {
         ReplError::NotReady(text) if text.starts_with("LOADING") => Duration::from_secs(3600),
+        ReplError::Saving => Duration::from_secs(3600),
         _ => Duration::from_secs(20),
     }
 }

@@ -34,6 +34,8 @@ pub(super) enum Question {
     CapaEof,
     CapaPsync2,
     Version,
+    /// Only of a master that knows no `capa`, and the last of all.
+    Info,
 }
 
 impl Question {
@@ -48,8 +50,13 @@ impl Question {
             Self::Ping => Some(Self::CapaEof),
             Self::CapaEof => Some(Self::CapaPsync2),
             Self::CapaPsync2 => Some(Self::Version),
-            Self::Version => None,
+            Self::Version | Self::Info => None,
         }
+    }
+
+    /// Whether the answer says that the master knows no `capa`, which came with 2.8.22 and 3.0.4 (redis `replconfCommand`).
+    pub(super) fn is_unknown_capa(self, line: &[u8]) -> bool {
+        self == Self::CapaEof && contains(line, b"Unrecognized REPLCONF option")
     }
 
     pub(super) fn name(self) -> &'static str {
@@ -57,6 +64,7 @@ impl Question {
             Self::Auth => "AUTH",
             Self::Ping => "PING",
             Self::CapaEof | Self::CapaPsync2 | Self::Version => "REPLCONF",
+            Self::Info => "INFO",
         }
     }
 
@@ -75,6 +83,7 @@ impl Question {
             Self::CapaEof => command(out, &[b"REPLCONF", b"capa", b"eof"]),
             Self::CapaPsync2 => command(out, &[b"REPLCONF", b"capa", b"psync2"]),
             Self::Version => command(out, &[b"REPLCONF", b"version", ANNOUNCED_VERSION]),
+            Self::Info => command(out, &[b"INFO"]),
         }
     }
 
@@ -104,7 +113,7 @@ impl Question {
             Self::CapaEof | Self::CapaPsync2 | Self::Version if error.starts_with(b"NOPERM") => {
                 Err(ReplError::Forbidden { command: "REPLCONF", text })
             }
-            Self::Ping | Self::CapaEof | Self::CapaPsync2 | Self::Version => Ok(()),
+            Self::Ping | Self::CapaEof | Self::CapaPsync2 | Self::Version | Self::Info => Ok(()),
         }
     }
 }
@@ -182,7 +191,7 @@ pub(super) fn refused(error: &[u8], command: &'static str) -> Option<ReplError> 
     refused_everywhere(error)
 }
 
-fn number(digits: &[u8]) -> Option<u64> {
+pub(super) fn number(digits: &[u8]) -> Option<u64> {
     std::str::from_utf8(digits).ok()?.parse().ok()
 }
 

@@ -33,6 +33,16 @@ pub enum ReplError {
     /// It cannot serve a replica now and may later: it is loading, or its own master's link is down.
     #[error("the master cannot serve a replica now: {0}")]
     NotReady(String),
+    /// It is saving its data set, and is so old that meanwhile it would tell a wrong offset (before 2.8.22 and 3.0.4).
+    #[error(
+        "the master is saving its data set, and would tell a wrong offset until it has (it is older than 2.8.22 or 3.0.4)"
+    )]
+    Saving,
+    /// The same, whenever it sends its data set without a file.
+    #[error(
+        "the master sends its data set without a file (repl-diskless-sync), and is so old that it tells a wrong offset then (before 2.8.22 and 3.0.4)"
+    )]
+    Diskless,
     /// It began a full synchronization and broke it off with an error, as it does when its `BGSAVE` fails.
     #[error("the master broke off the full synchronization: {0}")]
     BrokenOff(String),
@@ -112,6 +122,8 @@ impl ReplError {
             | Self::PsyncRefused(_)
             | Self::NotAdmitted(_)
             | Self::NotReady(_)
+            | Self::Saving
+            | Self::Diskless
             | Self::BrokenOff(_)
             | Self::TooLarge { .. }
             | Self::Unexpected { .. } => false,
@@ -122,7 +134,8 @@ impl ReplError {
     #[must_use]
     pub fn remark(&self) -> Remark {
         Remark::Ask(match self {
-            Self::NotReady(_) => return Remark::Later,
+            Self::NotReady(_) | Self::Saving => return Remark::Later,
+            Self::Diskless => "CONFIG SET repl-diskless-sync no on the source, and start again",
             Self::PasswordMissing(_) => {
                 "give it in UNDERSTUDY_FROM_PASSWORD, or in the URL: redis://[user]:password@host:port"
             }

@@ -19,7 +19,7 @@ use crate::rdb::parser::{Checksum, DEFAULT_ELEMENT_LIMIT, Depth};
 use crate::rdb::reader::{Next, Reader};
 use crate::resp::{CommandReader, RespError, RespErrorKind, command};
 
-use super::answer::{Answer, Credentials, Question, refused};
+use super::answer::{Answer, Credentials, Question, number, refused};
 use super::bulk::Frame;
 use super::error::{ReplError, excerpt};
 
@@ -137,6 +137,9 @@ pub struct Session {
     /// `taken` when the request for the data was made.
     asked_at: Option<u64>,
     exchanges: Vec<Exchange>,
+    /// The master is older than 2.8.22 and 3.0.4, and tells a wrong offset for a full synchronization that has to wait for a `BGSAVE` which
+    /// is under way: that of the request, not that at which its data set is taken.
+    is_old: bool,
     commands: CommandReader,
     output: Vec<u8>,
     /// The end of the last command that was taken from the stream.
@@ -162,6 +165,12 @@ pub struct Session {
 #[derive(Debug)]
 enum State {
     Handshake(Question),
+    /// The answer to `INFO` comes line by line and ends at this [`position`](Session::position).
+    Info {
+        until: u64,
+        has_psync: bool,
+        is_saving: bool,
+    },
     /// `PSYNC` is unanswered, or `SYNC` after this answer to `PSYNC`.
     Asked {
         sync: Option<String>,
@@ -216,6 +225,7 @@ impl Session {
             taken: 0,
             asked_at: None,
             exchanges: Vec::new(),
+            is_old: false,
             commands: CommandReader::default(),
             output: Vec::new(),
             offset: Offset::default(),
@@ -365,7 +375,7 @@ impl Session {
     #[must_use]
     pub fn unfinished(&self) -> Option<ReplError> {
         Some(ReplError::Ended(match &self.state {
-            State::Handshake(_) => "the handshake is done",
+            State::Handshake(_) | State::Info { .. } => "the handshake is done",
             State::Asked { sync: None } => "PSYNC is answered",
             State::Asked { sync: Some(_) } | State::Framing | State::Framed(_) => {
                 "the RDB payload begins"
@@ -400,7 +410,8 @@ impl Session {
                 State::Transfer { .. } => break,
                 State::Stream => return self.next_command(),
                 State::Framed(frame) => return Ok(Some(self.begin_transfer(*frame, now))),
-                State::Handshake(_) | State::Asked { .. } | State::Framing => {}
+                State::Handshake(_) | State::Info { .. } | State::Asked { .. } | State::Framing => {
+                }
             }
             let Some(line) = self.take_line()? else { return Ok(None) };
             if let Some(event) = self.answer(&line, now)? {
@@ -422,15 +433,49 @@ impl Session {
                 let question = *question;
                 self.answered(line);
                 question.judge(line)?;
+                self.is_old |= question.is_unknown_capa(line);
                 match question.next() {
                     Some(next) => {
                         self.ask(next);
                         self.state = State::Handshake(next);
                     }
-                    None => {
-                        self.ask_psync();
-                        self.state = State::Asked { sync: None };
+                    None if self.is_old => {
+                        self.ask(Question::Info);
+                        self.state = State::Info { until: 0, has_psync: false, is_saving: false };
                     }
+                    None => self.ask_psync(),
+                }
+                Ok(None)
+            }
+            State::Info { until: 0, .. } => {
+                self.answered(line);
+                let length = line.strip_prefix(b"$").and_then(number);
+                match length.filter(|length| *length <= LONGEST_LINE as u64) {
+                    // The bytes, and the end of their last line.
+                    Some(length) => {
+                        let until = self.taken + length + 2;
+                        self.state = State::Info { until, has_psync: false, is_saving: false };
+                    }
+                    None => {
+                        Question::Info.judge(line)?;
+                        self.ask_psync();
+                    }
+                }
+                Ok(None)
+            }
+            State::Info { until, has_psync, is_saving } => {
+                let (until, mut has_psync, mut is_saving) = (*until, *has_psync, *is_saving);
+                // 2.6 and those before it have no offsets that could be wrong.
+                has_psync |= [&b"redis_version:2.8."[..], b"redis_version:3.0."]
+                    .iter()
+                    .any(|head| line.starts_with(head));
+                is_saving |= line == b"rdb_bgsave_in_progress:1";
+                if self.taken < until {
+                    self.state = State::Info { until, has_psync, is_saving };
+                } else if has_psync && is_saving {
+                    return Err(ReplError::Saving);
+                } else {
+                    self.ask_psync();
                 }
                 Ok(None)
             }
@@ -488,6 +533,9 @@ impl Session {
             State::Framing if line == b"-ERR value is not an integer or out of range" => Ok(None),
             State::Framing => {
                 let Some(frame) = Frame::parse(line)? else { return Ok(Some(Event::KeepAlive)) };
+                if self.is_old && matches!(frame, Frame::Mark(_)) {
+                    return Err(ReplError::Diskless);
+                }
                 self.state = State::Framed(frame);
                 Ok(None)
             }
@@ -623,6 +671,7 @@ impl Session {
             }
             None => self.request(&[b"PSYNC", b"?", b"-1"]),
         }
+        self.state = State::Asked { sync: None };
     }
 
     /// Asks for the data.

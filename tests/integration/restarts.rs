@@ -103,3 +103,40 @@ fn a_stop_while_the_target_refuses_writes() {
     };
     stop_with(refuse, allow);
 }
+
+/// Masters before 2.8.22 and 3.0.4 tell the offset of the request, though they take the data set when the save that is under way is done.
+#[test]
+fn an_old_master_that_saves_is_waited_for() {
+    let Some((source, target)) = pair("redis-2.8.17") else { return };
+    let mut writer = source.client();
+    writer.call(cmd!("BGSAVE"));
+    let child = child_of(source.id());
+    signal("STOP", child);
+    let (from, to) = (source.url(), target.url());
+    let state = std::sync::Arc::new(tempfile::tempdir().unwrap());
+    let args = ["sync", "--from", &from, "--to", &to];
+    let mut running = Understudy::start_telling_in(&args, &state);
+    for _ in 0..200 {
+        writer.call(cmd!("INCR", "counter"));
+        thread::sleep(Duration::from_millis(5));
+    }
+    assert!(target.client().call(cmd!("KEYS", "key:*")).array().is_empty());
+    signal("CONT", child);
+    wait_for_copy(&mut running, &source, &target);
+    writer.call(cmd!("INCR", "counter"));
+    let (ended, again) = running.stop(PATIENCE);
+    ended.assert_code(130);
+    assert!(ended.stderr.contains("the master is saving its data set"), "{}", ended.stderr);
+    writer.call(cmd!("INCR", "counter"));
+    let ended = again.once().wait(PATIENCE);
+    ended.assert_code(0);
+    assert_eq!(ended.reported("sources.0.full_syncs"), 0);
+    assert_same(&source, &target);
+}
+
+/// The process that a server has forked.
+fn child_of(server: u32) -> u32 {
+    let path = format!("/proc/{server}/task/{server}/children");
+    let children = std::fs::read_to_string(path).unwrap();
+    children.split_whitespace().next().expect("it has forked").parse().unwrap()
+}

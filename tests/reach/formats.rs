@@ -166,6 +166,11 @@ fn every_error_of_a_session_is_reached() {
         ),
         psync(b"-DENIED Redis is running in protected mode\r\n"),
         psync(b"-LOADING Redis is loading the dataset in memory\r\n"),
+        refusal(asks(false), &old_master(true)),
+        refusal(
+            asks(false),
+            &[old_master(false), b"$EOF:".to_vec(), mark.to_vec(), b"\r\n".to_vec()].concat(),
+        ),
         full(b"-ERR Unable to perform background save\r\n"),
         psync(b"+what is this\r\n"),
         psync(b""),
@@ -180,6 +185,15 @@ fn every_error_of_a_session_is_reached() {
         },
     ];
     assert_eq!(names(reached), variants("ReplError"));
+}
+
+/// What a master of 2.8.17 says up to where its data set begins, or in place of that.
+fn old_master(saves: bool) -> Vec<u8> {
+    let info = format!("redis_version:2.8.17\r\nrdb_bgsave_in_progress:{}\r\n", u8::from(saves));
+    let unknown = "-ERR Unrecognized REPLCONF option\r\n";
+    let info = format!("${}\r\n{info}\r\n", info.len());
+    let asked = format!("+PONG\r\n{}{info}", unknown.repeat(3));
+    [asked.as_bytes(), FULLRESYNC].concat()
 }
 
 #[test]

@@ -7,7 +7,7 @@
 //!
 //! ```text
 //! UNDERSTUDY_RING_SEED=17 cargo test --test ring        one schedule again
-//! UNDERSTUDY_RING_ROUNDS=100000 cargo test --test ring  more of them
+//! UNDERSTUDY_RING_ROUNDS=100000 cargo test --test ring  more of them, from UNDERSTUDY_RING_FIRST on
 //! ```
 
 #![expect(
@@ -73,7 +73,8 @@ fn every_run_is_exact_or_ends_with_an_honest_error() {
         return;
     }
     let rounds = number("UNDERSTUDY_RING_ROUNDS").unwrap_or(ROUNDS);
-    let next = AtomicU64::new(0);
+    let first = number("UNDERSTUDY_RING_FIRST").unwrap_or(0);
+    let next = AtomicU64::new(first);
     let endings = Mutex::new(Vec::new());
     let failed = Mutex::new(Vec::new());
     thread::scope(|scope| {
@@ -81,7 +82,7 @@ fn every_run_is_exact_or_ends_with_an_honest_error() {
             scope.spawn(|| {
                 loop {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= rounds || failed.lock().unwrap().len() >= 5 {
+                    if seed >= first + rounds || failed.lock().unwrap().len() >= 5 {
                         return;
                     }
                     match catch_unwind(AssertUnwindSafe(|| run(seed))) {
