@@ -643,16 +643,17 @@ impl<'a> Lane<'a> {
                 }
             }
         }
+        // What went wrong in a transaction is in doubt before the source is told that the target has it.
+        if let Some(halt) = confirmed.halt {
+            self.halted(halt)?;
+        }
         if let Some(position) = confirmed.position {
             Counters::set(&self.counters.confirmed_offset, position.get());
             self.confirmed = position;
             self.pass_fences();
             self.acknowledge();
         }
-        match confirmed.halt {
-            Some(halt) => self.halted(halt),
-            None => Ok(()),
-        }
+        Ok(())
     }
 }
 

@@ -199,6 +199,30 @@ impl Control {
         Ok(replies.into_iter().map(|reply| reply.map_err(|error| said(&error))).collect())
     }
 
+    /// The keys of a command, as the server knows it: by `COMMAND GETKEYS`, and where that is not to be had (before 3.0) by their places in
+    /// `COMMAND INFO`. None of a command that has none.
+    ///
+    /// # Errors
+    /// If the server does not know the command or does not tell.
+    pub async fn keys_of(&mut self, args: &[&[u8]]) -> Result<Vec<Vec<u8>>, ControlError> {
+        let refusal = match self.ask("COMMAND GETKEYS", args).await {
+            Err(refusal @ ControlError::Refused { .. }) => refusal,
+            told => return told,
+        };
+        let name = args.first().copied().unwrap_or_default();
+        match self.ask::<Value>("COMMAND INFO", &[name]).await.map(|told| places(&told)) {
+            Ok(Some((first, last, step))) => {
+                let count = args.len() as i64;
+                let last = if last < 0 { count + last } else { last };
+                let at = (first..=last.min(count - 1)).step_by(step);
+                let keys = at.filter_map(|at| args.get(usize::try_from(at).ok()?));
+                Ok(keys.map(|key| key.to_vec()).collect())
+            }
+            Err(error) if !error.is_answer() => Err(error),
+            _ => Err(refusal),
+        }
+    }
+
     /// A section of `INFO`.
     ///
     /// # Errors
@@ -212,6 +236,26 @@ impl Drop for Control {
     fn drop(&mut self) {
         self.driver.abort();
     }
+}
+
+/// Where the keys of a command are, as `COMMAND INFO` tells it: the first, the last, and how far apart. `None` if they are elsewhere for each
+/// call, or it has none.
+fn places(told: &Value) -> Option<(i64, i64, usize)> {
+    let Value::Array(commands) = told else { return None };
+    let Some(Value::Array(about)) = commands.first() else { return None };
+    let number = |at: usize| match about.get(at) {
+        Some(Value::Int(number)) => Some(*number),
+        _ => None,
+    };
+    if let Some(Value::Array(flags)) = about.get(2)
+        && flags
+            .iter()
+            .any(|flag| matches!(flag, Value::SimpleString(text) if text == "movablekeys"))
+    {
+        return None;
+    }
+    let (first, last, step) = (number(3)?, number(4)?, usize::try_from(number(5)?).ok()?);
+    (first > 0 && step > 0).then_some((first, last, step))
 }
 
 fn refused(question: &'static str, error: &RedisError) -> ControlError {

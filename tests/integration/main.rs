@@ -22,6 +22,7 @@ mod data;
 mod demo;
 mod dice;
 mod documents;
+mod doubts;
 mod faults;
 mod fetched;
 mod handshakes;

@@ -54,9 +54,13 @@ impl Schedule {
             piece: if chance(dice, 50) { millis(dice, 4) } else { Duration::ZERO },
             select_first: version < Version(7, 0, 0),
         };
+        // What is refused before the job has begun ends the run: that is soon over, and proves little.
+        let spared = if chance(dice, 5) { 0 } else { 24 };
         let refusals = (0..dice.below(4))
             .map(|_| {
                 let kinds = [
+                    Kind::Inside,
+                    Kind::Inside,
                     Kind::Oom,
                     Kind::Oom,
                     Kind::ReadOnly,
@@ -67,10 +71,10 @@ impl Schedule {
                 ];
                 let kind = kinds[dice.below(kinds.len())];
                 // The first ones may be refused for good: the tool gives up. For the others it has patience for an hour.
-                let may_last = !matches!(kind, Kind::Busy | Kind::Loading);
+                let may_last = !matches!(kind, Kind::Busy | Kind::Loading | Kind::Inside);
                 let lasts = may_last && chance(dice, 2);
                 let count = if lasts { usize::MAX } else { log_below(dice, 24) };
-                Refusal { after: log_below(dice, 900), count, kind }
+                Refusal { after: spared + log_below(dice, 900), count, kind }
             })
             .collect();
         Self {
@@ -79,7 +83,7 @@ impl Schedule {
             origin: log_below(dice, 1 << 40) as u64,
             memory: 1 << (14 + dice.below(8)),
             before: dice.below(80),
-            during: 20 + dice.below(180),
+            during: 20 + dice.below(600),
             pause: millis(dice, 12),
             burst: 1 + dice.below(12),
             take_over: chance(dice, 15).then(|| dice.below(150)),
@@ -181,7 +185,7 @@ fn links(dice: &mut Dice, side: Side) -> VecDeque<LinkPlan> {
     let spared = match (chance(dice, 10), side) {
         (true, _) => 0,
         (false, Side::Source) => 2500,
-        (false, Side::Target) => 2000,
+        (false, Side::Target) => 3000,
     };
     let count = dice.below(7);
     (0..count)

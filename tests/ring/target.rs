@@ -36,6 +36,8 @@ pub(crate) enum Kind {
     Abort,
     /// `EXEC`, and the transaction stays open, as up to 6.0.
     Busy,
+    /// A write inside of a transaction that is run, as a script that finds no memory: all others are done.
+    Inside,
 }
 
 /// See the module.
@@ -190,7 +192,7 @@ impl Target {
                     }
                     Some(kind) => error(kind.text()),
                     None => Reply::Array(
-                        commands.iter().map(|args| state.run(client, args, now)).collect(),
+                        commands.iter().map(|args| state.run_inside(client, args, now)).collect(),
                     ),
                 }
             }
@@ -220,11 +222,29 @@ impl State {
             return None;
         }
         let kind = refusal.kind;
+        self.used();
+        Some(kind)
+    }
+
+    /// Runs a command of a transaction, unless it is to fail there.
+    fn run_inside(&mut self, client: &mut Client, args: &Args, now: i64) -> Reply {
+        let is_own = args.get(1).is_none_or(|key| key.starts_with(b"understudy:"));
+        let fails = self.refusals.front().is_some_and(|next| next.after == 0)
+            && self.refusals.front().is_some_and(|next| next.kind == Kind::Inside);
+        if is_own || !fails || args[0].eq_ignore_ascii_case(b"SELECT") {
+            return self.run(client, args, now);
+        }
+        self.used();
+        Reply::Error(Kind::Inside.text().to_owned())
+    }
+
+    /// The next refusal has been made use of.
+    fn used(&mut self) {
+        let Some(refusal) = self.refusals.front_mut() else { return };
         refusal.count -= 1;
         if refusal.count == 0 {
             self.refusals.pop_front();
         }
-        Some(kind)
     }
 
     fn run(&mut self, client: &mut Client, args: &Args, now: i64) -> Reply {
@@ -335,6 +355,9 @@ impl Kind {
         match self {
             Self::Oom => "OOM command not allowed when used memory > 'maxmemory'.",
             Self::ReadOnly => "READONLY You can't write against a read only replica.",
+            Self::Inside => {
+                "ERR Error running script: OOM command not allowed when used memory > 'maxmemory'."
+            }
             Self::Misconf => {
                 "MISCONF Redis is configured to save RDB snapshots, but it's currently unable to persist to disk."
             }
@@ -383,6 +406,7 @@ impl Kind {
             }
             Self::ReadOnly | Self::Misconf | Self::Loading => writes,
             Self::Abort | Self::Busy => name == "EXEC",
+            Self::Inside => false,
         }
     }
 }

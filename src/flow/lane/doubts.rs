@@ -83,7 +83,7 @@ impl Lane<'_> {
         let asking: Later<_> = Box::pin(async move {
             let mut control = Control::open(&net, &from).await?;
             let args: Vec<&[u8]> = args.iter().map(Vec::as_slice).collect();
-            control.ask("COMMAND GETKEYS", &args).await
+            control.keys_of(&args).await
         });
         self.unknown = Some(Unknown { name, db, end, asking });
         Ok(())
@@ -211,9 +211,16 @@ impl Lane<'_> {
     /// Whether a failure can be mended by reading its keys anew.
     fn look_at(&mut self, failure: &Failure) -> Result<(), LaneError> {
         let is_forbidden = failure.reply.starts_with("NOPERM");
-        if is_forbidden || failure.key.is_none() || !self.can_fetch() || self.unwritten >= UNWRITTEN
-        {
+        if is_forbidden || failure.key.is_none() || self.unwritten >= UNWRITTEN {
             return Err(failed(failure.clone()));
+        }
+        if !self.can_fetch() {
+            let error = failed(failure.clone());
+            // A file holds what it holds; a master can be copied again.
+            return Err(match self.from {
+                Place::Server(_) => LaneError::NoOffsets(error.to_string()),
+                Place::Capture(_) | Place::Rdb(_) => error,
+            });
         }
         let key = failure.key.as_deref().unwrap_or_default();
         warn!(

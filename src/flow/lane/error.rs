@@ -101,8 +101,8 @@ pub enum LaneError {
     /// The link was lost while the data set was being sent.
     #[error("the copy was cut off: {0}")]
     CopyCut(String),
-    /// The link was lost to a master whose stream cannot be gone on with.
-    #[error("the link was lost, and what is read with SYNC cannot go on from there: {0}")]
+    /// Something calls for a place in the stream, and its master tells none.
+    #[error("what is read with SYNC cannot go on from there: {0}")]
     NoOffsets(String),
     /// A side that was lost has not come back.
     #[error("the {side} has not been there for {} s: {why}", waited.as_secs())]
