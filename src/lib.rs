@@ -14,6 +14,7 @@
 //! cli                                     the binary: sees the public parts only
 //! flow                                    one lane a source: the schedule, retries, stopping
 //! source      target                      never each other
+//! spool                                   what a master has said and nobody can take yet
 //! net         scratch     budget          sockets and the clock; room on a disk; memory that is paid for
 //! doubt       ledger                      keys that the target may hold otherwise; names that a copy has brought
 //! change                                  what a source says, as what a target is told
@@ -47,4 +48,5 @@ pub mod resp;
 pub mod scratch;
 pub mod server;
 pub mod source;
+pub mod spool;
 pub mod target;

@@ -128,6 +128,8 @@ pub struct Counters {
     pub master_offset: AtomicU64,
     /// Bytes sent to the target and not confirmed. Set.
     pub in_flight: AtomicU64,
+    /// Bytes that were read from the source and wait to be taken. Set.
+    pub spooled: AtomicU64,
     /// Full synchronizations.
     pub full_syncs: AtomicU64,
     /// Partial synchronizations.
@@ -200,6 +202,7 @@ impl Counters {
             confirmed_offset: read(&self.confirmed_offset),
             master_offset: read(&self.master_offset),
             in_flight: read(&self.in_flight),
+            spooled: read(&self.spooled),
             full_syncs: read(&self.full_syncs),
             partial_syncs: read(&self.partial_syncs),
         }
@@ -230,6 +233,8 @@ pub struct Snapshot {
     pub confirmed_offset: u64,
     pub master_offset: u64,
     pub in_flight: u64,
+    /// See [`Counters::spooled`].
+    pub spooled: u64,
     pub full_syncs: u64,
     pub partial_syncs: u64,
 }

@@ -6,6 +6,9 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::process;
 
+#[cfg(target_os = "linux")]
+use rustix::fs::OFlags;
+
 use crate::ledger::Scratch;
 
 /// A file that has lost its name.
@@ -18,6 +21,17 @@ impl Unnamed {
     /// # Errors
     /// If nothing can be created there.
     pub fn create(folder: &Path) -> io::Result<Self> {
+        // Where the system can, it never has a name.
+        #[cfg(target_os = "linux")]
+        if let Ok(file) = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .mode(0o600)
+            .custom_flags(OFlags::TMPFILE.bits().cast_signed())
+            .open(folder)
+        {
+            return Ok(Self(file));
+        }
         let mut number = 0_u32;
         loop {
             let path = folder.join(format!(".understudy-{}-{number}", process::id()));

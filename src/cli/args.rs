@@ -119,6 +119,15 @@ pub(crate) struct Sync {
     #[arg(long)]
     pub(crate) accept_eviction: bool,
 
+    /// Where waits what the target cannot take and memory has no room for, so that the sources are read as fast as they send. A folder in
+    /// memory (tmpfs) must be named [default: the job's folder]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) spool: Option<PathBuf>,
+
+    /// The most that may wait there, from all sources together; 0 for nothing [default: 8GiB, or half of what is free]
+    #[arg(long, value_name = "SIZE", value_parser = super::intent::size)]
+    pub(crate) spool_limit: Option<u64>,
+
     #[command(flatten)]
     pub(crate) writing: Writing,
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use understudy::flow;
 use understudy::plan::{
     Identity, Job, Method, OnConflict, OnUnknown, Place, PlaceError, Plan, Rules, ServerPlace,
-    Side, Source, Tls, Until,
+    Side, Source, Spool, Tls, Until,
 };
 use understudy::repl::Credentials;
 use understudy::server::Server;
@@ -73,6 +73,7 @@ pub(crate) fn record(args: &args::Record) -> Result<(Plan, flow::Record), Refusa
         limit_rate: None,
         limit_read: None,
         memory: LEAST_MEMORY,
+        spool: Spool::default(),
     };
     Ok((plan, record))
 }
@@ -160,6 +161,17 @@ pub(crate) fn plan(args: &Sync) -> Result<Plan, Refusal> {
             "leave them out",
         );
     }
+    if is_file && (args.spool.is_some() || args.spool_limit.is_some()) {
+        return refuse(
+            "--spool and --spool-limit: nothing waits where a file is written".to_owned(),
+            "leave them out",
+        );
+    }
+    let spool = Spool {
+        folder: args.spool.clone().or_else(|| folder.clone()).filter(|_| !is_file),
+        named: args.spool.is_some(),
+        limit: args.spool_limit,
+    };
     Ok(Plan {
         sources,
         target,
@@ -185,6 +197,7 @@ pub(crate) fn plan(args: &Sync) -> Result<Plan, Refusal> {
         limit_rate: args.writing.limit_rate,
         limit_read: args.writing.limit_read,
         memory: args.writing.memory,
+        spool,
     })
 }
 

@@ -27,6 +27,8 @@ pub(crate) async fn run(args: Replay) -> Outcome {
                 job,
                 away: None,
                 restart,
+                spool: None,
+                spool_limit: None,
                 accept_eviction: false,
                 from_tls,
                 writing,

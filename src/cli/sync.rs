@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use understudy::flow::{Ended, Report, SourceReport, Stop, chain, migrate, watch_offset};
 use understudy::net::Net;
-use understudy::plan::{Facts, Finding, Place, Plan, ServerFacts, judge, remarks};
+use understudy::plan::{Facts, Finding, Place, Plan, ServerFacts, judge, remarks, spool_line};
 use understudy::preflight::{Unreachable, count_keys, judge_records, look};
 use understudy::progress::Counters;
 
@@ -66,6 +66,9 @@ async fn begin(args: &Sync, plan: &Plan, stopped: &Stop) -> Outcome {
 
     for remark in remarks(&facts, plan) {
         notice::warning(&format!("{}: {}", remark.place, remark.evidence), &remark.mend);
+    }
+    if let Some(line) = spool_line(&facts, plan).filter(|_| args.writing.progress != Mode::None) {
+        notice::note(&line);
     }
     let counters: Vec<Arc<Counters>> = plan.sources.iter().map(|_| Arc::default()).collect();
     let mut monitors = JoinSet::new();

@@ -30,7 +30,7 @@ use crate::rdb::support::Unsupported;
 use crate::rdb::writer::Writer;
 use crate::repl::{Event, Method, Remark};
 use crate::server::Server;
-use crate::source::{Source, SourceError};
+use crate::source::{Source, SourceError, Wants};
 use crate::target::{FileError, RdbPlace, RdbTarget};
 
 use super::Stop;
@@ -38,7 +38,7 @@ use super::lane::{chain, stop_requested};
 use super::remedy::{patience, pause};
 use super::report::{Ended, SourceReport};
 use super::throttle::Throttle;
-use super::upstream::Upstream;
+use super::upstream::{Limits, Upstream};
 use sheet::{Next, Origin, Sheet, age};
 
 /// Why a file was not made.
@@ -216,7 +216,7 @@ impl Run<'_> {
                 from.place.clone(),
                 self.net.clone(),
                 self.plan.method,
-                element,
+                Limits { piece: element, spool: None },
                 None,
             ),
             counters,
@@ -252,7 +252,7 @@ impl Run<'_> {
             match turn {
                 Turn::Done => break Ended::Done,
                 Turn::Starved => tokio::select! {
-                    read = lane.source.exchange(true) => match read {
+                    read = lane.source.exchange(Wants::MORE) => match read {
                         Ok(bytes) => {
                             Counters::add(&counters.bytes, bytes);
                             self.throttle.was_read(|| lane.clock.now(), bytes);
@@ -372,7 +372,7 @@ impl Reading<'_> {
         tokio::select! {
             biased;
             written = writing => written?,
-            lost = self.source.exchange(false) => {
+            lost = self.source.exchange(Wants::NOTHING) => {
                 if let Err(error) = lost {
                     self.lost(error)?;
                 }
@@ -424,6 +424,6 @@ async fn peek(net: &Net, place: &Place) -> Result<Option<Server>, IntoFileError>
         if source.is_ended() {
             return Ok(None);
         }
-        source.exchange(true).await?;
+        source.exchange(Wants::MORE).await?;
     }
 }

@@ -8,7 +8,7 @@
 //!
 //! The lane is one task. It takes what the source has said, as long as there is room for what becomes of it, then waits
 //! for whichever comes first: more from the source, replies from the target, the time for an
-//! acknowledgement, the request to stop. Reading stops when there is no room; acknowledging never does.
+//! acknowledgement, the request to stop. What there is no room for waits in the source's spool; acknowledging never stops.
 
 mod doubts;
 mod end;
@@ -16,6 +16,7 @@ mod error;
 mod horizon;
 mod job;
 mod links;
+mod spooling;
 mod sweep;
 mod taking;
 
@@ -39,6 +40,7 @@ use crate::progress::{Counters, Phase};
 use crate::repl::{Remark, Resume};
 use crate::server::{Flavour, Server, Version};
 use crate::source::{Fetcher, SourceError};
+use crate::spool::Store;
 use crate::target::{Confirmed, Entrance, Standalone, Surprise, TargetError};
 
 use super::Stop;
@@ -48,7 +50,7 @@ use super::remedy::{QUESTION_TRIES, Remedy, pause, remedy};
 use super::report::{Ended, SourceReport};
 use super::share::{Excess, Pool, Share};
 use super::throttle::Throttle;
-use super::upstream::Upstream;
+use super::upstream::{Limits, Upstream};
 
 use doubts::{Fetching, Unknown};
 pub(super) use end::SILENCE;
@@ -57,6 +59,7 @@ pub use error::{LaneError, chain};
 use horizon::Moving;
 use job::{Beginning, Job, doubts_of};
 use links::Refusal;
+use spooling::Spooling;
 use sweep::{Older, Sweep};
 
 /// Runs one lane to its end, in as many attempts as that takes. Each begins with the record in the target; what the one before it
@@ -177,6 +180,9 @@ struct Tally {
     skipped: BTreeMap<String, u64>,
     /// The first keys that the target held before.
     conflict_names: Vec<(Db, Vec<u8>)>,
+    /// How a spool that was full was told of, and how often the link was cut over one since it was last gone on with.
+    outgrown: Option<String>,
+    cuts: u32,
 }
 
 /// The sources that may have brought a key which this one meets in the target.
@@ -283,6 +289,7 @@ struct Lane<'a> {
     target_lost: Option<Loss>,
     share: Share,
     excess: Excess,
+    spooling: Spooling,
     method: &'static str,
     copied_at: Option<Duration>,
 }
@@ -298,6 +305,8 @@ pub(super) struct Known<'k> {
     pub(super) index: usize,
     pub(super) throttle: Throttle,
     pub(super) pool: Pool,
+    /// Where bytes wait that the target cannot take.
+    pub(super) store: Option<Store>,
     pub(super) net: &'k Net,
 }
 
@@ -322,7 +331,7 @@ impl<'a> Lane<'a> {
         job: &mut Job,
         tally: &'a mut Tally,
     ) -> Result<Self, LaneError> {
-        let Known { facts, held, index, ref throttle, ref pool, net, .. } = *known;
+        let Known { facts, held, index, ref throttle, ref pool, ref store, net, .. } = *known;
         let Some(source) = plan.sources.get(index) else { return Err(LaneError::Strayed) };
         counters.enter(Phase::Connecting);
         let clock = net.clock();
@@ -383,7 +392,9 @@ impl<'a> Lane<'a> {
             Some((upstream, full)) => (upstream, Some(full)),
             None => {
                 let from = source.place.clone();
-                (Upstream::new(from, net.clone(), plan.method, share.largest, resume), None)
+                let spool = store.clone().map(|store| (store, share.block));
+                let limits = Limits { piece: share.largest, spool };
+                (Upstream::new(from, net.clone(), plan.method, limits, resume), None)
             }
         };
         let sweep = match beginning {
@@ -467,6 +478,7 @@ impl<'a> Lane<'a> {
             target_lost: None,
             share,
             excess: Excess::new(pool.clone()),
+            spooling: Spooling::of(facts, index, store.as_ref()),
             method: "psync",
             copied_at: None,
         };
@@ -531,13 +543,12 @@ impl<'a> Lane<'a> {
             self.advance_doubts()?;
             self.save_in_silence();
             let limited = self.limited_until();
-            if limited.is_some() {
-                // A source that is not listened to is not silent.
+            if limited.is_some() || self.source.waiting() > 0 {
+                // A source that is not listened to is not silent, nor one whose words wait.
                 self.last_data = self.clock.now();
             }
-            let admitted = self.excess.admits(self.holds_much());
-            let may_read = self.may_take() && self.has_room() && admitted && limited.is_none();
-            let read = self.starved && may_read;
+            let wants = self.wants();
+            self.watch_spool();
             let linked = self.relinking.is_none();
             let refused = linked && self.is_refused()?;
             self.counters.awaits(self.awaited());
@@ -549,8 +560,9 @@ impl<'a> Lane<'a> {
                         Err(error) => self.target_lost(error)?,
                     }
                 }
-                read = self.source.exchange(read) => match read {
+                read = self.source.exchange(wants) => match read {
                     Ok(bytes) => {
+                        self.spooling.was_read(bytes);
                         Counters::add(&self.counters.bytes, bytes);
                         self.throttle.was_read(|| self.clock.now(), bytes);
                     }

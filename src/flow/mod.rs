@@ -39,6 +39,7 @@ pub use report::{Ended, Report, SourceReport};
 use crate::net::Net;
 use crate::plan::{Facts, Place, Plan};
 use crate::progress::{Counters, Phase};
+use crate::spool::Store;
 
 /// A request to stop, which every lane looks at.
 pub type Stop = watch::Receiver<bool>;
@@ -71,11 +72,15 @@ pub async fn migrate(
     let facts = Arc::new(facts.clone());
     let throttle = throttle::Throttle::new(&plan);
     let pool = share::Pool::default();
+    let limit = plan.spool_limit(&facts);
+    let store = plan.spool.folder.clone().filter(|_| limit > 0);
+    let store = store.map(|folder| Store::new(folder, limit));
     let mut lanes = JoinSet::new();
     for (index, counters) in counters.iter().enumerate().take(plan.sources.len()) {
         let (plan, facts, stop) = (Arc::clone(&plan), Arc::clone(&facts), stop.clone());
         let (counters, net) = (Arc::clone(counters), net.clone());
         let (held, throttle, pool) = (held.clone(), throttle.clone(), pool.clone());
+        let store = store.clone();
         let name = plan.sources.get(index).map(|source| source.name.clone()).unwrap_or_default();
         // At the level of errors, so that every line of a lane names its source.
         let span = tracing::error_span!("lane", source = %name);
@@ -83,7 +88,9 @@ pub async fn migrate(
             async move {
                 let (facts, held) = (&facts, held.as_ref());
                 let is_known = facts.is_known;
-                let known = lane::Known { facts, held, is_known, index, throttle, pool, net: &net };
+                let net = &net;
+                let known =
+                    lane::Known { facts, held, is_known, index, throttle, pool, store, net };
                 (index, lane::run(&plan, known, &counters, stop).await)
             }
             .instrument(span),

@@ -28,7 +28,7 @@ use crate::rdb::event::Event as RdbEvent;
 use crate::rdb::parser::Depth;
 use crate::repl::{Event, Layout, Method, Part, Resume, Sidecar};
 use crate::server::Server;
-use crate::source::{Replica, SourceError};
+use crate::source::{Replica, SourceError, Wants};
 
 use super::lane::{Later, SILENCE, ask_offset, chain, later, sleep_until_some};
 use super::loss::Loss;
@@ -353,7 +353,7 @@ impl<'a> Recorder<'a> {
         tape.take(&kept, received.saturating_sub(kept.len() as u64));
         let lost = tokio::select! {
             written = tape.drain() => { written?; None }
-            lost = replica.exchange(false) => lost.err(),
+            lost = replica.exchange(Wants::NOTHING) => lost.err(),
         };
         // What a loss interrupted.
         tape.drain().await?;
@@ -424,7 +424,7 @@ impl<'a> Recorder<'a> {
 /// Waits until something has been read, or the connection has been made. Nothing is lost if the future is dropped.
 async fn exchange(link: &mut Link) -> Result<(), SourceError> {
     match link {
-        Link::Up(replica) => replica.exchange(true).await.map(drop),
+        Link::Up(replica) => replica.exchange(Wants::MORE).await.map(drop),
         Link::Down(connecting) => {
             let replica = connecting.await;
             // A finished future must not be asked again.

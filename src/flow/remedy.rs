@@ -33,12 +33,14 @@ pub fn remedy(error: &LaneError) -> Remedy {
             SourceError::Link(_)
             | SourceError::Lost(_)
             | SourceError::Closed
+            | SourceError::CutOff
             | SourceError::Silent(_) => Remedy::ReconnectSource,
             SourceError::Repl(error) => match error.remark() {
                 Remark::Later => Remedy::ReconnectSource,
                 Remark::Ask(advice) => Remedy::Ask(advice),
             },
-            SourceError::Unreadable { .. }
+            SourceError::Spool(_)
+            | SourceError::Unreadable { .. }
             | SourceError::Sidecar { .. }
             | SourceError::Size { .. }
             | SourceError::NoDataSet
@@ -131,6 +133,9 @@ pub fn remedy(error: &LaneError) -> Remedy {
             "let this user run INFO, SCAN, SELECT and the rest on the target, and start again: the job goes on",
         ),
         LaneError::Control(_) => Remedy::ReconnectTarget,
+        LaneError::Outgrown(_) => Remedy::Ask(
+            "give --spool-limit more and --spool a disk that has it, let the target be written to faster, or raise client-output-buffer-limit for replicas on the source; then start again",
+        ),
         LaneError::Refused { .. } => Remedy::Ask("mend what the target says and start again"),
     }
 }

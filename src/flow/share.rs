@@ -3,7 +3,8 @@
 //! ```text
 //! all of it    one source's share; with several, half of it in equal shares and half for the pool
 //! share        on its way to the target 1/2, names of keys with deadlines 1/4,
-//!              a value being gathered 1/8, in the reader's buffer and once more as a command
+//!              a value being gathered 1/8, in the reader's buffer and once more as a command;
+//!              what waits in the spool, its first and its last blocks 3/32 at the most
 //! a piece      1/4 of all: an element of a value, a command or a transaction of the stream, in the same two places
 //! ```
 //! A piece that is larger than a quarter of its source's share is in the pool: one source at a time may hold such a one, while the
@@ -30,6 +31,8 @@ pub(super) struct Share {
     pub(super) piece: usize,
     /// The same, with the pool.
     pub(super) largest: usize,
+    /// Of one block of the spool, which has three in memory.
+    pub(super) block: usize,
     /// Of one value.
     pub(super) copy: Limits,
 }
@@ -39,6 +42,9 @@ const LEAST: usize = 1 << 20;
 
 /// Pieces of this size keep a target busy over any round trip; smaller ones cost commands.
 const LARGEST_PIECE: usize = 512 << 10;
+
+/// Blocks of this size are written and read as fast as a disk can; larger ones only take memory.
+const LARGEST_BLOCK: usize = 256 << 10;
 
 impl Share {
     /// The share of each of so many sources.
@@ -51,6 +57,7 @@ impl Share {
             names: share / 4,
             scripts: share / 32,
             piece: share / 4,
+            block: (share / 32).min(LARGEST_BLOCK),
             largest: (all / 4).max(share / 4),
             copy: Limits { whole: share / 8, piece: (share / 16).min(LARGEST_PIECE) },
         }

@@ -8,19 +8,41 @@ use tokio::time::sleep;
 
 use crate::net::Net;
 use crate::offset::Offset;
-use crate::plan::Place;
+use crate::plan::{Place, ServerPlace};
 use crate::rdb::parser::Depth;
 use crate::repl::{Event, Method, Resume};
-use crate::source::{Source, SourceError};
+use crate::source::{Replica, Source, SourceError, Wants};
+use crate::spool::{NoRoom, Spool, Store};
+
+use super::remedy::pause;
 
 /// A source: a file, or the connection to a master, which can be lost and made again.
 pub(super) struct Upstream {
     place: Place,
     net: Net,
     method: Method,
-    /// The most that is held in one piece.
-    piece_limit: usize,
+    limits: Limits,
     link: Link,
+    again: Again,
+    /// How often a link was made anew while what the one before had brought was still waiting.
+    joined: u64,
+}
+
+/// A link that was lost while much waits that came over it. The master does not keep its place for ever.
+enum Again {
+    No,
+    Tries(Pin<Box<dyn Future<Output = Replica> + Send>>),
+    /// The master cannot go on there.
+    Refused,
+}
+
+/// What a source may hold.
+#[derive(Clone, Debug)]
+pub(super) struct Limits {
+    /// The most that is held in one piece, in bytes.
+    pub(super) piece: usize,
+    /// Where bytes wait that cannot be taken yet, and the size of a block of them in memory.
+    pub(super) spool: Option<(Store, usize)>,
 }
 
 enum Link {
@@ -29,34 +51,55 @@ enum Link {
 }
 
 impl Upstream {
-    /// Begins to connect, to go on behind `resume`. Nothing of more than `piece_limit` bytes may be held in one piece.
+    /// Begins to connect, to go on behind `resume`.
     pub(super) fn new(
         place: Place,
         net: Net,
         method: Method,
-        piece_limit: usize,
+        limits: Limits,
         resume: Option<Resume>,
     ) -> Self {
-        let link = connecting(&place, &net, method, piece_limit, resume, Duration::ZERO);
-        Self { place, net, method, piece_limit, link }
+        let link = connecting(&place, &net, method, limits.clone(), resume, Duration::ZERO);
+        Self { place, net, method, limits, link, again: Again::No, joined: 0 }
     }
 
     /// Gives up the connection and makes a new one after a pause.
     pub(super) fn reconnect(&mut self, resume: Option<Resume>, pause: Duration) {
-        self.link =
-            connecting(&self.place, &self.net, self.method, self.piece_limit, resume, pause);
+        let limits = self.limits.clone();
+        self.again = Again::No;
+        self.link = connecting(&self.place, &self.net, self.method, limits, resume, pause);
     }
 
     /// Gives up the connection for good.
     pub(super) fn let_go(&mut self) {
         self.link = Link::Down(Box::pin(std::future::pending()));
+        self.again = Again::No;
     }
 
-    /// Sends what is due and waits until something has been read, or the connection has been made. With `read` false it
-    /// keeps the connection alive and does not return. Nothing is lost if the future is dropped.
-    pub(super) async fn exchange(&mut self, read: bool) -> Result<u64, SourceError> {
+    /// Sends what is due and waits until something has been read or can be taken, or the connection has been made; gives how many bytes were
+    /// read. Nothing is lost if the future is dropped.
+    pub(super) async fn exchange(&mut self, wants: Wants) -> Result<u64, SourceError> {
         match &mut self.link {
-            Link::Up(source) => source.exchange(read).await,
+            Link::Up(Source::Replica(replica)) => {
+                if let (Again::No, Some(at)) = (&self.again, replica.lost_at())
+                    && let Place::Server(place) = &self.place
+                {
+                    self.again = tries(&self.net, place, self.method, at);
+                }
+                let Again::Tries(tries) = &mut self.again else {
+                    return replica.exchange(wants).await;
+                };
+                tokio::select! {
+                    exchanged = replica.exchange(wants) => exchanged,
+                    other = tries => {
+                        let goes_on = replica.go_on_with(other);
+                        self.again = if goes_on { Again::No } else { Again::Refused };
+                        self.joined += u64::from(goes_on);
+                        Ok(0)
+                    }
+                }
+            }
+            Link::Up(source) => source.exchange(wants).await,
             Link::Down(connecting) => {
                 let source = connecting.await;
                 // A finished future must not be asked again.
@@ -77,6 +120,28 @@ impl Upstream {
         match &mut self.link {
             Link::Up(source) => source.poll_event(),
             Link::Down(_) => Ok(None),
+        }
+    }
+
+    /// How often a link was made anew, since this was asked last, while what the one before had brought was still waiting.
+    pub(super) fn take_joined(&mut self) -> u64 {
+        std::mem::take(&mut self.joined)
+    }
+
+    /// Bytes that were read and wait to be taken.
+    pub(super) fn waiting(&self) -> u64 {
+        self.spool().map_or(0, Spool::len)
+    }
+
+    /// Why nothing more is read, if all room is taken for what waits.
+    pub(super) fn full(&self) -> Option<&NoRoom> {
+        self.spool()?.full()
+    }
+
+    fn spool(&self) -> Option<&Spool> {
+        match &self.link {
+            Link::Up(source) => source.spool(),
+            Link::Down(_) => None,
         }
     }
 
@@ -124,11 +189,33 @@ impl Upstream {
     }
 }
 
+/// Connects until the master has answered whether it goes on at this place.
+fn tries(net: &Net, place: &ServerPlace, method: Method, at: Resume) -> Again {
+    let (net, place) = (net.clone(), place.clone());
+    Again::Tries(Box::pin(async move {
+        let mut tried = 0;
+        loop {
+            sleep(pause(tried)).await;
+            tried += 1;
+            let answered = async {
+                let mut replica = Replica::open(&net, &place, method, Some(at)).await?;
+                while replica.poll_event()?.is_none_or(|event| matches!(event, Event::KeepAlive)) {
+                    replica.exchange(Wants::MORE).await?;
+                }
+                Ok::<_, SourceError>(replica)
+            };
+            if let Ok(replica) = answered.await {
+                return replica;
+            }
+        }
+    }))
+}
+
 fn connecting(
     place: &Place,
     net: &Net,
     method: Method,
-    piece_limit: usize,
+    limits: Limits,
     resume: Option<Resume>,
     pause: Duration,
 ) -> Link {
@@ -136,7 +223,10 @@ fn connecting(
     Link::Down(Box::pin(async move {
         sleep(pause).await;
         let mut source = Source::open(&net, &place, method, resume).await?;
-        source.set_piece_limit(piece_limit);
+        source.set_piece_limit(limits.piece);
+        if let Some((store, block)) = &limits.spool {
+            source.set_spool(store.spool(*block));
+        }
         Ok(source)
     }))
 }

@@ -10,6 +10,7 @@ use crate::repl::NO_PSYNC;
 use crate::server::{Flavour, Server};
 
 use super::rules::Types;
+use super::spool::{self, OutputBuffer, SpoolFacts};
 use super::{OnConflict, OnFlush, Place, Plan, Source};
 
 /// What was found out about the places of a plan.
@@ -25,6 +26,8 @@ pub struct Facts {
     pub is_known: bool,
     /// Whether the target held no key but our own when that began.
     pub was_sole: bool,
+    /// What is known of the spool's folder; `None` if there is none.
+    pub spool: Option<SpoolFacts>,
     /// The sources with which it began, where that was noted.
     pub began_from: Vec<String>,
     /// Sources of the job that this plan does not have, and whose records are in the target.
@@ -54,6 +57,10 @@ pub struct ServerFacts {
     pub lacks_db: Option<Db>,
     /// What its ACL does not let us run.
     pub forbidden: Option<Forbidden>,
+    /// What it keeps for a replica that does not read; `None` if it does not tell, or nobody needs to know.
+    pub output_buffer: Option<OutputBuffer>,
+    /// Bytes that it was sent in a second just now: as much may be written to it, or less; 0 if it does not tell.
+    pub write_rate: u64,
     /// Its `maxmemory-policy`, where a `maxmemory` is set and it evicts keys.
     pub evicts: Option<String>,
 }
@@ -191,6 +198,7 @@ pub fn judge(facts: &Facts, plan: &Plan) -> Vec<Finding> {
         judge_target(target, plan, facts.goes_on(), &mut findings);
     }
     judge_identity(facts, plan, &mut findings);
+    spool::judge(facts, plan, &mut findings);
     findings
 }
 
@@ -221,6 +229,7 @@ pub fn remarks(facts: &Facts, plan: &Plan) -> Vec<Finding> {
             });
         }
     }
+    spool::remarks(facts, plan, &mut remarks);
     if let Some(policy) = facts.target.as_ref().and_then(|target| target.evicts.as_ref()) {
         remarks.push(Finding {
             place: plan.target.to_string(),
@@ -430,11 +439,11 @@ fn size(bytes: u64) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
-    use crate::plan::{Job, Method, OnUnknown, Rules, Until};
+    use crate::plan::{Job, Method, OnUnknown, Rules, Spool, Until};
 
-    fn plan(on_conflict: Option<OnConflict>) -> Plan {
+    pub(in super::super) fn plan(on_conflict: Option<OnConflict>) -> Plan {
         let place = |text| Place::parse(text).unwrap();
         Plan {
             sources: vec![Source {
@@ -455,6 +464,7 @@ mod tests {
             limit_rate: None,
             limit_read: None,
             memory: 1 << 26,
+            spool: Spool::default(),
         }
     }
 

@@ -9,6 +9,7 @@ mod glob;
 mod place;
 mod rate;
 pub mod rules;
+mod spool;
 mod tls;
 
 pub(crate) use facts::LET_WRITE;
@@ -17,6 +18,7 @@ pub use glob::Glob;
 pub use place::{Address, Place, PlaceError, ServerPlace};
 pub use rate::{Bucket, Rate};
 pub use rules::{OnFlush, Rules, Verdict, Why};
+pub use spool::{Forecast, OutputBuffer, Spool, SpoolFacts, spool_line};
 pub use tls::{Identity, Tls};
 
 pub use crate::repl::Method;
@@ -56,6 +58,8 @@ pub struct Plan {
     pub limit_read: Option<u64>,
     /// All data in flight and in buffers, for all sources together, in bytes.
     pub memory: u64,
+    /// Where waits what the target cannot take and memory has no room for.
+    pub spool: Spool,
 }
 
 /// What is gone on with when a run is started again.

@@ -4,6 +4,7 @@ mod rights;
 
 use std::collections::{BTreeSet, HashSet};
 use std::fs;
+use std::path::Path;
 use std::time::Duration;
 
 use tokio::time::sleep;
@@ -12,12 +13,15 @@ use tracing::warn;
 use crate::key::{Db, Escaped};
 use crate::net::{Control, ControlError, Net, info_field};
 use crate::plan::{
-    Facts, Finding, Job, Method, Place, Plan, Role, ServerFacts, ServerPlace, Side, Source,
+    Facts, Finding, Job, Method, OutputBuffer, Place, Plan, Role, ServerFacts, ServerPlace, Side,
+    Source, SpoolFacts,
 };
 use crate::position::{self, Record, RecordError};
+use crate::scratch::Unnamed;
 use crate::server::Server;
 use crate::source as opened;
 use crate::source::SourceError;
+use crate::spool::Space;
 
 /// A place that could not be asked.
 #[derive(Debug, thiserror::Error)]
@@ -108,7 +112,20 @@ pub async fn look(net: &Net, plan: &Plan) -> Result<Facts, Unreachable> {
         let from = mark.lines().filter_map(|line| line.strip_prefix(Job::BEGUN_FROM));
         facts.began_from = from.map(str::to_owned).collect();
     }
+    facts.spool = plan.spool.folder.as_ref().map(|folder| spool_facts(folder, plan.spool.named));
     Ok(facts)
+}
+
+/// What a folder offers. One that was named must be there; another is made when it is needed.
+fn spool_facts(folder: &Path, named: bool) -> SpoolFacts {
+    let tried = match named {
+        true => Unnamed::create(folder).map(drop),
+        false => Ok(()),
+    };
+    match tried.and_then(|()| Space::of(folder)) {
+        Ok(Space { free, in_memory }) => SpoolFacts { free, in_memory, unusable: None },
+        Err(error) => SpoolFacts { unusable: Some(error.to_string()), ..SpoolFacts::default() },
+    }
 }
 
 /// What of the job's records forbids it to go on.
@@ -282,6 +299,14 @@ async fn facts_of(
         _ => Role::Master,
     };
     facts.used_memory = field("used_memory").and_then(|bytes| bytes.parse().ok()).unwrap_or(0);
+    let kib = field("instantaneous_input_kbps").and_then(|kib| kib.parse::<f64>().ok());
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "what is no rate at all becomes the nearest that is"
+    )]
+    let write_rate = kib.map_or(0, |kib| (kib * 1024.0) as u64);
+    facts.write_rate = write_rate;
     facts.run_id = field("run_id").unwrap_or_default().to_owned();
     facts.keys = info.lines().filter_map(keys_of_db).collect();
     if side == Side::Target {
@@ -289,6 +314,9 @@ async fn facts_of(
             let own = own_keys(&mut control, *db).await?.len() as u64;
             *keys = keys.saturating_sub(own);
         }
+    }
+    if side == Side::Source && !facts.sentinel {
+        facts.output_buffer = output_buffer(&mut control).await;
     }
     if side == Side::Target {
         facts.evicts = evicts(&mut control, &info).await;
@@ -300,6 +328,13 @@ async fn facts_of(
         facts.lacks_db = lacks(&mut control, db).await?.then_some(db);
     }
     Ok(facts)
+}
+
+/// What a server keeps for a replica that does not read. Whatever hinders it from telling hinders nothing else; it is the last that is asked.
+async fn output_buffer(control: &mut Control) -> Option<OutputBuffer> {
+    let args: [&[u8]; 2] = [b"GET", b"client-output-buffer-limit"];
+    let told: Vec<String> = control.ask("CONFIG", &args).await.ok()?;
+    OutputBuffer::parse(told.get(1)?)
 }
 
 /// By which policy a server evicts keys when its memory is full; `None` if it does not, or does not tell.

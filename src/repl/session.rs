@@ -144,6 +144,10 @@ pub struct Session {
     output: Vec<u8>,
     /// The end of the last command that was taken from the stream.
     offset: Offset,
+    /// The master's history, once it has told.
+    history: Option<ReplId>,
+    /// Bytes of the stream that count in no offset.
+    uncounted: u64,
     /// What the target has confirmed.
     confirmed: Offset,
     /// When the next acknowledgement is due. `None` while none is understood.
@@ -187,6 +191,9 @@ const LONGEST_LINE: usize = 64 * 1024;
 /// How often a replica acknowledges (redis `replicationCron` runs once a second).
 const ACK_INTERVAL: Duration = Duration::from_secs(1);
 
+/// The same during an EOF transfer: the master waits for one to send the stream, and its end may have come to us long before we see it.
+const ACK_INTERVAL_IN_EOF: Duration = Duration::from_millis(100);
+
 /// How soon the first acknowledgement behind an EOF transfer is repeated; from there on the pauses double up to the usual one.
 const FIRST_ACK_AGAIN: Duration = Duration::from_millis(10);
 
@@ -222,6 +229,8 @@ impl Session {
             commands: CommandReader::default(),
             output: Vec::new(),
             offset: Offset::default(),
+            history: None,
+            uncounted: 0,
             confirmed: Offset::default(),
             ack_due: None,
             ack_pause: ACK_INTERVAL,
@@ -322,6 +331,21 @@ impl Session {
         }
     }
 
+    /// Bytes of the stream that were read and not taken, and where they end in the master's history, which is exact as long as all of them
+    /// count; `None` outside of the stream, and from a master without offsets.
+    #[must_use]
+    pub fn unread(&self) -> Option<(&[u8], Resume)> {
+        let (State::Stream, Some(replid)) = (&self.state, self.history) else { return None };
+        let unread = self.input.unread();
+        Some((unread, Resume { replid, offset: self.offset.advance(unread.len() as u64) }))
+    }
+
+    /// How many bytes of the stream have counted in no offset.
+    #[must_use]
+    pub fn uncounted(&self) -> u64 {
+        self.uncounted
+    }
+
     /// Where the stream has been taken to.
     #[must_use]
     pub fn offset(&self) -> Offset {
@@ -385,7 +409,7 @@ impl Session {
                 }
                 State::Transfer { .. } => break,
                 State::Stream => return self.next_command(),
-                State::Framed(frame) => return Ok(Some(self.begin_transfer(*frame))),
+                State::Framed(frame) => return Ok(Some(self.begin_transfer(*frame, now))),
                 State::Handshake(_) | State::Info { .. } | State::Asked { .. } | State::Framing => {
                 }
             }
@@ -459,7 +483,7 @@ impl Session {
                 Answer::KeepAlive => Ok(Some(Event::KeepAlive)),
                 Answer::Full { replid, offset } => {
                     self.answered(line);
-                    self.offset = offset;
+                    (self.history, self.offset) = (Some(replid), offset);
                     self.confirmed = Offset::default();
                     self.ack_due = Some(now.saturating_add(ACK_INTERVAL));
                     self.state = State::Framing;
@@ -479,6 +503,7 @@ impl Session {
                     self.ack_due = Some(now.saturating_add(ACK_INTERVAL));
                     self.state = State::Stream;
                     let replid = replid.unwrap_or(asked.replid);
+                    self.history = Some(replid);
                     Ok(Some(Event::PartialSync { at: Resume { replid, offset: asked.offset } }))
                 }
                 Answer::Unsupported(text) if self.method == Method::Psync => {
@@ -519,7 +544,11 @@ impl Session {
     }
 
     /// Hands what has been read so far to a reader of the payload.
-    fn begin_transfer(&mut self, frame: Frame) -> Event<'static> {
+    fn begin_transfer(&mut self, frame: Frame, now: Duration) -> Event<'static> {
+        if matches!(frame, Frame::Mark(_)) && self.ack_due.is_some() {
+            self.ack_pause = ACK_INTERVAL_IN_EOF;
+            self.ack_due = Some(now.saturating_add(self.ack_pause));
+        }
         let mut reader = Box::new(Reader::new());
         reader.set_element_limit(self.element_limit);
         reader.extend(self.input.unread());
@@ -584,6 +613,8 @@ impl Session {
         // A bare newline keeps the link alive and is not counted.
         if self.commands.args(raw).len() > 0 || raw.first() == Some(&b'*') {
             self.offset = begin.advance(used as u64);
+        } else {
+            self.uncounted = self.uncounted.saturating_add(used as u64);
         }
         let mut args = self.commands.args(raw);
         if self.ack_due.is_some()
@@ -661,7 +692,11 @@ impl Session {
     /// Acknowledges now, and says when the next time is.
     fn acknowledge_and_again(&mut self, now: Duration) {
         self.ack_due = Some(now.saturating_add(self.ack_pause));
-        self.ack_pause = (self.ack_pause * 2).min(ACK_INTERVAL);
+        let longest = match &self.state {
+            State::Transfer { frame: Frame::Mark(_), .. } => ACK_INTERVAL_IN_EOF,
+            _ => ACK_INTERVAL,
+        };
+        self.ack_pause = (self.ack_pause * 2).min(longest);
         self.acknowledge();
     }
 
@@ -753,6 +788,34 @@ mod tests {
         assert_eq!(asked(Method::Auto, answer).unwrap().as_deref(), Some(refused));
         let error = asked(Method::Psync, answer).unwrap_err();
         assert!(matches!(error, ReplError::PsyncRefused(text) if text == refused));
+    }
+
+    #[test]
+    fn where_what_was_read_ends_is_told_within_a_command() {
+        let replid = ReplId::parse(&[b'a'; 40]).unwrap();
+        let resume = Resume { replid, offset: Offset::new(100) };
+        let mut session = Session::asked(false, Some(resume));
+        assert!(session.unread().is_none(), "there is no stream");
+        taken(&mut session, b"+CONTINUE\r\n*1\r\n$4\r\nPING\r\n*1\r\n$4");
+        let (unread, at) = session.unread().unwrap();
+        assert_eq!((unread, at), (&b"*1\r\n$4"[..], Resume { replid, offset: Offset::new(120) }));
+        assert_eq!(session.uncounted(), 0);
+        taken(&mut session, b"\r\nPING\r\n\n");
+        let (unread, at) = session.unread().unwrap();
+        assert_eq!((unread.len(), at.offset), (0, Offset::new(128)));
+        assert_eq!(session.uncounted(), 1);
+    }
+
+    #[test]
+    fn an_eof_transfer_is_acknowledged_more_often() {
+        let mut session = Session::asked(false, None);
+        let hello = format!("+FULLRESYNC {} 0\r\n$EOF:{}\r\n", "0".repeat(40), "m".repeat(40));
+        taken(&mut session, hello.as_bytes());
+        for tenths in 1..20 {
+            let due = Duration::from_millis(100 * tenths);
+            assert_eq!(session.poll_timeout(), Some(due));
+            session.handle_timeout(due);
+        }
     }
 
     #[test]

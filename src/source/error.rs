@@ -20,9 +20,15 @@ pub enum SourceError {
     /// It closed the connection.
     #[error("the master closed the connection")]
     Closed,
+    /// It closed the connection while there was no room for what it said.
+    #[error("the master cut the link, which could not be read: the spool was full")]
+    CutOff,
     /// It has said nothing for so long that it must be gone: a master pings its replicas every ten seconds.
     #[error("the master has been silent for {} s", .0.as_secs())]
     Silent(Duration),
+    /// What waited in the spool cannot be read.
+    #[error("the spool cannot be read")]
+    Spool(#[source] io::Error),
     /// It refuses us, or says what it must not.
     #[error(transparent)]
     Repl(#[from] ReplError),
@@ -79,7 +85,9 @@ impl SourceError {
             Self::Link(_)
             | Self::Lost(_)
             | Self::Closed
+            | Self::CutOff
             | Self::Silent(_)
+            | Self::Spool(_)
             | Self::Unreadable { .. }
             | Self::NoDataSet => false,
         }
@@ -89,8 +97,14 @@ impl SourceError {
     #[must_use]
     pub fn is_final(&self) -> bool {
         match self {
-            Self::Link(_) | Self::Lost(_) | Self::Closed | Self::Silent(_) | Self::Repl(_) => false,
-            Self::Unreadable { .. }
+            Self::Link(_)
+            | Self::Lost(_)
+            | Self::Closed
+            | Self::CutOff
+            | Self::Silent(_)
+            | Self::Repl(_) => false,
+            Self::Spool(_)
+            | Self::Unreadable { .. }
             | Self::Sidecar { .. }
             | Self::Size { .. }
             | Self::NoDataSet
@@ -104,6 +118,10 @@ impl SourceError {
         match self {
             Self::Link(_) | Self::Lost(_) | Self::Closed | Self::Silent(_) => {
                 "see that the address is right, the server is up and no firewall stands between"
+            }
+            Self::CutOff => "give --spool-limit more, or a target that is written to faster",
+            Self::Spool(_) => {
+                "see what is wrong with the disk, or give another folder in --spool, and start again: the job goes on"
             }
             Self::Unreadable { .. } => {
                 "see that the path is right and may be read; a capture is two files, NAME.bin and NAME.json"

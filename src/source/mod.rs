@@ -18,7 +18,7 @@ pub use error::SourceError;
 pub use fetch::{FetchError, Fetched, Fetcher, Found, Limits};
 pub(crate) use fetch::{History, Left};
 pub use rdb::RdbFile;
-pub use replica::Replica;
+pub use replica::{Replica, Wants};
 
 use crate::net::Net;
 use crate::offset::Offset;
@@ -26,6 +26,7 @@ use crate::plan::Place;
 use crate::rdb::parser::Depth;
 use crate::repl::{Event, Method, Resume};
 use crate::server::Server;
+use crate::spool::Spool;
 
 /// Any source.
 #[derive(Debug)]
@@ -91,16 +92,34 @@ impl Source {
         }
     }
 
-    /// Sends what is due and reads until something has come, or the end of a file was reached, which is told once. With `read`
-    /// false it only keeps the link alive, and never returns unless that fails. Nothing is lost if the future is dropped.
+    /// Lets what is read and not wanted yet wait here. A file is read when it is wanted.
+    pub fn set_spool(&mut self, spool: Spool) {
+        if let Self::Replica(replica) = self {
+            replica.set_spool(spool);
+        }
+    }
+
+    /// Where what is not wanted yet waits.
+    #[must_use]
+    pub fn spool(&self) -> Option<&Spool> {
+        match self {
+            Self::Replica(replica) => replica.spool(),
+            Self::Capture(_) | Self::Rdb(_) => None,
+        }
+    }
+
+    /// Sends what is due and reads until something has come, or the end of a file was reached, which is told once; gives how many bytes were
+    /// read. With nothing to be read it only keeps the link alive, and does not return unless that fails. Nothing is lost if the
+    /// future is dropped.
     ///
     /// # Errors
-    /// If the connection is lost or the file cannot be read.
-    pub async fn exchange(&mut self, read: bool) -> Result<u64, SourceError> {
+    /// If the connection is lost, or the file or the spool cannot be read.
+    pub async fn exchange(&mut self, wants: Wants) -> Result<u64, SourceError> {
+        let wants_more = wants == Wants::MORE;
         match self {
-            Self::Replica(replica) => replica.exchange(read).await,
-            Self::Capture(capture) => capture.exchange(read).await,
-            Self::Rdb(rdb) => rdb.exchange(read).await,
+            Self::Replica(replica) => replica.exchange(wants).await,
+            Self::Capture(capture) => capture.exchange(wants_more).await,
+            Self::Rdb(rdb) => rdb.exchange(wants_more).await,
         }
     }
 

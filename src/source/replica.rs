@@ -2,7 +2,7 @@
 
 use std::future::poll_fn;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -13,6 +13,7 @@ use crate::offset::Offset;
 use crate::plan::ServerPlace;
 use crate::rdb::parser::Depth;
 use crate::repl::{Event, Method, Request, Resume, Session};
+use crate::spool::Spool;
 
 use super::SourceError;
 
@@ -26,10 +27,42 @@ pub struct Replica {
     heard: Duration,
     /// What was read and not taken by the one who wants it byte for byte.
     kept: Option<Vec<u8>>,
+    /// Where bytes wait that the session cannot take yet.
+    spool: Option<Spool>,
+    /// The connection is gone, and what came before that is not all taken.
+    lost: Option<SourceError>,
+    /// When the spool had no room last.
+    full_at: Option<Duration>,
+    /// What a new link has brought already.
+    brought: Vec<u8>,
+    /// Where the bytes of a new link begin, and what had counted in no offset when that was reckoned.
+    joint: Option<(Offset, u64)>,
+}
+
+/// What is to become of what a source says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wants {
+    /// Whether more is wanted for [`poll_event`](Replica::poll_event).
+    pub take: bool,
+    /// Whether more may be read. What is not wanted then waits in the spool; without one it is left where it is.
+    pub read: bool,
+}
+
+impl Wants {
+    /// More is wanted, and may be read.
+    pub const MORE: Self = Self { take: true, read: true };
+    /// The link is only kept alive.
+    pub const NOTHING: Self = Self { take: false, read: false };
 }
 
 /// How long a master may be silent: the default of `repl-timeout`, which both sides of a replication keep to.
 const REPL_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// A link that is lost so soon after the spool was full is lost because of it: what the master had sent before is read first.
+const SHORTLY: Duration = Duration::from_secs(10);
+
+/// How often a spool without room is looked at.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 impl Replica {
     /// Connects and begins the handshake; with `resume`, asks for what came after that place.
@@ -46,7 +79,18 @@ impl Replica {
         let request = Request { credentials: place.credentials.clone(), resume };
         let session = Session::new(request).method(method);
         let clock = net.clock();
-        Ok(Self { link, session, clock, heard: clock.now(), kept: None })
+        Ok(Self {
+            link,
+            session,
+            clock,
+            heard: clock.now(),
+            kept: None,
+            spool: None,
+            lost: None,
+            full_at: None,
+            brought: Vec::new(),
+            joint: None,
+        })
     }
 
     /// Keeps what is read from here on, byte for byte, until [`kept`](Self::kept) takes it.
@@ -58,6 +102,17 @@ impl Replica {
     /// after each.
     pub fn kept(&mut self) -> &mut Vec<u8> {
         self.kept.get_or_insert_default()
+    }
+
+    /// Lets what is read and not wanted yet wait here.
+    pub fn set_spool(&mut self, spool: Spool) {
+        self.spool = Some(spool);
+    }
+
+    /// Where what is not wanted yet waits.
+    #[must_use]
+    pub fn spool(&self) -> Option<&Spool> {
+        self.spool.as_ref()
     }
 
     /// See [`Session::set_piece_limit`].
@@ -76,6 +131,13 @@ impl Replica {
     /// # Errors
     /// If the master refuses us or breaks the protocol.
     pub fn poll_event(&mut self) -> Result<Option<Event<'_>>, SourceError> {
+        if let Some((joint, uncounted)) = self.joint {
+            if self.session.uncounted() != uncounted {
+                // What was asked for begins elsewhere. It has not been taken yet.
+                return Err(SourceError::Closed);
+            }
+            self.joint = self.joint.filter(|_| self.session.offset() < joint);
+        }
         Ok(self.session.poll_event(self.clock.now())?)
     }
 
@@ -88,6 +150,38 @@ impl Replica {
     #[must_use]
     pub fn payload_position(&self) -> Option<u64> {
         self.session.payload_position()
+    }
+
+    /// Up to where the master was heard over a link that has been lost, while something of that waits in the spool; `None` at any other time,
+    /// and for what is no stream.
+    #[must_use]
+    pub fn lost_at(&self) -> Option<Resume> {
+        let waiting = self.spool.as_ref().map_or(0, Spool::len);
+        match self.lost {
+            // A master that was not read has forgotten the place, and cuts the next link as well.
+            None | Some(SourceError::CutOff) => return None,
+            Some(_) if waiting == 0 => return None,
+            Some(_) => {}
+        }
+        let (_, at) = self.session.unread()?;
+        let behind = waiting.saturating_add(self.brought.len() as u64);
+        Some(Resume { offset: at.offset.advance(behind), ..at })
+    }
+
+    /// Goes on with another link, whose master has just said that it goes on at [`lost_at`](Self::lost_at): what comes over it stands behind
+    /// what waits. `false`, and nothing has changed, if it has not said that.
+    pub fn go_on_with(&mut self, other: Self) -> bool {
+        let (Some(at), Some((unread, begins))) = (self.lost_at(), other.session.unread()) else {
+            return false;
+        };
+        let begun = Resume { offset: other.session.offset(), ..begins };
+        if begun != at {
+            return false;
+        }
+        self.brought.extend_from_slice(unread);
+        self.joint = Some((at.offset, self.session.uncounted()));
+        (self.link, self.heard, self.lost, self.full_at) = (other.link, other.heard, None, None);
+        true
     }
 
     /// What the target has confirmed.
@@ -107,32 +201,122 @@ impl Replica {
         &self.session
     }
 
-    /// Sends what is due and reads until something has come. With `read` false it only sends, and never returns unless
-    /// the connection fails: acknowledgements go on while there is no room for more.
+    /// Sends what is due, reads, and returns once something is there to be taken, something has been read into the spool, or the connection is
+    /// [lost](Self::lost_at); gives how many bytes were read. Acknowledgements go on whatever is wanted. That a connection is lost is an error when all
+    /// has been taken that came before.
     /// Nothing is lost if the future is dropped before it is done.
     ///
     /// # Errors
-    /// If the connection is lost.
-    pub async fn exchange(&mut self, read: bool) -> Result<u64, SourceError> {
+    /// If the connection is lost, or what is in the spool.
+    pub async fn exchange(&mut self, wants: Wants) -> Result<u64, SourceError> {
         loop {
-            self.session.handle_timeout(self.clock.now());
             let now = self.clock.now();
-            if !read {
+            self.session.handle_timeout(now);
+            if !self.listens(wants) {
                 self.heard = now;
             } else if now.saturating_sub(self.heard) >= REPL_TIMEOUT {
-                return Err(SourceError::Silent(REPL_TIMEOUT));
+                self.lost = Some(SourceError::Silent(REPL_TIMEOUT));
+                if self.lost_at().is_some() {
+                    return Ok(0);
+                }
             }
             let deaf = self.heard.saturating_add(REPL_TIMEOUT);
-            let due = self.session.poll_timeout().map_or(deaf, |due| due.min(deaf));
+            let mut due = self.session.poll_timeout().map_or(deaf, |due| due.min(deaf));
+            if self.spool.as_ref().is_some_and(|spool| spool.full().is_some()) {
+                due = due.min(now.saturating_add(LOOK_AGAIN));
+            }
             let timer = sleep_until(self.clock.at(due));
             tokio::select! {
-                moved = poll_fn(|cx| self.poll_socket(cx, read)) => return moved,
+                moved = poll_fn(|cx| self.poll_all(cx, wants, now)) => return moved,
                 () = timer => {}
             }
         }
     }
 
-    fn poll_socket(&mut self, cx: &mut Context<'_>, read: bool) -> Poll<Result<u64, SourceError>> {
+    /// Whether the master is heard, if it says something.
+    fn listens(&self, wants: Wants) -> bool {
+        let has_room = |spool: &Spool| spool.is_empty() || spool.full().is_none();
+        wants.read
+            && self.lost.is_none()
+            && match &self.spool {
+                Some(spool) => has_room(spool),
+                None => wants.take,
+            }
+    }
+
+    fn poll_all(
+        &mut self,
+        cx: &mut Context<'_>,
+        wants: Wants,
+        now: Duration,
+    ) -> Poll<Result<u64, SourceError>> {
+        let mut came = self.poll_spool(cx, wants, now)?;
+        if self.spool.as_ref().is_some_and(|spool| spool.full().is_some()) {
+            self.full_at = Some(now);
+        }
+        if self.lost.is_none() {
+            match self.poll_link(cx, wants) {
+                // What was read may fill a block.
+                Poll::Ready(Ok(read)) => {
+                    if let Some(spool) = self.spool.as_mut().filter(|spool| !spool.is_empty()) {
+                        spool.poll_disk(cx, now).map_err(SourceError::Spool)?;
+                    }
+                    return Poll::Ready(Ok(read));
+                }
+                Poll::Ready(Err(error)) => {
+                    let was_full = self.full_at.is_some_and(|at| now.saturating_sub(at) < SHORTLY);
+                    self.lost = Some(match error {
+                        SourceError::Closed | SourceError::Lost(_) if was_full => {
+                            SourceError::CutOff
+                        }
+                        error => error,
+                    });
+                    // Who hears of it may make another link.
+                    came |= self.lost_at().is_some();
+                }
+                Poll::Pending => {}
+            }
+        }
+        if came {
+            return Poll::Ready(Ok(0));
+        }
+        // Nobody is there to be answered.
+        if self.lost.is_some() {
+            self.session.transmit().clear();
+        }
+        let is_all_taken = match &self.spool {
+            Some(spool) => wants.take && spool.is_empty(),
+            None => true,
+        };
+        match self.lost.take_if(|_| is_all_taken) {
+            Some(lost) => Poll::Ready(Err(lost)),
+            None => Poll::Pending,
+        }
+    }
+
+    /// Moves what waits to where it is taken, if that is wanted; whether something was moved.
+    fn poll_spool(
+        &mut self,
+        cx: &mut Context<'_>,
+        wants: Wants,
+        now: Duration,
+    ) -> Result<bool, SourceError> {
+        let Some(spool) = self.spool.as_mut().filter(|spool| !spool.is_empty()) else {
+            return Ok(false);
+        };
+        spool.poll_disk(cx, now).map_err(SourceError::Spool)?;
+        if !wants.take || !spool.is_ready() {
+            return Ok(false);
+        }
+        let count = spool.take(self.session.buffer());
+        self.session.filled(count);
+        if !spool.is_empty() {
+            spool.poll_disk(cx, now).map_err(SourceError::Spool)?;
+        }
+        Ok(true)
+    }
+
+    fn poll_link(&mut self, cx: &mut Context<'_>, wants: Wants) -> Poll<Result<u64, SourceError>> {
         while !self.session.transmit().is_empty() {
             match Pin::new(&mut self.link).poll_write(cx, self.session.transmit()) {
                 Poll::Ready(Ok(0)) => return Poll::Ready(Err(SourceError::Closed)),
@@ -144,25 +328,36 @@ impl Replica {
                 return Poll::Ready(Err(SourceError::Lost(error)));
             }
         }
-        if !read {
+        if !wants.read {
             return Poll::Pending;
         }
-        let mut buffer = ReadBuf::new(self.session.buffer());
-        match Pin::new(&mut self.link).poll_read(cx, &mut buffer) {
-            Poll::Pending => Poll::Pending,
-            Poll::Ready(Err(error)) => Poll::Ready(Err(SourceError::Lost(error))),
-            Poll::Ready(Ok(())) => {
-                let count = buffer.filled().len();
-                if count == 0 {
-                    return Poll::Ready(Err(SourceError::Closed));
-                }
-                if let Some(kept) = &mut self.kept {
-                    kept.extend_from_slice(buffer.filled());
-                }
-                self.session.filled(count);
-                self.heard = self.clock.now();
-                Poll::Ready(Ok(count as u64))
-            }
+        let room = match &mut self.spool {
+            // What comes behind others waits behind them.
+            Some(spool) if !wants.take || !spool.is_empty() => spool.room(),
+            _ if wants.take => Some(self.session.buffer()),
+            _ => None,
+        };
+        let Some(room) = room else { return Poll::Pending };
+        let mut buffer = ReadBuf::new(room);
+        if self.brought.is_empty() {
+            ready!(Pin::new(&mut self.link).poll_read(cx, &mut buffer))
+                .map_err(SourceError::Lost)?;
+        } else {
+            let count = self.brought.len().min(buffer.remaining());
+            buffer.put_slice(self.brought.drain(..count).as_slice());
         }
+        let count = buffer.filled().len();
+        if count == 0 {
+            return Poll::Ready(Err(SourceError::Closed));
+        }
+        if let Some(kept) = &mut self.kept {
+            kept.extend_from_slice(buffer.filled());
+        }
+        match &mut self.spool {
+            Some(spool) if !wants.take || !spool.is_empty() => spool.filled(count),
+            _ => self.session.filled(count),
+        }
+        self.heard = self.clock.now();
+        Poll::Ready(Ok(count as u64))
     }
 }

@@ -49,8 +49,20 @@ impl Understudy {
         Self::start_with_log(args, Some("info"), state)
     }
 
+    /// The same, and no file that it writes gets larger than so many bytes.
+    pub(crate) fn start_with_small_files(args: &[&str], bytes: usize) -> Self {
+        // A POSIX shell counts in 512 bytes, and some others in 1024.
+        let script = format!("trap '' XFSZ; ulimit -f {}; exec \"$@\"", bytes / 512);
+        let mut command = Command::new("sh");
+        command.args(["-c", &script, "sh", env!("CARGO_BIN_EXE_understudy")]);
+        Self::spawn(command, args, Some("info"), &new_state())
+    }
+
     fn start_with_log(args: &[&str], log: Option<&str>, state: &Arc<TempDir>) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_understudy"));
+        Self::spawn(Command::new(env!("CARGO_BIN_EXE_understudy")), args, log, state)
+    }
+
+    fn spawn(mut command: Command, args: &[&str], log: Option<&str>, state: &Arc<TempDir>) -> Self {
         command.args(args).env("UNDERSTUDY_STATE", state.path()).env_remove("UNDERSTUDY_LOG");
         command.envs(log.map(|level| ("UNDERSTUDY_LOG", level)));
         if args[0] == "sync" {

@@ -4,8 +4,11 @@ use std::fs;
 use std::future::Future;
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
+use tokio::time::timeout;
 use understudy::change::Draft;
 use understudy::command::judge::Expect;
 use understudy::key::Db;
@@ -13,12 +16,13 @@ use understudy::ledger::older::{self, OlderError};
 use understudy::ledger::{Ledger, LedgerError, Scratch};
 use understudy::net::{Control, ControlError, Net};
 use understudy::offset::ReplId;
-use understudy::plan::{Job, OnUnknown, Place, Plan, Rules, Source, Until};
+use understudy::plan::{Job, OnUnknown, Place, Plan, Rules, Source, Spool, Until};
 use understudy::position::{self, Phase, Record, RecordError, Spot};
 use understudy::preflight::look;
 use understudy::rdb::writer::Writer;
 use understudy::repl::Method;
-use understudy::source::{self, FetchError, Fetcher, Limits, SourceError};
+use understudy::source::{self, FetchError, Fetcher, Limits, SourceError, Wants};
+use understudy::spool::Store;
 use understudy::target::{Confirmed, FileError, Keeper, RdbPlace, Standalone, TargetError};
 
 use crate::formats::{EMPTY, FULLRESYNC, redis};
@@ -92,7 +96,43 @@ async fn source_fails(net: &Net, place: &Place) -> SourceError {
         let mut source = source::Source::open(net, place, Method::Auto, None).await?;
         loop {
             while source.poll_event()?.is_some() {}
-            source.exchange(true).await?;
+            source.exchange(Wants::MORE).await?;
+        }
+    };
+    let failed: Result<(), SourceError> = read.await;
+    failed.unwrap_err()
+}
+
+/// A disk that takes everything and gives nothing back.
+struct Unreadable;
+
+impl Scratch for Unreadable {
+    fn write_at(&mut self, _: u64, _: &[u8]) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn read_at(&mut self, _: u64, _: &mut [u8]) -> io::Result<()> {
+        Err(io::ErrorKind::UnexpectedEof.into())
+    }
+}
+
+/// How a source fails whose words wait in a spool until there is no more of them, or no more room.
+async fn spool_fails(net: &Net, store: Store) -> SourceError {
+    let read = async {
+        let place = place("source");
+        let mut source = source::Source::open(net, &place, Method::Auto, None).await?;
+        source.set_spool(store.spool(4096));
+        // Up to its answer to PSYNC.
+        while source.poll_event()?.is_none() {
+            source.exchange(Wants::MORE).await?;
+        }
+        let waits = Wants { take: false, read: true };
+        while let Ok(read) = timeout(Duration::from_secs(5), source.exchange(waits)).await {
+            read?;
+        }
+        loop {
+            while source.poll_event()?.is_some() {}
+            source.exchange(Wants::MORE).await?;
         }
     };
     let failed: Result<(), SourceError> = read.await;
@@ -119,8 +159,17 @@ fn every_error_of_a_source_is_reached() {
         source_fails(&net(only("PING", says)), &place(host)).await
     };
     let reads = |place: Place| async move { source_fails(&net(|_, _| Usual), &place).await };
+    let key = |n: u16| [&b"\x00\x02"[..], &n.to_be_bytes(), b"\x43\xe8", &[b'v'; 1000]].concat();
+    let records: Vec<u8> = (0..600).flat_map(key).collect();
+    let master = Last([FULLRESYNC, b"$9999999\r\n", b"REDIS0010", &records].concat());
+    let spooled = |limit, make| {
+        let net = net(only("PSYNC", master.clone()));
+        async move { spool_fails(&net, Store::with("spool".into(), limit, make)).await }
+    };
     let reached = block_on(async {
         [
+            spooled(0, Arc::new(|| Ok(Box::new(Unreadable)))).await,
+            spooled(1 << 20, Arc::new(|| Ok(Box::new(Unreadable)))).await,
             follows("nobody", Usual).await,
             source_fails(&net(|_, _| Last(Vec::new())), &place("server")).await,
             follows("server", Last(Vec::new())).await,
@@ -148,6 +197,7 @@ fn every_obstacle_is_reached() {
         limit_rate: None,
         limit_read: None,
         memory: 1 << 20,
+        spool: Spool::default(),
         method: Method::Auto,
         job: Job::default(),
         away: None,

@@ -11,6 +11,7 @@
 )]
 
 mod formats;
+mod joints;
 mod links;
 mod objects;
 mod peers;

@@ -12,7 +12,8 @@ use tokio::time::timeout;
 use understudy::flow::{self, SourceReport, migrate};
 use understudy::net::Net;
 use understudy::plan::{
-    Facts, Job, OnFlush, OnUnknown, Place, Plan, Rules, ServerFacts, Source, Until,
+    Facts, Job, OnFlush, OnUnknown, Place, Plan, Rate, Rules, ServerFacts, Source, Spool,
+    SpoolFacts, Until,
 };
 use understudy::position::{self, Phase, Record, Spot};
 use understudy::progress::Counters;
@@ -70,6 +71,7 @@ fn plan(sources: Vec<Place>, target: Place) -> Plan {
         limit_rate: None,
         limit_read: None,
         memory: 1 << 20,
+        spool: Spool::default(),
         method: Method::Auto,
         job: Job::default(),
         away: None,
@@ -80,11 +82,21 @@ fn plan(sources: Vec<Place>, target: Place) -> Plan {
 
 /// The reports of a run into this server, or into a file.
 async fn run(net: &Net, plan: &Plan, target: Option<Server>) -> Vec<SourceReport> {
+    run_with(net, plan, target, Facts::default()).await
+}
+
+/// The same, where more is known.
+async fn run_with(
+    net: &Net,
+    plan: &Plan,
+    target: Option<Server>,
+    facts: Facts,
+) -> Vec<SourceReport> {
     let counters: Vec<_> = plan.sources.iter().map(|_| Arc::new(Counters::default())).collect();
     let target = ServerFacts { server: target, ..ServerFacts::default() };
     let sources = plan.sources.iter().map(|_| None).collect();
     let (_keep, stop) = watch::channel(false);
-    let facts = Facts { sources, target: Some(target), ..Facts::default() };
+    let facts = Facts { sources, target: Some(target), ..facts };
     migrate(net, plan, &facts, &counters, &stop).await.sources
 }
 
@@ -225,6 +237,7 @@ fn every_error_of_a_lane_is_reached() {
             ("Record", goes_on(b"no record", |_, _| Usual, false).await),
             ("Mixed", goes_on(&record_of(Phase::Copying).encode(), |_, _| Usual, true).await),
             ("Fetch", goes_on(&in_doubt(1).encode(), source(line("-NOPERM may not")), false).await),
+            ("Outgrown", outgrown(&desk, new).await),
             ("Write", unwritten(&desk.file("no folder/capture.bin")).await),
             ("Control", unwalked(&desk).await),
         ]
@@ -246,6 +259,24 @@ fn every_error_of_a_lane_is_reached() {
         ])
         .collect();
     assert_said("LaneError", &said);
+}
+
+/// A run whose source is cut off in the midst of its copy, each time, over a spool that holds nothing.
+async fn outgrown(desk: &Desk, target: Server) -> String {
+    let value = [b'v'; 1000];
+    let key = |n: u16| [&b"\x00\x02"[..], &n.to_be_bytes(), b"\x43\xe8", &value].concat();
+    let records: Vec<u8> = (0..2000).flat_map(key).collect();
+    let said = [FULLRESYNC, b"$9999999\r\n", b"REDIS0010", &records].concat();
+    let net = net(move |host, name| match (host, name) {
+        ("source", "PSYNC") => Last(said.clone()),
+        _ => Usual,
+    });
+    let limit_rate = Some(Rate::Keys(500));
+    let spool = Spool { folder: Some(desk.0.path().to_owned()), named: false, limit: Some(1) };
+    let plan = Plan { limit_rate, spool, ..plan(vec![place("source")], place("target")) };
+    let facts = Facts { spool: Some(SpoolFacts::default()), ..Facts::default() };
+    let reports = timeout(LONGEST, run_with(&net, &plan, Some(target), facts)).await;
+    reports.unwrap().into_iter().find_map(|report| report.failure).unwrap().0
 }
 
 /// A record with so many keys in doubt, of long names.

@@ -43,7 +43,7 @@ use understudy::flow::migrate;
 use understudy::net::{Dial, Dialing, Link, LinkError, Net};
 use understudy::plan::{
     Address, Facts, Job, Method, OnUnknown, Place, Plan, Rules, ServerFacts, ServerPlace, Source,
-    Until,
+    Spool, Until,
 };
 use understudy::progress::Counters;
 
@@ -158,6 +158,7 @@ async fn play(seed: u64) -> (Ending, u64) {
         limit_rate: None,
         limit_read: None,
         memory: schedule.memory,
+        spool: Spool::default(),
     };
     let facts = |server| ServerFacts { server: Some(server), ..ServerFacts::default() };
     let mut facts = Facts {

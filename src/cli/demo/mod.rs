@@ -30,6 +30,7 @@ use understudy::plan::Place;
 use understudy::plan::Plan;
 use understudy::plan::Rules;
 use understudy::plan::Source;
+use understudy::plan::Spool;
 use understudy::plan::Until;
 use understudy::plan::judge;
 use understudy::preflight::look;
@@ -228,6 +229,7 @@ async fn begin(
         limit_rate: None,
         limit_read: None,
         memory: 64 << 20,
+        spool: Spool::default(),
     };
     Ok(Pair { bundled, plan, target })
 }

@@ -45,6 +45,8 @@ pub(super) struct Reading {
     pub(super) lag_seconds: Option<f64>,
     /// Bytes sent to the target and not confirmed.
     pub(super) in_flight: u64,
+    /// Bytes that were read from the source and wait to be taken.
+    pub(super) spooled: u64,
     /// Until the copy is read, or until the lane has caught up. `None` if it does not come nearer.
     pub(super) eta: Option<Duration>,
 }
@@ -102,6 +104,7 @@ impl Meter {
                 if lag == 0 { Some(0.0) } else { (master > 0.0).then(|| as_f64(lag) / master) }
             }),
             in_flight: snapshot.in_flight,
+            spooled: snapshot.spooled,
             eta,
         };
         let doing = reading.doing();
@@ -177,6 +180,7 @@ impl Reading {
             };
             total.lag_seconds = longest(total.lag_seconds, one.lag_seconds, f64::max);
             total.in_flight += one.in_flight;
+            total.spooled += one.spooled;
             total.eta = longest(total.eta, one.eta, Duration::max);
         }
         total.percent = percent;

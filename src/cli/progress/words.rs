@@ -39,6 +39,7 @@ enum Rank {
     Rate,
     Bytes,
     InFlight,
+    Spooled,
 }
 
 fn parts(now: &Reading) -> Vec<(Rank, String)> {
@@ -80,6 +81,9 @@ fn parts(now: &Reading) -> Vec<(Rank, String)> {
     if now.in_flight > 0 && !now.phase.is_end() {
         parts.push((Rank::InFlight, format!("in flight {}", size(as_f64(now.in_flight)))));
     }
+    if now.spooled > 0 && !now.phase.is_end() {
+        parts.push((Rank::Spooled, format!("spooled {}", size(as_f64(now.spooled)))));
+    }
     if let Some(eta) = now.eta {
         parts.push((Rank::Eta, format!("ETA {}", duration(eta))));
     }
@@ -107,6 +111,7 @@ pub(super) fn json(name: Option<&str>, elapsed: Duration, now: &Reading) -> Valu
         "lag_bytes": now.lag_bytes,
         "lag_seconds": now.lag_seconds.map(tenths),
         "in_flight_bytes": now.in_flight,
+        "spooled_bytes": now.spooled,
         "eta_seconds": now.eta.map(|eta| eta.as_secs()),
     })
 }
@@ -247,7 +252,7 @@ mod tests {
         let value = json(Some("old:6379"), elapsed, &copying());
         assert_eq!(
             value.to_string(),
-            r#"{"bytes_per_s":12345678.0,"commands":0,"commands_per_s":0.0,"elapsed_seconds":1.3,"eta_seconds":75,"in_flight_bytes":1500000,"keys":1234567,"keys_per_s":200000.4,"lag_bytes":null,"lag_seconds":null,"percent":41.7,"percent_estimated":false,"phase":"copying","source":"old:6379"}"#
+            r#"{"bytes_per_s":12345678.0,"commands":0,"commands_per_s":0.0,"elapsed_seconds":1.3,"eta_seconds":75,"in_flight_bytes":1500000,"keys":1234567,"keys_per_s":200000.4,"lag_bytes":null,"lag_seconds":null,"percent":41.7,"percent_estimated":false,"phase":"copying","source":"old:6379","spooled_bytes":0}"#
         );
         assert_eq!(json(None, elapsed, &copying())["source"], Value::Null);
     }

@@ -292,7 +292,8 @@ impl Lane<'_> {
             && self.stopping.is_none()
             && self.fetch_again_at.is_none_or(|at| self.clock.now() >= at)
             && self.taken >= self.unseen_to
-            && (self.starved || self.doubts.memory() > self.share.names / 2);
+            && (self.starved && self.source.waiting() == 0
+                || self.doubts.memory() > self.share.names / 2);
         if is_due && let (Place::Server(from), Some(history)) = (self.from, self.history) {
             let scope = self.stream.scope();
             let mut wanted: Vec<(Db, Vec<u8>)> = Vec::new();

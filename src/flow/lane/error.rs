@@ -123,6 +123,9 @@ pub enum LaneError {
         #[source]
         source: io::Error,
     },
+    /// The link was cut again and again because the source could not be read as fast as it sends.
+    #[error("the master cut the link twice while the spool was full: {0}")]
+    Outgrown(String),
     /// After a reconnection the master began anew: it no longer has what came after our place.
     #[error("the master no longer has what came after the place where the link was lost")]
     Overrun,

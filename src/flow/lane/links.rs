@@ -15,6 +15,9 @@ use super::super::remedy::{Remedy, patience, pause, refusal_patience, remedy};
 use super::end::End;
 use super::{Lane, LaneError, Later, Stage, chain};
 
+/// A link that was cut so often over a full spool, and could not be gone on with in between, is cut again: no other copy is begun.
+const CUTS: u32 = 2;
+
 /// The target refuses to go on.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Refusal {
@@ -86,6 +89,12 @@ impl Lane<'_> {
             // Everything that is wanted of it has been taken.
             self.source.let_go();
             return Ok(());
+        }
+        if matches!(error, SourceError::CutOff) {
+            self.tally.cuts += 1;
+            if self.tally.cuts >= CUTS {
+                return Err(LaneError::Outgrown(self.tally.outgrown.take().unwrap_or_default()));
+            }
         }
         let now = self.clock.now();
         if error.is_final() {

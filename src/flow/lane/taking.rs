@@ -16,6 +16,7 @@ use crate::rdb::event::{Event as RdbEvent, KeyHead};
 use crate::rdb::parser::Depth;
 use crate::repl::{Event, Resume};
 use crate::server::Version;
+use crate::source::Wants;
 
 use super::super::left_out::{Left, left_out};
 use super::end::End;
@@ -244,6 +245,7 @@ impl Lane<'_> {
         Counters::add(&self.counters.partial_syncs, 1);
         self.source_is_there();
         self.history = Some(at);
+        self.tally.cuts = 0;
         self.last_data = self.clock.now();
         self.acknowledge();
         let replid = at.replid.to_string();
@@ -291,6 +293,17 @@ impl Lane<'_> {
             self.throttle.was_sent(|| self.clock.now(), &batch);
             self.target.push(batch);
         }
+    }
+
+    /// What is to become of what the source says next.
+    pub(super) fn wants(&mut self) -> Wants {
+        let admitted = self.excess.admits(self.holds_much());
+        let take = self.starved && self.may_take() && self.has_room() && admitted;
+        // Behind its end nothing more is wanted.
+        let listens = self.stopping.is_none()
+            && matches!(self.end, End::No | End::Asking(_) | End::Reaching(..));
+        let read = listens && self.throttle.read_wait(|| self.clock.now()).is_zero();
+        Wants { take, read }
     }
 
     /// Until when a limit holds the lane up, if one does.

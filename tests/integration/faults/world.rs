@@ -84,13 +84,15 @@ impl World {
         }
         let mut args = vec!["sync".to_owned(), "--from".to_owned(), near.url()];
         args.extend(["--to".to_owned(), far.url()]);
-        args.extend(["--memory", "64MiB", "--progress", "none"].map(str::to_owned));
+        // With little of it much waits in the spool.
+        let memory = ["64MiB", "2MiB"][dice.below(2)];
+        args.extend(["--memory", memory, "--progress", "none"].map(str::to_owned));
         if *RESUMES {
             args.extend(["--job", "faults"].map(str::to_owned));
         }
         let state = Arc::new(tempfile::tempdir().unwrap());
         let story = vec![format!(
-            "{round_trip} ms to the target, {} source, {} flushes, {} replica",
+            "{round_trip} ms to the target, {memory}, {} source, {} flushes, {} replica",
             if slow { "a slow" } else { "a fast" },
             if flushes { "with" } else { "no" },
             if replica.is_some() { "a" } else { "no" }

@@ -10,7 +10,7 @@ use understudy::net::Net;
 use understudy::offset::{Offset, ReplId};
 use understudy::plan::ServerPlace;
 use understudy::repl::{Event, Method};
-use understudy::source::Replica;
+use understudy::source::{Replica, Wants};
 
 use crate::client::Command;
 use crate::dice::Dice;
@@ -120,7 +120,7 @@ async fn read_stream(
             return story;
         }
         tokio::select! {
-            read = replica.exchange(true) => drop(read.unwrap()),
+            read = replica.exchange(Wants::MORE) => drop(read.unwrap()),
             _ = goal.changed() => {}
         }
     }
