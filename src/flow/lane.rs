@@ -97,7 +97,12 @@ pub(super) async fn run(
             }
             Err(error) => Err(error),
         };
-        let Err(error) = ended else { break ended };
+        let Err(mut error) = ended else { break ended };
+        if let (LaneError::CopyCut(why), Place::Server(from)) = (&error, &source.place)
+            && is_unsaved(known.net, from).await
+        {
+            error = LaneError::Unsaved(why.clone());
+        }
         let wait = match job.again(&error) {
             true => {
                 tries = if tally.progressed { 0 } else { tries + 1 };
@@ -270,6 +275,8 @@ struct Lane<'a> {
     ahead: i64,
     /// The record says where the stream goes on.
     resumes: bool,
+    /// The master has said that its data set will come.
+    announced: bool,
     /// In place of that the master has begun to send its data set.
     begins_anew: bool,
     /// A source that cannot be reached is waited for: it was there before.
@@ -466,6 +473,7 @@ impl<'a> Lane<'a> {
             holding: 0,
             ahead: ahead(plan, facts),
             resumes,
+            announced: false,
             begins_anew: false,
             waits_for_source,
             is_finished: false,
@@ -736,6 +744,13 @@ fn ahead(plan: &Plan, facts: &Facts) -> i64 {
 
 /// What a target that does not say its version is taken for.
 const OLDEST: Server = Server { flavour: Flavour::Redis, version: Version(2, 8, 0) };
+
+/// Whether a master says that it could not save its data set.
+async fn is_unsaved(net: &Net, place: &ServerPlace) -> bool {
+    let asked = async { Control::open(net, place).await?.info("persistence").await };
+    let info = asked.await.unwrap_or_default();
+    info_field(&info, "rdb_last_bgsave_status") == Some("err")
+}
 
 /// Asks a master where its stream stands now; `None` if it has no offsets or does not tell.
 pub(super) async fn ask_offset(net: Net, place: ServerPlace, has_offsets: bool) -> Option<Offset> {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::change::{CopyError, StreamError};
-use crate::plan::{LET_WRITE, Until};
+use crate::plan::{LET_WRITE, UNSAVED, Until};
 use crate::repl::{Remark, ReplError};
 use crate::source::{FetchError, SourceError};
 use crate::target::TargetError;
@@ -120,6 +120,7 @@ pub fn remedy(error: &LaneError) -> Remedy {
         LaneError::Fetch(_) => Remedy::Ask(
             "let this user run INFO, TIME, PTTL, DUMP and MEMORY USAGE on the source, and start again: the job goes on",
         ),
+        LaneError::Unsaved(_) => Remedy::Ask(UNSAVED),
         LaneError::GivenUp { .. } => Remedy::Ask(
             "see why it is not there, and start again: the job goes on; --once waits no longer than that, and without it a run waits until it is told to stop",
         ),

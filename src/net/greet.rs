@@ -72,7 +72,8 @@ async fn auth(link: &mut Link, args: &[&[u8]]) -> Result<(), ControlError> {
 
 /// What an error says about our being let in; `None` if it says nothing about that.
 fn closed_door(text: String) -> Option<ControlError> {
-    const HARMLESS: [&str; 3] = ["LOADING", "MASTERDOWN", "NOPERM"];
+    // One that cannot save does not even answer PING.
+    const HARMLESS: [&str; 4] = ["LOADING", "MASTERDOWN", "NOPERM", "MISCONF"];
     if HARMLESS.iter().any(|code| text.starts_with(code)) && !text.contains("auth") {
         return None;
     }
@@ -183,6 +184,7 @@ mod tests {
     #[tokio::test]
     async fn who_may_come_in() {
         assert!(greeted(None, &[b"+PONG\r\n"]).await.is_ok());
+        assert!(greeted(None, &[b"-MISCONF Redis is configured to save\r\n"]).await.is_ok());
         assert!(greeted(None, &[b"-LOADING Redis is loading\r\n"]).await.is_ok());
         assert!(greeted(None, &[b"-NOPERM this user has no permissions\r\n"]).await.is_ok());
         assert!(greeted(None, &[b"-MASTERDOWN Link with MASTER is down\r\n"]).await.is_ok());

@@ -61,6 +61,10 @@ pub struct ServerFacts {
     pub output_buffer: Option<OutputBuffer>,
     /// Bytes that it was sent in a second just now: as much may be written to it, or less; 0 if it does not tell.
     pub write_rate: u64,
+    /// Its last `BGSAVE` has failed, and it stops its clients' writes for that (`stop-writes-on-bgsave-error`), or does not tell.
+    pub unsaved: bool,
+    /// It takes no writes while it has too few replicas (`min-replicas-to-write`).
+    pub wants_replicas: bool,
     /// Its `maxmemory-policy`, where a `maxmemory` is set and it evicts keys.
     pub evicts: Option<String>,
 }
@@ -76,6 +80,9 @@ pub struct Forbidden {
 
 /// What an operator can do about a command that the target's ACL forbids.
 pub(crate) const LET_WRITE: &str = "let this ACL user write all that may come: ACL SETUSER name +@all ~* on the target, or give another user in --to";
+
+/// What to do where a `BGSAVE` fails. It is not tried again: each one that fails may stop the master's clients.
+pub(crate) const UNSAVED: &str = "its log says what is missing: make room on its disk or in its memory and run BGSAVE there until rdb_last_bgsave_status is ok, or let it take writes all the same (CONFIG SET stop-writes-on-bgsave-error no); then start again";
 
 impl ServerFacts {
     /// Keys in all its databases, without understudy's own.
@@ -177,6 +184,12 @@ pub fn judge(facts: &Facts, plan: &Plan) -> Vec<Finding> {
         if let Some(answer) = &facts.no_psync {
             say(&format!("the master does not take PSYNC: {answer}"), NO_PSYNC);
         }
+        if facts.unsaved {
+            say(
+                "the last BGSAVE of this source has failed (rdb_last_bgsave_status is err); another one that fails makes it refuse its clients' writes (MISCONF)",
+                UNSAVED,
+            );
+        }
         if facts.role == Role::LostReplica {
             say(
                 "this source is a replica that is not in touch with its master",
@@ -208,7 +221,16 @@ pub fn remarks(facts: &Facts, plan: &Plan) -> Vec<Finding> {
     let list = |dbs: Vec<Db>| dbs.iter().map(Db::to_string).collect::<Vec<_>>().join(", ");
     let mut remarks = Vec::new();
     for (source, facts) in plan.sources.iter().zip(&facts.sources) {
-        let (Some(facts), Some(chosen)) = (facts, source.rules.chosen()) else { continue };
+        let Some(facts) = facts else { continue };
+        if facts.wants_replicas {
+            remarks.push(Finding {
+                place: source.name.clone(),
+                evidence: "this source takes writes only while it has enough replicas (min-replicas-to-write), and counts this run as one"
+                    .to_owned(),
+                mend: "see that it has enough without it before the run is stopped".to_owned(),
+            });
+        }
+        let Some(chosen) = source.rules.chosen() else { continue };
         // One that tells nothing of itself may hold keys anywhere.
         if facts.server.is_none() {
             continue;

@@ -12,8 +12,8 @@ pub mod rules;
 mod spool;
 mod tls;
 
-pub(crate) use facts::LET_WRITE;
 pub use facts::{Facts, Finding, Forbidden, Role, ServerFacts, Side, judge, remarks};
+pub(crate) use facts::{LET_WRITE, UNSAVED};
 pub use glob::Glob;
 pub use place::{Address, Place, PlaceError, ServerPlace};
 pub use rate::{Bucket, Rate};

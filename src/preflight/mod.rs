@@ -317,6 +317,11 @@ async fn facts_of(
     }
     if side == Side::Source && !facts.sentinel {
         facts.output_buffer = output_buffer(&mut control).await;
+        facts.unsaved = field("rdb_last_bgsave_status") == Some("err")
+            && setting(&mut control, "stop-writes-on-bgsave-error").await.as_deref() != Some("no")
+            && setting(&mut control, "save").await.as_deref() != Some("");
+        // It is told only where that many are asked for.
+        facts.wants_replicas = field("min_slaves_good_slaves").is_some();
     }
     if side == Side::Target {
         facts.evicts = evicts(&mut control, &info).await;
@@ -332,9 +337,13 @@ async fn facts_of(
 
 /// What a server keeps for a replica that does not read. Whatever hinders it from telling hinders nothing else; it is the last that is asked.
 async fn output_buffer(control: &mut Control) -> Option<OutputBuffer> {
-    let args: [&[u8]; 2] = [b"GET", b"client-output-buffer-limit"];
-    let told: Vec<String> = control.ask("CONFIG", &args).await.ok()?;
-    OutputBuffer::parse(told.get(1)?)
+    OutputBuffer::parse(&setting(control, "client-output-buffer-limit").await?)
+}
+
+/// A setting of a server; `None` if it does not tell.
+async fn setting(control: &mut Control, name: &str) -> Option<String> {
+    let told = control.ask::<Vec<String>>("CONFIG", &[b"GET", name.as_bytes()]).await;
+    told.ok().and_then(|told| told.into_iter().nth(1))
 }
 
 /// By which policy a server evicts keys when its memory is full; `None` if it does not, or does not tell.
@@ -344,10 +353,7 @@ async fn evicts(control: &mut Control, info: &str) -> Option<String> {
         // Up to 3.0 INFO does not tell them.
         *said = match info_field(info, &name.replace('-', "_")) {
             Some(value) => Some(value.to_owned()),
-            None => {
-                let told = control.ask::<Vec<String>>("CONFIG", &[b"GET", name.as_bytes()]).await;
-                told.ok().and_then(|told| told.into_iter().nth(1))
-            }
+            None => setting(control, name).await,
         };
     }
     let [limit, policy] = said;

@@ -140,3 +140,51 @@ fn child_of(server: u32) -> u32 {
     let children = std::fs::read_to_string(path).unwrap();
     children.split_whitespace().next().expect("it has forked").parse().unwrap()
 }
+
+/// A save that fails is not asked for again: each one may stop the master's clients.
+#[test]
+fn a_master_that_cannot_save_is_asked_once() {
+    for name in ["redis-2.8.17", "redis-5.0.6", "redis-7.0.15", "valkey-9.1.2"] {
+        let (Some(source), Some(target)) = (
+            Server::start_with(name, &["--save", "3600", "1", "--dbfilename", "dump.rdb"]),
+            Server::start(name),
+        ) else {
+            return;
+        };
+        let mut client = source.client();
+        client.call(cmd!("SET", "a", 1));
+        if source.version.at_least(6, 2) {
+            client.call(cmd!("CONFIG", "SET", "repl-diskless-sync", "no"));
+        }
+        // Where its file shall be there is a folder with something in it.
+        let folder = source.folder().join("dump.rdb");
+        std::fs::create_dir_all(folder.join("in the way")).unwrap();
+        let (from, to) = (source.url(), target.url());
+        let args = ["sync", "--from", &from, "--to", &to, "--once"];
+        let ended = Understudy::start(&args).wait(PATIENCE);
+        ended.assert_code(2);
+        assert!(ended.stderr.contains("could not save its data set"), "{name}: {}", ended.stderr);
+        assert!(ended.stderr.contains("stop-writes-on-bgsave-error"), "{name}: {}", ended.stderr);
+        let saves =
+            source.last_words(1000).iter().filter(|line| line.contains("saving started")).count();
+        assert_eq!(saves, 1, "{name}");
+        // Now it says so before it is asked, until it is told to take writes all the same.
+        let ended = Understudy::start(&args).wait(PATIENCE);
+        ended.assert_code(2);
+        assert!(ended.stderr.contains("rdb_last_bgsave_status is err"), "{name}: {}", ended.stderr);
+        std::fs::remove_dir_all(folder).unwrap();
+        client.call(cmd!("CONFIG", "SET", "stop-writes-on-bgsave-error", "no"));
+        Understudy::start(&args).wait(PATIENCE).assert_code(0);
+        assert_same(&source, &target);
+    }
+}
+
+#[test]
+fn a_source_that_wants_replicas_is_told_of() {
+    let name = "redis-7.0.15";
+    let Some(source) = Server::start_with(name, &["--min-replicas-to-write", "1"]) else { return };
+    let Some(target) = Server::start(name) else { return };
+    let ended = start(&source, &target, &["--once"]).wait(PATIENCE);
+    ended.assert_code(0);
+    assert!(ended.stderr.contains("min-replicas-to-write"), "{}", ended.stderr);
+}

@@ -155,6 +155,15 @@ fn dies(_: &str, name: &str) -> Says {
     }
 }
 
+/// A master whose disk is full.
+fn cannot_save(host: &str, name: &str) -> Says {
+    match (host, name) {
+        ("source", "PSYNC") => Last(FULLRESYNC.to_vec()),
+        ("source", "INFO") => bulk("rdb_last_bgsave_status:err"),
+        _ => Usual,
+    }
+}
+
 /// A master that is lost behind its copy, and then has another history.
 fn forgets() -> Net {
     net(|host, name| match (host, name) {
@@ -228,6 +237,7 @@ fn every_error_of_a_lane_is_reached() {
                 failure(&net, &at_target(&key), new).await
             }),
             ("CopyCut", failure(&net(dies), &at_target(&place("source")), new).await),
+            ("Unsaved", failure(&net(cannot_save), &at_target(&place("source")), new).await),
             ("NoOffsets", failure(&net(old), &at_target(&place("source")), new).await),
             ("GivenUp", failure(&goes_away(), &at_target(&place("source")), new).await),
             ("Late", {

@@ -101,6 +101,11 @@ pub enum LaneError {
     /// The link was lost while the data set was being sent.
     #[error("the copy was cut off: {0}")]
     CopyCut(String),
+    /// The link was lost because the master could not save its data set.
+    #[error(
+        "the master could not save its data set for us (rdb_last_bgsave_status is err): {0}; it may refuse its clients' writes now (MISCONF)"
+    )]
+    Unsaved(String),
     /// Something calls for a place in the stream, and its master tells none.
     #[error("what is read with SYNC cannot go on from there: {0}")]
     NoOffsets(String),

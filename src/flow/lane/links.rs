@@ -104,6 +104,9 @@ impl Lane<'_> {
         let waited = loss.lasting(now);
         // An open end: what was taken up to here is in the target's queue, and the stream goes on behind it.
         let resume = match (self.stage, self.history) {
+            (Stage::Connecting, _) if self.announced => {
+                return Err(LaneError::CopyCut(chain(&error)));
+            }
             // One that was there before, as the record tells, is waited for as any other.
             (Stage::Connecting, Some(at)) if self.resumes => Some(at),
             (Stage::Connecting, _) if self.waits_for_source => None,

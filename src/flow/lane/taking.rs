@@ -219,6 +219,7 @@ impl Lane<'_> {
             (self.history, self.begins_anew) = (at, true);
             return Err(LaneError::Overrun);
         }
+        self.announced = true;
         Counters::add(&self.counters.full_syncs, 1);
         self.counters.copy_begins();
         self.source_is_there();
