@@ -404,9 +404,12 @@ impl<'a> Lane<'a> {
         let waits_for_source = tally.begun || !is_first;
         let resumes = matches!(beginning, Beginning::Resume(_));
         let keeper = job.keeper(record, &entrance);
-        let target = Standalone::claim(entrance, keeper).await?;
+        let mut target = Standalone::claim(entrance, keeper).await?;
         // From here on the record says it.
         job.copy_anew = None;
+        if let Some(patience) = job.patience {
+            target.set_patience(patience);
+        }
         let mut lane = Self {
             plan,
             from: plan.sources.get(index).map_or(&plan.target, |source| &source.place),
@@ -494,6 +497,7 @@ impl<'a> Lane<'a> {
     /// Keys that were in the target already; `None` if they were not counted.
     fn conflicts(&mut self, failure: Option<&LaneError>) -> Option<u64> {
         if let Some(LaneError::Conflict(failure)) = failure {
+        job.patience = Some(self.target.patience());
             Counters::add(&self.counters.conflicts, 1);
             if self.tally.conflict_names.len() < CONFLICTS_NAMED {
                 self.tally
@@ -614,6 +618,9 @@ impl<'a> Lane<'a> {
             self.last_data = self.clock.now();
             if self.stage == Stage::Settling && self.copied_at.is_none() && !self.resumes {
                 self.copied_at = Some(self.clock.now());
+        if confirmed.carries.keys + confirmed.carries.commands > 0 {
+            self.target.set_patience(self.net.patience());
+        }
                 info!(keys = self.counters.snapshot().keys, "the copy is in the target");
             }
             self.stage = Stage::Following;

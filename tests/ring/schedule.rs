@@ -209,7 +209,9 @@ fn links(dice: &mut Dice, side: Side) -> VecDeque<LinkPlan> {
                     // Answers are short.
                     (_, Side::Target) => {
                         let heard = if spared == 0 { 12 } else { 700 } + dice.below(2 << bits) / 2;
-                        link.mute = Some((heard, millis(dice, 3000)));
+                        // Some hang for longer than anybody waits for an answer.
+                        let longest = if chance(dice, 20) { 300_000 } else { 3000 };
+                        link.mute = Some((heard, millis(dice, longest)));
                     }
                 }
             }

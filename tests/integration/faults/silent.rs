@@ -1,0 +1,77 @@
+//! A target that answers nothing any more, on a link that nobody cuts.
+
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use tokio::runtime::Builder;
+use tokio::sync::watch;
+use understudy::flow::{Ended, migrate};
+use understudy::net::Net;
+use understudy::plan::{Job, Method, OnUnknown, Place, Plan, Rules, Source, Until};
+use understudy::preflight::look;
+use understudy::progress::Counters;
+
+use crate::client::cmd;
+use crate::judge::{self, Dump, Forgiving};
+use crate::servers::Server;
+
+use super::proxy::{Proxy, Way};
+
+const KEYS: usize = 4000;
+
+fn once(source: &Server, to: &Proxy) -> Plan {
+    let place = |url: &str| Place::parse(url).unwrap();
+    let from = place(&source.url());
+    Plan {
+        sources: vec![Source { name: "source".to_owned(), place: from, rules: Rules::default() }],
+        target: place(&to.url()),
+        job: Job::default(),
+        away: None,
+        on_unknown: OnUnknown::Stop,
+        method: Method::Auto,
+        until: Until::CaughtUp,
+        on_conflict: None,
+        on_flush: None,
+        written_for: None,
+        limit_rate: None,
+        limit_read: None,
+        memory: 16 << 20,
+        accept_eviction: false,
+    }
+}
+
+/// Bytes vanish from the midst of the copy on, and arrive when all has long been sent again.
+#[test]
+fn a_link_into_a_black_hole_is_given_up_and_costs_nothing() {
+    for name in ["redis-2.8.17", "redis-7.0.15", "valkey-9.1.2"] {
+        let (Some(source), Some(target)) = (Server::start(name), Server::start(name)) else {
+            return;
+        };
+        let set = |n: usize| cmd!("SET", format!("key:{n}"), "x".repeat(200), "EX", 3000);
+        source.client().pipeline(&(0..KEYS).map(set).collect::<Vec<_>>());
+        let proxy = Proxy::to(target.port);
+        let plan = once(&source, &proxy);
+        let net = Net::system().with_patience(Duration::from_secs(2));
+        let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let facts = runtime.block_on(look(&net, &plan)).unwrap();
+        let counters = [Arc::new(Counters::default())];
+        let (_keep, stop) = watch::channel(false);
+        let running = runtime
+            .spawn(async move { migrate(&net, &plan, &facts, &counters, &stop).await.sources });
+        assert!(proxy.wait_for(300_000, || !running.is_finished()), "it has ended before");
+        proxy.hold(&[Way::Up, Way::Down], false);
+        let mut writer = source.client();
+        for n in 0..50 {
+            writer.call(cmd!("INCR", "count"));
+            writer.call(cmd!("APPEND", "text", n));
+        }
+        let report = runtime.block_on(running).unwrap().remove(0);
+        assert_eq!((report.ended, report.numbers.full_syncs), (Ended::Done, 1), "{report:?}");
+        proxy.heal();
+        thread::sleep(Duration::from_millis(300));
+        let (first, second) = (Dump::read(&mut writer), Dump::read(&mut target.client()));
+        judge::assert_same(&first, &second, Forgiving::default(), name);
+        assert_eq!(second.own().iter().count(), 0);
+    }
+}
