@@ -1,6 +1,11 @@
 //! What is going on, in numbers. Workers add; one function reads them together, and every view shows that reading.
 
+mod wait;
+
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+pub use wait::{Told, Wait, Waiting};
 
 /// What a lane is doing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -132,6 +137,18 @@ pub struct Counters {
     pub full_syncs: AtomicU64,
     /// Partial synchronizations.
     pub partial_syncs: AtomicU64,
+    /// Keys that the target may hold otherwise than the source. Set.
+    pub doubts: AtomicU64,
+    /// Until when the job may stay away, in Unix milliseconds; 0 before the record says. Set.
+    pub away_until: AtomicU64,
+    notes: Mutex<Notes>,
+}
+
+/// What is no number.
+#[derive(Debug, Default)]
+struct Notes {
+    waiting: Option<Waiting>,
+    trouble: Option<String>,
 }
 
 impl Counters {
@@ -170,6 +187,32 @@ impl Counters {
         self.awaited.store(side.map_or(0, |side| side as u8 + 1), Ordering::Relaxed);
     }
 
+    /// Notes for what the lane waits, if it does.
+    pub fn set_waiting(&self, waiting: Option<Waiting>) {
+        self.notes().waiting = waiting;
+    }
+
+    /// For what the lane waits.
+    #[must_use]
+    pub fn waiting(&self) -> Option<Waiting> {
+        self.notes().waiting
+    }
+
+    /// Notes what has gone wrong last.
+    pub fn set_trouble(&self, trouble: String) {
+        self.notes().trouble = Some(trouble);
+    }
+
+    /// What has gone wrong last, be it over by now; `None` if nothing has.
+    #[must_use]
+    pub fn trouble(&self) -> Option<String> {
+        self.notes().trouble.clone()
+    }
+
+    fn notes(&self) -> MutexGuard<'_, Notes> {
+        self.notes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// All numbers, read together.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
@@ -202,6 +245,8 @@ impl Counters {
             in_flight: read(&self.in_flight),
             full_syncs: read(&self.full_syncs),
             partial_syncs: read(&self.partial_syncs),
+            doubts: read(&self.doubts),
+            away_until: read(&self.away_until),
         }
     }
 }
@@ -232,6 +277,8 @@ pub struct Snapshot {
     pub in_flight: u64,
     pub full_syncs: u64,
     pub partial_syncs: u64,
+    pub doubts: u64,
+    pub away_until: u64,
 }
 
 impl Snapshot {

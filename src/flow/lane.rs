@@ -18,6 +18,7 @@ mod job;
 mod links;
 mod sweep;
 mod taking;
+mod watching;
 
 use std::collections::BTreeMap;
 use std::future::{Future, pending};
@@ -49,6 +50,7 @@ use super::report::{Ended, SourceReport};
 use super::share::{Excess, Pool, Share};
 use super::throttle::Throttle;
 use super::upstream::Upstream;
+use super::watchdog::Watchdog;
 
 use doubts::{Fetching, Unknown};
 pub(super) use end::SILENCE;
@@ -95,6 +97,7 @@ pub(super) async fn run(
             Err(error) => Err(error),
         };
         let Err(error) = ended else { break ended };
+        counters.set_trouble(chain(&error));
         let wait = match job.again(&error) {
             true => {
                 tries = if tally.progressed { 0 } else { tries + 1 };
@@ -285,6 +288,9 @@ struct Lane<'a> {
     excess: Excess,
     method: &'static str,
     copied_at: Option<Duration>,
+    watchdog: Watchdog,
+    /// When the source was heard last, or something that was asked for was told.
+    moved: Duration,
 }
 
 /// What all lanes are told.
@@ -472,6 +478,8 @@ impl<'a> Lane<'a> {
             excess: Excess::new(pool.clone()),
             method: "psync",
             copied_at: None,
+            watchdog: Watchdog::default(),
+            moved: clock.now(),
         };
         lane.tally.begun |= !is_first;
         if let Some(at) = full {
@@ -489,6 +497,7 @@ impl<'a> Lane<'a> {
         }
         // What was gathered of deadlines that must be asked is in the record as a word only.
         job.deadlines = Some(self.deadlines);
+        job.patience = Some(self.target.patience());
         if self.stage == Stage::Connecting && self.begins_anew {
             job.begun = Some((self.source, self.history));
         }
@@ -497,7 +506,6 @@ impl<'a> Lane<'a> {
     /// Keys that were in the target already; `None` if they were not counted.
     fn conflicts(&mut self, failure: Option<&LaneError>) -> Option<u64> {
         if let Some(LaneError::Conflict(failure)) = failure {
-        job.patience = Some(self.target.patience());
             Counters::add(&self.counters.conflicts, 1);
             if self.tally.conflict_names.len() < CONFLICTS_NAMED {
                 self.tally
@@ -545,7 +553,9 @@ impl<'a> Lane<'a> {
             let linked = self.relinking.is_none();
             let refused = linked && self.is_refused()?;
             self.counters.awaits(self.awaited());
-            let alarm = self.alarm().into_iter().chain(limited).min().map(|at| self.clock.at(at));
+            self.watch(limited.is_some(), admitted);
+            let alarm = self.alarm().into_iter().chain(limited).chain(self.watchdog.next());
+            let alarm = alarm.min().map(|at| self.clock.at(at));
             tokio::select! {
                 confirmed = self.target.exchange(), if linked && !refused && !self.target.is_idle() => {
                     match confirmed {
@@ -556,6 +566,7 @@ impl<'a> Lane<'a> {
                 read = self.source.exchange(read) => match read {
                     Ok(bytes) => {
                         Counters::add(&self.counters.bytes, bytes);
+                        self.moved = self.clock.now();
                         self.throttle.was_read(|| self.clock.now(), bytes);
                     }
                     Err(error) => self.source_lost(error)?,
@@ -567,19 +578,29 @@ impl<'a> Lane<'a> {
                         Err(error) => self.target_lost(error)?,
                     }
                 }
-                told = Fetching::told(&mut self.fetching) => self.fetched(told)?,
+                told = Fetching::told(&mut self.fetching) => {
+                    self.moved = self.clock.now();
+                    self.fetched(told)?;
+                }
                 told = Unknown::told(&mut self.unknown) => self.unknown_told(told)?,
                 walked = Moving::walked(&mut self.moving), if self.stream.is_whole() => {
+                    self.moved = self.clock.now();
                     self.walked(walked)?;
                 }
-                page = Sweep::page(&mut self.sweep) => self.swept(page)?,
+                page = Sweep::page(&mut self.sweep) => {
+                    self.moved = self.clock.now();
+                    self.swept(page)?;
+                }
                 offset = later(&mut self.asking) => {
                     self.asking = None;
                     self.goal = offset.map_or(Goal::Silence, Goal::Offset);
                     debug!(goal = ?self.goal, "the master was asked where it is");
                 }
                 () = self.excess.granted() => {}
-                answer = self.end.answered() => self.end_answered(answer)?,
+                answer = self.end.answered() => {
+                    self.moved = self.clock.now();
+                    self.end_answered(answer)?;
+                }
                 () = sleep_until_some(alarm) => {}
                 () = stop_requested(&mut self.stop), if self.stopping.is_none() => {
                     self.stopping = Some(self.clock.now());
@@ -596,6 +617,9 @@ impl<'a> Lane<'a> {
             self.target_lost = None;
             self.refusal = None;
             self.quiet_since = self.clock.now();
+        }
+        if confirmed.carries.keys + confirmed.carries.commands > 0 {
+            self.target.set_patience(self.net.patience());
         }
         Counters::add(&self.counters.without_effect, confirmed.without_effect);
         Counters::add(&self.counters.keys, confirmed.carries.keys);
@@ -618,9 +642,6 @@ impl<'a> Lane<'a> {
             self.last_data = self.clock.now();
             if self.stage == Stage::Settling && self.copied_at.is_none() && !self.resumes {
                 self.copied_at = Some(self.clock.now());
-        if confirmed.carries.keys + confirmed.carries.commands > 0 {
-            self.target.set_patience(self.net.patience());
-        }
                 info!(keys = self.counters.snapshot().keys, "the copy is in the target");
             }
             self.stage = Stage::Following;

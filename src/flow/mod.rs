@@ -21,6 +21,7 @@ mod report;
 mod share;
 mod throttle;
 mod upstream;
+mod watchdog;
 
 use std::sync::Arc;
 

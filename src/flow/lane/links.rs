@@ -109,6 +109,7 @@ impl Lane<'_> {
             }
         };
         let error = LaneError::Source(error);
+        self.counters.set_trouble(chain(&error));
         if remedy(&error) != Remedy::ReconnectSource {
             return Err(error);
         }
@@ -125,6 +126,7 @@ impl Lane<'_> {
     /// The target has been lost, or could not be reached again.
     pub(super) fn target_lost(&mut self, error: TargetError) -> Result<(), LaneError> {
         let error = LaneError::Target(error);
+        self.counters.set_trouble(chain(&error));
         if remedy(&error) != Remedy::ReconnectTarget {
             return Err(error);
         }

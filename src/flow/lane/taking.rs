@@ -313,6 +313,9 @@ impl Lane<'_> {
     pub(super) fn observe(&self) {
         Counters::set(&self.counters.in_flight, self.target.in_flight() as u64);
         Counters::set(&self.counters.read_offset, self.taken.get());
+        Counters::set(&self.counters.doubts, self.doubts.open() as u64);
+        let good = self.target.keeper().record().good;
+        Counters::set(&self.counters.away_until, u64::try_from(good).unwrap_or(0));
         if let Some(position) = self.source.payload_position() {
             Counters::set(&self.counters.payload_read, position);
         }
