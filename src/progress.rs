@@ -40,6 +40,8 @@ pub enum Awaited {
     Source,
     /// The target.
     Target,
+    /// Neither: the run is paused.
+    Resume,
 }
 
 impl Phase {
@@ -88,6 +90,7 @@ impl Awaited {
         match self {
             Self::Source => "waiting for source",
             Self::Target => "waiting for target",
+            Self::Resume => "paused",
         }
     }
 }
@@ -223,7 +226,8 @@ impl Counters {
             awaited: match self.awaited.load(Ordering::Relaxed) {
                 0 => None,
                 1 => Some(Awaited::Source),
-                _ => Some(Awaited::Target),
+                2 => Some(Awaited::Target),
+                _ => Some(Awaited::Resume),
             },
             payload_read: read(&self.payload_read),
             payload_size: read(&self.payload_size),
@@ -307,7 +311,7 @@ mod tests {
             counters.enter(phase);
             assert_eq!(counters.snapshot().phase, phase);
         }
-        for side in [Some(Awaited::Source), Some(Awaited::Target), None] {
+        for side in [Some(Awaited::Source), Some(Awaited::Target), Some(Awaited::Resume), None] {
             counters.awaits(side);
             assert_eq!(counters.snapshot().awaited, side);
         }

@@ -16,6 +16,7 @@ mod error;
 mod horizon;
 mod job;
 mod links;
+mod obeying;
 mod sweep;
 mod taking;
 mod watching;
@@ -42,9 +43,9 @@ use crate::server::{Flavour, Server, Version};
 use crate::source::{Fetcher, SourceError};
 use crate::target::{Confirmed, Entrance, Standalone, Surprise, TargetError};
 
-use super::Stop;
 use super::held::Held;
 use super::loss::Loss;
+use super::order::{Orders, changed, stop_requested};
 use super::remedy::{QUESTION_TRIES, Remedy, pause, remedy};
 use super::report::{Ended, SourceReport};
 use super::share::{Excess, Pool, Share};
@@ -67,7 +68,7 @@ pub(super) async fn run(
     plan: &Plan,
     known: Known<'_>,
     counters: &Arc<Counters>,
-    stop: Stop,
+    orders: Orders,
 ) -> SourceReport {
     let index = known.index;
     let (Some(source), Place::Server(to)) = (plan.sources.get(index), &plan.target) else {
@@ -81,9 +82,14 @@ pub(super) async fn run(
     let mut tally = Tally::default();
     let (mut tries, mut lost, mut copied_at) = (0, None::<Loss>, None::<Duration>);
     let ended = loop {
-        let ended = match Lane::open(plan, &known, to, counters, stop.clone(), &mut job, &mut tally)
-            .await
-        {
+        let mut stop = orders.clone();
+        let open = Lane::open(plan, &known, to, counters, orders.clone(), &mut job, &mut tally);
+        let opened = tokio::select! {
+            biased;
+            opened = open => opened,
+            () = stop_requested(&mut stop) => break Ok(Ended::Stopped),
+        };
+        let ended = match opened {
             Ok(mut lane) => {
                 let ended = lane.play().await;
                 copied_at = lane.copied_at.or(copied_at);
@@ -120,10 +126,9 @@ pub(super) async fn run(
             false => break Err(error),
         };
         tally.progressed = false;
-        let mut stopped = stop.clone();
         tokio::select! {
             biased;
-            () = stop_requested(&mut stopped) => break Ok(Ended::Stopped),
+            () = stop_requested(&mut stop) => break Ok(Ended::Stopped),
             () = sleep(wait) => {}
         }
     };
@@ -202,7 +207,7 @@ struct Lane<'a> {
     counters: &'a Counters,
     clock: Clock,
     net: Net,
-    stop: Stop,
+    orders: Orders,
     source: Upstream,
     target: Standalone,
     tally: &'a mut Tally,
@@ -281,6 +286,10 @@ struct Lane<'a> {
     last_data: Duration,
     /// Since when we have been stopping.
     stopping: Option<Duration>,
+    /// Nothing is taken from the source for now.
+    is_paused: bool,
+    /// The run was to follow, and has been told to end once it has caught up.
+    is_finishing: bool,
     refusal: Option<Refusal>,
     source_lost: Option<Loss>,
     target_lost: Option<Loss>,
@@ -324,7 +333,7 @@ impl<'a> Lane<'a> {
         known: &Known<'_>,
         to: &'a ServerPlace,
         counters: &'a Counters,
-        stop: Stop,
+        orders: Orders,
         job: &mut Job,
         tally: &'a mut Tally,
     ) -> Result<Self, LaneError> {
@@ -423,7 +432,7 @@ impl<'a> Lane<'a> {
             counters,
             clock,
             net: net.clone(),
-            stop,
+            orders,
             source,
             target,
             tally,
@@ -471,6 +480,8 @@ impl<'a> Lane<'a> {
             links: 0,
             last_data: Duration::ZERO,
             stopping: None,
+            is_paused: false,
+            is_finishing: false,
             refusal: None,
             source_lost: None,
             target_lost: None,
@@ -526,6 +537,7 @@ impl<'a> Lane<'a> {
 
     async fn go_round(&mut self) -> Result<Ended, LaneError> {
         loop {
+            self.obey();
             match self.take_events() {
                 // It answers that it cannot serve us now, and may later.
                 Err(LaneError::Source(SourceError::Repl(refusal)))
@@ -543,7 +555,7 @@ impl<'a> Lane<'a> {
             self.advance_doubts()?;
             self.save_in_silence();
             let limited = self.limited_until();
-            if limited.is_some() {
+            if limited.is_some() || self.is_paused {
                 // A source that is not listened to is not silent.
                 self.last_data = self.clock.now();
             }
@@ -602,10 +614,7 @@ impl<'a> Lane<'a> {
                     self.end_answered(answer)?;
                 }
                 () = sleep_until_some(alarm) => {}
-                () = stop_requested(&mut self.stop), if self.stopping.is_none() => {
-                    self.stopping = Some(self.clock.now());
-                    self.counters.enter(Phase::Finishing);
-                }
+                () = changed(&mut self.orders) => {}
             }
         }
     }
@@ -647,18 +656,9 @@ impl<'a> Lane<'a> {
             self.stage = Stage::Following;
             self.following_since = Some(self.clock.now());
             self.tally.progressed = true;
-            match self.plan.until {
+            match self.until() {
                 Until::Forever => self.counters.enter(Phase::Following),
-                // A file is drained at its end, and only there.
-                Until::CaughtUp => {
-                    if let Place::Server(from) = self.from {
-                        self.asking = Some(Box::pin(ask_offset(
-                            self.net.clone(),
-                            from.clone(),
-                            self.history.is_some(),
-                        )));
-                    }
-                }
+                Until::CaughtUp => self.seek_goal(),
             }
         }
         // What went wrong in a transaction is in doubt before the source is told that the target has it.
@@ -786,12 +786,5 @@ pub(super) async fn sleep_until_some(at: Option<Instant>) {
     match at {
         Some(at) => sleep_until(at).await,
         None => pending().await,
-    }
-}
-
-/// Returns once a stop is requested. Nobody left to request one is no request.
-pub(super) async fn stop_requested(stop: &mut Stop) {
-    if stop.wait_for(|stop| *stop).await.is_err() {
-        pending::<()>().await;
     }
 }

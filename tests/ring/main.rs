@@ -39,7 +39,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
-use understudy::flow::migrate;
+use understudy::flow::{Order, migrate};
 use understudy::net::{Dial, Dialing, Link, LinkError, Net};
 use understudy::plan::{
     Address, Facts, Job, Method, OnUnknown, Place, Plan, Rules, ServerFacts, ServerPlace, Source,
@@ -168,7 +168,7 @@ async fn play(seed: u64) -> (Ending, u64) {
     if env::var_os("UNDERSTUDY_RING_SEED").is_some() {
         println!("{schedule:#?}");
     }
-    let (_keep, stop) = watch::channel(false);
+    let (_keep, stop) = watch::channel(Order::Go);
     let mut kills = schedule.kills.iter();
     let (begun, report) = loop {
         let counters = [Arc::new(Counters::default())];

@@ -28,6 +28,8 @@ impl Lane<'_> {
     pub(super) fn awaited(&self) -> Option<Awaited> {
         if self.relinking.is_some() || self.refusal.is_some() {
             Some(Awaited::Target)
+        } else if self.is_paused {
+            Some(Awaited::Resume)
         } else {
             self.source_lost.map(|_| Awaited::Source)
         }
@@ -87,7 +89,7 @@ impl Lane<'_> {
             self.source.let_go();
             return Ok(());
         }
-        let now = self.clock.now();
+        let (now, until) = (self.clock.now(), self.until());
         if error.is_final() {
             return Err(error.into());
         }
@@ -113,7 +115,7 @@ impl Lane<'_> {
         if remedy(&error) != Remedy::ReconnectSource {
             return Err(error);
         }
-        let pause = loss.again("source", &error, self.plan.until, now)?;
+        let pause = loss.again("source", &error, until, now)?;
         self.source.reconnect(resume, pause);
         Ok(())
     }
@@ -130,9 +132,9 @@ impl Lane<'_> {
         if remedy(&error) != Remedy::ReconnectTarget {
             return Err(error);
         }
-        let now = self.clock.now();
+        let (now, until) = (self.clock.now(), self.until());
         let loss = self.target_lost.get_or_insert_with(|| Loss::new(now));
-        let pause = loss.again("target", &error, self.plan.until, now)?;
+        let pause = loss.again("target", &error, until, now)?;
         self.relinking = Some(self.connect_target(pause));
         Ok(())
     }

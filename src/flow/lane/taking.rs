@@ -25,7 +25,11 @@ impl Lane<'_> {
     /// Whether the source is listened to: not while deadlines are asked for, and not behind the last one.
     pub(super) fn may_take(&self) -> bool {
         // What is read of keys in doubt must not be behind the stream, and no command stand before the copy is whole.
-        if self.fetching.is_some() || self.unknown.is_some() || self.stage == Stage::Sweeping {
+        if self.is_paused
+            || self.fetching.is_some()
+            || self.unknown.is_some()
+            || self.stage == Stage::Sweeping
+        {
             return false;
         }
         match &self.end {

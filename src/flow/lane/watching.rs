@@ -24,7 +24,7 @@ impl Lane<'_> {
             is_target_lost: self.relinking.is_some(),
             unanswered: unanswered.map(|(commands, since)| (commands as u64, since)),
             is_refused: self.refusal.is_some(),
-            is_paused: false,
+            is_paused: self.is_paused,
             asks_target: self.stage == Stage::Sweeping
                 || matches!(self.end, End::Walking(_) | End::Reading(..)),
             asks_source: self.fetching.is_some()
