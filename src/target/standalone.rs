@@ -381,6 +381,10 @@ impl Standalone {
         // What was pipelined is vouched for by nothing but the process that confirmed it.
         let other = !run_id.0.is_empty() && run_id != self.run_id;
         let mut unseen = Vec::new();
+        if other && stored.is_none() {
+            // That it is gone need not be our doing: the target may have come back empty.
+            return Err(TargetError::Replaced);
+        }
         if self.mode == Mode::Streaming {
             unseen = self
                 .gate
