@@ -292,6 +292,8 @@ struct Lane<'a> {
     is_finishing: bool,
     refusal: Option<Refusal>,
     source_lost: Option<Loss>,
+    /// It was lost when nothing more was wanted of it.
+    is_let_go: bool,
     target_lost: Option<Loss>,
     share: Share,
     excess: Excess,
@@ -484,6 +486,7 @@ impl<'a> Lane<'a> {
             is_finishing: false,
             refusal: None,
             source_lost: None,
+            is_let_go: false,
             target_lost: None,
             share,
             excess: Excess::new(pool.clone()),
@@ -547,8 +550,14 @@ impl<'a> Lane<'a> {
                 }
                 taken => taken?,
             }
+            let was_settling = matches!(self.end, End::Settling);
             if let Some(ended) = self.advance_end() {
                 return Ok(ended);
+            }
+            if was_settling && matches!(self.end, End::No) {
+                // The end was put off, and what the source has said meanwhile was not looked at in this round.
+                self.call_back_source();
+                continue;
             }
             self.advance_sweep()?;
             self.advance_horizon();

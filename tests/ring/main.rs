@@ -125,7 +125,7 @@ async fn play(seed: u64) -> (Ending, u64) {
     let ring = Arc::new_cyclic(|ring: &Weak<Ring>| {
         let dial = Hand(Weak::clone(ring));
         let net = Net::with(Arc::new(dial));
-        let target = Arc::new(Target::new(schedule.refusals.clone(), net.clock()));
+        let target = Arc::new(Target::new(schedule.refusals.clone(), schedule.slow, net.clock()));
         let plan = schedule.master.clone();
         let master = Master::new(plan, schedule.origin, net.clock(), Arc::clone(&target));
         let links = [schedule.source_links.clone(), schedule.target_links.clone()];

@@ -89,6 +89,8 @@ pub(crate) fn judge(
                 // What it holds was told by nobody; that the run has failed is all that may be said.
             } else if confirmed == 0 && was_killed {
                 // What it holds an earlier run has written.
+            } else if report.numbers.full_syncs > 1 {
+                // In the midst of a second copy: what the first has brought, and its stream, is there too.
             } else if confirmed == 0 {
                 is_part(&there, &full, failure);
             } else if record(&there)

@@ -87,6 +87,7 @@ impl Lane<'_> {
         if !matches!(self.end, End::No | End::Asking(_) | End::Reaching(..)) {
             // Everything that is wanted of it has been taken.
             self.source.let_go();
+            self.is_let_go = true;
             return Ok(());
         }
         let (now, until) = (self.clock.now(), self.until());
@@ -118,6 +119,15 @@ impl Lane<'_> {
         let pause = loss.again("source", &error, until, now)?;
         self.source.reconnect(resume, pause);
         Ok(())
+    }
+
+    /// More is wanted of the source after all: one that was let go is linked again.
+    pub(super) fn call_back_source(&mut self) {
+        if std::mem::take(&mut self.is_let_go) {
+            let offset = self.taken;
+            let resume = self.history.map(|at| Resume { replid: at.replid, offset });
+            self.source.reconnect(resume, Duration::ZERO);
+        }
     }
 
     /// The source serves us again.
