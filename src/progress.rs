@@ -1,6 +1,11 @@
 //! What is going on, in numbers. Workers add; one function reads them together, and every view shows that reading.
 
+mod wait;
+
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+pub use wait::{Told, Wait, Waiting};
 
 /// What a lane is doing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -35,6 +40,8 @@ pub enum Awaited {
     Source,
     /// The target.
     Target,
+    /// Neither: the run is paused.
+    Resume,
 }
 
 impl Phase {
@@ -83,6 +90,7 @@ impl Awaited {
         match self {
             Self::Source => "waiting for source",
             Self::Target => "waiting for target",
+            Self::Resume => "paused",
         }
     }
 }
@@ -134,6 +142,18 @@ pub struct Counters {
     pub full_syncs: AtomicU64,
     /// Partial synchronizations.
     pub partial_syncs: AtomicU64,
+    /// Keys that the target may hold otherwise than the source. Set.
+    pub doubts: AtomicU64,
+    /// Until when the job may stay away, in Unix milliseconds; 0 before the record says. Set.
+    pub away_until: AtomicU64,
+    notes: Mutex<Notes>,
+}
+
+/// What is no number.
+#[derive(Debug, Default)]
+struct Notes {
+    waiting: Option<Waiting>,
+    trouble: Option<String>,
 }
 
 impl Counters {
@@ -172,6 +192,32 @@ impl Counters {
         self.awaited.store(side.map_or(0, |side| side as u8 + 1), Ordering::Relaxed);
     }
 
+    /// Notes for what the lane waits, if it does.
+    pub fn set_waiting(&self, waiting: Option<Waiting>) {
+        self.notes().waiting = waiting;
+    }
+
+    /// For what the lane waits.
+    #[must_use]
+    pub fn waiting(&self) -> Option<Waiting> {
+        self.notes().waiting
+    }
+
+    /// Notes what has gone wrong last.
+    pub fn set_trouble(&self, trouble: String) {
+        self.notes().trouble = Some(trouble);
+    }
+
+    /// What has gone wrong last, be it over by now; `None` if nothing has.
+    #[must_use]
+    pub fn trouble(&self) -> Option<String> {
+        self.notes().trouble.clone()
+    }
+
+    fn notes(&self) -> MutexGuard<'_, Notes> {
+        self.notes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// All numbers, read together.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
@@ -182,7 +228,8 @@ impl Counters {
             awaited: match self.awaited.load(Ordering::Relaxed) {
                 0 => None,
                 1 => Some(Awaited::Source),
-                _ => Some(Awaited::Target),
+                2 => Some(Awaited::Target),
+                _ => Some(Awaited::Resume),
             },
             payload_read: read(&self.payload_read),
             payload_size: read(&self.payload_size),
@@ -205,6 +252,8 @@ impl Counters {
             spooled: read(&self.spooled),
             full_syncs: read(&self.full_syncs),
             partial_syncs: read(&self.partial_syncs),
+            doubts: read(&self.doubts),
+            away_until: read(&self.away_until),
         }
     }
 }
@@ -237,6 +286,8 @@ pub struct Snapshot {
     pub spooled: u64,
     pub full_syncs: u64,
     pub partial_syncs: u64,
+    pub doubts: u64,
+    pub away_until: u64,
 }
 
 impl Snapshot {
@@ -265,7 +316,7 @@ mod tests {
             counters.enter(phase);
             assert_eq!(counters.snapshot().phase, phase);
         }
-        for side in [Some(Awaited::Source), Some(Awaited::Target), None] {
+        for side in [Some(Awaited::Source), Some(Awaited::Target), Some(Awaited::Resume), None] {
             counters.awaits(side);
             assert_eq!(counters.snapshot().awaited, side);
         }

@@ -32,6 +32,20 @@ pub(crate) enum LogFormat {
 pub(crate) enum Command {
     /// Copy the whole data set of the sources, then follow their changes
     Sync(Box<Sync>),
+    /// How a job stands that runs on this machine
+    Status(Steered),
+    /// Let a job take nothing more from its sources for now. Its links stay alive
+    Pause(Steered),
+    /// Let a paused job go on
+    Resume(Steered),
+    /// Stop a job, as Ctrl-C does: the same sync command goes on with it
+    Stop {
+        /// Take what the sources have now, set each deadline to the source's own, and end the job
+        #[arg(long)]
+        finish: bool,
+        #[command(flatten)]
+        job: Steered,
+    },
     /// Keep what a source says, its data set and its stream, as a capture
     Record(Record),
     /// Play a capture into a target, or as a master that replicas can follow
@@ -220,6 +234,18 @@ pub(crate) struct ToTls {
     /// Take any certificate of the target. Whoever stands between can read everything; the report says so
     #[arg(long, conflicts_with = "to_ca")]
     pub(crate) to_insecure: bool,
+}
+
+/// Which job is meant.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Steered {
+    /// The job's name [default: the one that runs]
+    #[arg(long, value_name = "NAME", value_parser = super::state::parse_job)]
+    pub(crate) job: Option<String>,
+
+    /// The answer as one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// What `ping` was told.

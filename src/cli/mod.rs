@@ -2,6 +2,7 @@
 //! prints.
 
 mod args;
+mod control;
 mod demo;
 mod intent;
 mod logging;
@@ -24,6 +25,7 @@ pub(crate) use args::Args;
 pub(crate) use outcome::Outcome;
 
 use args::Command;
+use understudy::flow::Order;
 
 /// Does what was asked for.
 pub(crate) fn run(args: Args) -> Outcome {
@@ -46,6 +48,11 @@ pub(crate) fn run(args: Args) -> Outcome {
         Command::Ping(args) => block_on(ping::run(&args)),
         Command::Record(args) => block_on(record::run(&args)),
         Command::Replay(args) => block_on(replay::run(*args)),
+        Command::Status(args) => block_on(control::status(&args)),
+        Command::Pause(args) => block_on(control::order(&args, Order::Pause)),
+        Command::Resume(args) => block_on(control::order(&args, Order::Go)),
+        Command::Stop { finish: false, job } => block_on(control::order(&job, Order::Stop)),
+        Command::Stop { finish: true, job } => block_on(control::order(&job, Order::Finish)),
     }
 }
 

@@ -70,7 +70,7 @@ fn now() -> String {
 }
 
 /// What a server or a file has said may hold anything: it neither begins a new line nor moves the cursor.
-fn one_line(text: &str) -> String {
+pub(super) fn one_line(text: &str) -> String {
     let mut line = String::with_capacity(text.len());
     for char in text.chars() {
         if char.is_control() { line.extend(char.escape_default()) } else { line.push(char) }

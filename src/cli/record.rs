@@ -36,7 +36,7 @@ pub(crate) async fn run(args: &Record) -> Outcome {
     if !findings.is_empty() {
         return Outcome::Refused;
     }
-    let recorded = record(&net, &what, signals.stop()).await;
+    let recorded = record(&net, &what, signals.orders()).await;
     if let Some((failure, advice)) = &recorded.failure {
         let name = plan.sources.first().map_or("", |source| &source.name);
         notice::error(&format!("{name}: {failure}"), advice);

@@ -74,6 +74,6 @@ async fn serve(file: &str, host: &str, port: u16) -> Outcome {
         return failed(&format!("cannot write to stdout: {error}"), "");
     }
     drop(out);
-    replay(&recording, &listener, signals.stop()).await;
+    replay(&recording, &listener, signals.orders()).await;
     Outcome::Interrupted
 }

@@ -1,18 +1,20 @@
 //! SIGINT and SIGTERM: the first is a request to stop, the second ends the process at once.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
-use understudy::flow::Stop;
+use understudy::flow::{Order, Orders};
 
 use super::notice;
 
 /// Both signals are heeded while this lives.
 #[derive(Debug)]
 pub(crate) struct Signals {
-    stop: Stop,
+    orders: Orders,
+    giver: Arc<watch::Sender<Order>>,
     waiting: JoinHandle<()>,
 }
 
@@ -25,24 +27,31 @@ const INTERRUPTED: i32 = 130;
 impl Signals {
     /// Begins to heed them.
     pub(crate) fn heed() -> Self {
-        let (stop, stopped) = watch::channel(false);
+        let (giver, orders) = watch::channel(Order::Go);
+        let giver = Arc::new(giver);
+        let stop = Arc::clone(&giver);
         let waiting = tokio::spawn(async move {
             stop_signal().await;
             notice::note("stopping, within 10 s; Ctrl-C once more ends at once");
             // Nobody listens any more: the run has ended by itself.
-            let _ = stop.send(true);
+            let _ = stop.send(Order::Stop);
             // Whoever started us may pass on a signal that we got already, as `timeout` and many a wrapper do.
             sleep(ONE_AND_THE_SAME).await;
             stop_signal().await;
             notice::note("ended at once: of what was under way nobody can say whether it was done");
             std::process::exit(INTERRUPTED);
         });
-        Self { stop: stopped, waiting }
+        Self { orders, giver, waiting }
     }
 
-    /// The request, which becomes true when the first of them comes.
-    pub(crate) fn stop(&self) -> &Stop {
-        &self.stop
+    /// What the run is told: to stop, when the first of them comes.
+    pub(crate) fn orders(&self) -> &Orders {
+        &self.orders
+    }
+
+    /// Through which others may tell it something too.
+    pub(crate) fn giver(&self) -> Arc<watch::Sender<Order>> {
+        Arc::clone(&self.giver)
     }
 }
 

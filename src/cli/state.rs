@@ -6,14 +6,18 @@ use std::path::PathBuf;
 use understudy::plan::{Place, Source};
 use understudy::position::digest;
 
-/// The folder of a job: in `UNDERSTUDY_STATE`, else in `XDG_STATE_HOME/understudy`, else in `~/.local/state/understudy`. Without a home there
-/// is none.
+/// The folder of a job, in the [root](root).
 pub(crate) fn folder(job: &str) -> Option<PathBuf> {
+    Some(root()?.join(job))
+}
+
+/// Where all jobs have their folders: `UNDERSTUDY_STATE`, else `XDG_STATE_HOME/understudy`, else `~/.local/state/understudy`. Without a home
+/// there is none.
+pub(crate) fn root() -> Option<PathBuf> {
     let variable = |name| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    let all = variable("UNDERSTUDY_STATE")
+    variable("UNDERSTUDY_STATE")
         .or_else(|| variable("XDG_STATE_HOME").map(|state| state.join("understudy")))
-        .or_else(|| variable("HOME").map(|home| home.join(".local/state/understudy")))?;
-    Some(all.join(job))
+        .or_else(|| variable("HOME").map(|home| home.join(".local/state/understudy")))
 }
 
 /// The name of a job that was given none: from its places, of which the digest knows all.

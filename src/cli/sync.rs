@@ -8,13 +8,14 @@ use std::time::Duration;
 
 use tokio::task::JoinSet;
 use tokio::time::timeout;
-use understudy::flow::{Ended, Report, SourceReport, Stop, chain, migrate, watch_offset};
+use understudy::flow::{Ended, Order, Report, SourceReport, chain, migrate, watch_offset};
 use understudy::net::Net;
 use understudy::plan::{Facts, Finding, Place, Plan, ServerFacts, judge, remarks, spool_line};
 use understudy::preflight::{Unreachable, count_keys, judge_records, look};
 use understudy::progress::Counters;
 
 use super::args::Sync;
+use super::control::Door;
 use super::notice;
 use super::outcome::{Outcome, refused};
 use super::progress::{Mode, Show, Watched, grouped};
@@ -34,15 +35,20 @@ pub(crate) async fn run(args: &Sync) -> Outcome {
         return refused(&text, "give a path that this user may write");
     }
     let signals = Signals::heed();
-    begin(args, &plan, signals.stop()).await
+    begin(args, &plan, &signals).await
 }
 
-async fn begin(args: &Sync, plan: &Plan, stopped: &Stop) -> Outcome {
+async fn begin(args: &Sync, plan: &Plan, signals: &Signals) -> Outcome {
     let net = Net::system();
-    let mut told_to_stop = stopped.clone();
+    let counters: Vec<Arc<Counters>> = plan.sources.iter().map(|_| Arc::default()).collect();
+    let door = match Door::open(plan, &counters, signals.giver(), net.clock()) {
+        Ok(door) => door,
+        Err(refusal) => return refused(&refusal.what, &refusal.mend),
+    };
+    let mut told_to_stop = signals.orders().clone();
     let looked = tokio::select! {
         looked = look(&net, plan) => looked,
-        _ = told_to_stop.wait_for(|stop| *stop) => {
+        _ = told_to_stop.wait_for(|order| *order == Order::Stop) => {
             notice::note("stopped before anything was written");
             return nothing_done(args, plan, &Facts::default(), Ended::Stopped, &[]);
         }
@@ -70,9 +76,8 @@ async fn begin(args: &Sync, plan: &Plan, stopped: &Stop) -> Outcome {
     if let Some(line) = spool_line(&facts, plan).filter(|_| args.writing.progress != Mode::None) {
         notice::note(&line);
     }
-    let counters: Vec<Arc<Counters>> = plan.sources.iter().map(|_| Arc::default()).collect();
     let mut monitors = JoinSet::new();
-    if args.writing.progress != Mode::None {
+    if args.writing.progress != Mode::None || door.is_some() {
         for (source, counters) in plan.sources.iter().zip(&counters) {
             if let Place::Server(place) = &source.place {
                 monitors.spawn(watch_offset(net.clone(), place.clone(), Arc::clone(counters)));
@@ -80,7 +85,7 @@ async fn begin(args: &Sync, plan: &Plan, stopped: &Stop) -> Outcome {
         }
     }
     let show = Show::begin(args.writing.progress, watched(plan, &facts, &counters), net.clock());
-    let run = migrate(&net, plan, &facts, &counters, stopped).await;
+    let run = migrate(&net, plan, &facts, &counters, signals.orders()).await;
     monitors.abort_all();
     show.end().await;
 

@@ -33,8 +33,9 @@ use crate::server::Server;
 use crate::source::{Source, SourceError, Wants};
 use crate::target::{FileError, RdbPlace, RdbTarget};
 
-use super::Stop;
-use super::lane::{chain, stop_requested};
+use super::Orders;
+use super::lane::chain;
+use super::order::stop_requested;
 use super::remedy::{patience, pause};
 use super::report::{Ended, SourceReport};
 use super::throttle::Throttle;
@@ -97,7 +98,7 @@ pub(super) async fn run(
     facts: &Facts,
     path: &Path,
     counters: &[Arc<Counters>],
-    stop: &Stop,
+    stop: &Orders,
 ) -> Vec<SourceReport> {
     let mut reports: Vec<SourceReport> =
         plan.sources.iter().map(|source| SourceReport::new(source.name.clone())).collect();
@@ -136,7 +137,7 @@ struct Run<'a> {
     net: &'a Net,
     plan: &'a Plan,
     counters: &'a [Arc<Counters>],
-    stop: Stop,
+    stop: Orders,
     /// The source that is being read.
     at: usize,
     /// Something has been written.
@@ -367,7 +368,7 @@ impl Reading<'_> {
     async fn meanwhile(
         &mut self,
         writing: impl Future<Output = Result<(), FileError>>,
-        stop: &mut Stop,
+        stop: &mut Orders,
     ) -> Result<bool, IntoFileError> {
         tokio::select! {
             biased;

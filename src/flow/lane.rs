@@ -16,9 +16,11 @@ mod error;
 mod horizon;
 mod job;
 mod links;
+mod obeying;
 mod spooling;
 mod sweep;
 mod taking;
+mod watching;
 
 use std::collections::BTreeMap;
 use std::future::{Future, pending};
@@ -43,14 +45,15 @@ use crate::source::{Fetcher, SourceError};
 use crate::spool::Store;
 use crate::target::{Confirmed, Entrance, Standalone, Surprise, TargetError};
 
-use super::Stop;
 use super::held::Held;
 use super::loss::Loss;
+use super::order::{Orders, changed, stop_requested};
 use super::remedy::{QUESTION_TRIES, Remedy, pause, remedy};
 use super::report::{Ended, SourceReport};
 use super::share::{Excess, Pool, Share};
 use super::throttle::Throttle;
 use super::upstream::{Limits, Upstream};
+use super::watchdog::Watchdog;
 
 use doubts::{Fetching, Unknown};
 pub(super) use end::SILENCE;
@@ -68,7 +71,7 @@ pub(super) async fn run(
     plan: &Plan,
     known: Known<'_>,
     counters: &Arc<Counters>,
-    stop: Stop,
+    orders: Orders,
 ) -> SourceReport {
     let index = known.index;
     let (Some(source), Place::Server(to)) = (plan.sources.get(index), &plan.target) else {
@@ -82,9 +85,14 @@ pub(super) async fn run(
     let mut tally = Tally::default();
     let (mut tries, mut lost, mut copied_at) = (0, None::<Loss>, None::<Duration>);
     let ended = loop {
-        let ended = match Lane::open(plan, &known, to, counters, stop.clone(), &mut job, &mut tally)
-            .await
-        {
+        let mut stop = orders.clone();
+        let open = Lane::open(plan, &known, to, counters, orders.clone(), &mut job, &mut tally);
+        let opened = tokio::select! {
+            biased;
+            opened = open => opened,
+            () = stop_requested(&mut stop) => break Ok(Ended::Stopped),
+        };
+        let ended = match opened {
             Ok(mut lane) => {
                 let ended = lane.play().await;
                 copied_at = lane.copied_at.or(copied_at);
@@ -103,6 +111,7 @@ pub(super) async fn run(
         {
             error = LaneError::Unsaved(why.clone());
         }
+        counters.set_trouble(chain(&error));
         let wait = match job.again(&error) {
             true => {
                 tries = if tally.progressed { 0 } else { tries + 1 };
@@ -125,10 +134,9 @@ pub(super) async fn run(
             false => break Err(error),
         };
         tally.progressed = false;
-        let mut stopped = stop.clone();
         tokio::select! {
             biased;
-            () = stop_requested(&mut stopped) => break Ok(Ended::Stopped),
+            () = stop_requested(&mut stop) => break Ok(Ended::Stopped),
             () = sleep(wait) => {}
         }
     };
@@ -210,7 +218,7 @@ struct Lane<'a> {
     counters: &'a Counters,
     clock: Clock,
     net: Net,
-    stop: Stop,
+    orders: Orders,
     source: Upstream,
     target: Standalone,
     tally: &'a mut Tally,
@@ -291,14 +299,23 @@ struct Lane<'a> {
     last_data: Duration,
     /// Since when we have been stopping.
     stopping: Option<Duration>,
+    /// Nothing is taken from the source for now.
+    is_paused: bool,
+    /// The run was to follow, and has been told to end once it has caught up.
+    is_finishing: bool,
     refusal: Option<Refusal>,
     source_lost: Option<Loss>,
+    /// It was lost when nothing more was wanted of it.
+    is_let_go: bool,
     target_lost: Option<Loss>,
     share: Share,
     excess: Excess,
     spooling: Spooling,
     method: &'static str,
     copied_at: Option<Duration>,
+    watchdog: Watchdog,
+    /// When the source was heard last, or something that was asked for was told.
+    moved: Duration,
 }
 
 /// What all lanes are told.
@@ -334,7 +351,7 @@ impl<'a> Lane<'a> {
         known: &Known<'_>,
         to: &'a ServerPlace,
         counters: &'a Counters,
-        stop: Stop,
+        orders: Orders,
         job: &mut Job,
         tally: &'a mut Tally,
     ) -> Result<Self, LaneError> {
@@ -422,9 +439,12 @@ impl<'a> Lane<'a> {
         let waits_for_source = tally.begun || !is_first;
         let resumes = matches!(beginning, Beginning::Resume(_));
         let keeper = job.keeper(record, &entrance);
-        let target = Standalone::claim(entrance, keeper).await?;
+        let mut target = Standalone::claim(entrance, keeper).await?;
         // From here on the record says it.
         job.copy_anew = None;
+        if let Some(patience) = job.patience {
+            target.set_patience(patience);
+        }
         let mut lane = Self {
             plan,
             from: plan.sources.get(index).map_or(&plan.target, |source| &source.place),
@@ -432,7 +452,7 @@ impl<'a> Lane<'a> {
             counters,
             clock,
             net: net.clone(),
-            stop,
+            orders,
             source,
             target,
             tally,
@@ -481,14 +501,19 @@ impl<'a> Lane<'a> {
             links: 0,
             last_data: Duration::ZERO,
             stopping: None,
+            is_paused: false,
+            is_finishing: false,
             refusal: None,
             source_lost: None,
+            is_let_go: false,
             target_lost: None,
             share,
             excess: Excess::new(pool.clone()),
             spooling: Spooling::of(facts, index, store.as_ref()),
             method: "psync",
             copied_at: None,
+            watchdog: Watchdog::default(),
+            moved: clock.now(),
         };
         lane.tally.begun |= !is_first;
         if let Some(at) = full {
@@ -506,6 +531,7 @@ impl<'a> Lane<'a> {
         }
         // What was gathered of deadlines that must be asked is in the record as a word only.
         job.deadlines = Some(self.deadlines);
+        job.patience = Some(self.target.patience());
         if self.stage == Stage::Connecting && self.begins_anew {
             job.begun = Some((self.source, self.history));
         }
@@ -534,6 +560,7 @@ impl<'a> Lane<'a> {
 
     async fn go_round(&mut self) -> Result<Ended, LaneError> {
         loop {
+            self.obey();
             match self.take_events() {
                 // It answers that it cannot serve us now, and may later.
                 Err(LaneError::Source(SourceError::Repl(refusal)))
@@ -543,24 +570,33 @@ impl<'a> Lane<'a> {
                 }
                 taken => taken?,
             }
+            let was_settling = matches!(self.end, End::Settling);
             if let Some(ended) = self.advance_end() {
                 return Ok(ended);
+            }
+            if was_settling && matches!(self.end, End::No) {
+                // The end was put off, and what the source has said meanwhile was not looked at in this round.
+                self.call_back_source();
+                continue;
             }
             self.advance_sweep()?;
             self.advance_horizon();
             self.advance_doubts()?;
             self.save_in_silence();
             let limited = self.limited_until();
-            if limited.is_some() || self.source.waiting() > 0 {
+            if limited.is_some() || self.is_paused || self.source.waiting() > 0 {
                 // A source that is not listened to is not silent, nor one whose words wait.
                 self.last_data = self.clock.now();
             }
-            let wants = self.wants();
+            let admitted = self.excess.admits(self.holds_much());
+            let wants = self.wants(admitted);
             self.watch_spool();
             let linked = self.relinking.is_none();
             let refused = linked && self.is_refused()?;
             self.counters.awaits(self.awaited());
-            let alarm = self.alarm().into_iter().chain(limited).min().map(|at| self.clock.at(at));
+            self.watch(limited.is_some(), admitted);
+            let alarm = self.alarm().into_iter().chain(limited).chain(self.watchdog.next());
+            let alarm = alarm.min().map(|at| self.clock.at(at));
             tokio::select! {
                 confirmed = self.target.exchange(), if linked && !refused && !self.target.is_idle() => {
                     match confirmed {
@@ -572,6 +608,7 @@ impl<'a> Lane<'a> {
                     Ok(bytes) => {
                         self.spooling.was_read(bytes);
                         Counters::add(&self.counters.bytes, bytes);
+                        self.moved = self.clock.now();
                         self.throttle.was_read(|| self.clock.now(), bytes);
                     }
                     Err(error) => self.source_lost(error)?,
@@ -583,24 +620,31 @@ impl<'a> Lane<'a> {
                         Err(error) => self.target_lost(error)?,
                     }
                 }
-                told = Fetching::told(&mut self.fetching) => self.fetched(told)?,
+                told = Fetching::told(&mut self.fetching) => {
+                    self.moved = self.clock.now();
+                    self.fetched(told)?;
+                }
                 told = Unknown::told(&mut self.unknown) => self.unknown_told(told)?,
                 walked = Moving::walked(&mut self.moving), if self.stream.is_whole() => {
+                    self.moved = self.clock.now();
                     self.walked(walked)?;
                 }
-                page = Sweep::page(&mut self.sweep) => self.swept(page)?,
+                page = Sweep::page(&mut self.sweep) => {
+                    self.moved = self.clock.now();
+                    self.swept(page)?;
+                }
                 offset = later(&mut self.asking) => {
                     self.asking = None;
                     self.goal = offset.map_or(Goal::Silence, Goal::Offset);
                     debug!(goal = ?self.goal, "the master was asked where it is");
                 }
                 () = self.excess.granted() => {}
-                answer = self.end.answered() => self.end_answered(answer)?,
-                () = sleep_until_some(alarm) => {}
-                () = stop_requested(&mut self.stop), if self.stopping.is_none() => {
-                    self.stopping = Some(self.clock.now());
-                    self.counters.enter(Phase::Finishing);
+                answer = self.end.answered() => {
+                    self.moved = self.clock.now();
+                    self.end_answered(answer)?;
                 }
+                () = sleep_until_some(alarm) => {}
+                () = changed(&mut self.orders) => {}
             }
         }
     }
@@ -612,6 +656,9 @@ impl<'a> Lane<'a> {
             self.target_lost = None;
             self.refusal = None;
             self.quiet_since = self.clock.now();
+        }
+        if confirmed.carries.keys + confirmed.carries.commands > 0 {
+            self.target.set_patience(self.net.patience());
         }
         Counters::add(&self.counters.without_effect, confirmed.without_effect);
         Counters::add(&self.counters.keys, confirmed.carries.keys);
@@ -639,18 +686,9 @@ impl<'a> Lane<'a> {
             self.stage = Stage::Following;
             self.following_since = Some(self.clock.now());
             self.tally.progressed = true;
-            match self.plan.until {
+            match self.until() {
                 Until::Forever => self.counters.enter(Phase::Following),
-                // A file is drained at its end, and only there.
-                Until::CaughtUp => {
-                    if let Place::Server(from) = self.from {
-                        self.asking = Some(Box::pin(ask_offset(
-                            self.net.clone(),
-                            from.clone(),
-                            self.history.is_some(),
-                        )));
-                    }
-                }
+                Until::CaughtUp => self.seek_goal(),
             }
         }
         // What went wrong in a transaction is in doubt before the source is told that the target has it.
@@ -785,12 +823,5 @@ pub(super) async fn sleep_until_some(at: Option<Instant>) {
     match at {
         Some(at) => sleep_until(at).await,
         None => pending().await,
-    }
-}
-
-/// Returns once a stop is requested. Nobody left to request one is no request.
-pub(super) async fn stop_requested(stop: &mut Stop) {
-    if stop.wait_for(|stop| *stop).await.is_err() {
-        pending::<()>().await;
     }
 }

@@ -14,6 +14,7 @@ mod lane;
 mod left_out;
 mod loss;
 mod monitor;
+mod order;
 mod record;
 mod remedy;
 mod replay;
@@ -21,16 +22,16 @@ mod report;
 mod share;
 mod throttle;
 mod upstream;
+mod watchdog;
 
 use std::sync::Arc;
 
-use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing::Instrument;
 
-use lane::stop_requested;
 pub use lane::{LaneError, chain};
 pub use monitor::watch_offset;
+pub use order::{Order, Orders, TooLate};
 pub use record::{Record, Recorded, record};
 pub use remedy::{Remedy, remedy};
 pub use replay::{Recording, replay};
@@ -41,20 +42,17 @@ use crate::plan::{Facts, Place, Plan};
 use crate::progress::{Counters, Phase};
 use crate::spool::Store;
 
-/// A request to stop, which every lane looks at.
-pub type Stop = watch::Receiver<bool>;
-
-/// Plays all sources of the plan into its target until they have ended, or `stop` becomes true. `counters` has one entry
+/// Plays all sources of the plan into its target until they have ended, or they are told to. `counters` has one entry
 /// for each source and is kept up to date meanwhile.
 pub async fn migrate(
     net: &Net,
     plan: &Plan,
     facts: &Facts,
     counters: &[Arc<Counters>],
-    stop: &Stop,
+    orders: &Orders,
 ) -> Report {
     if let Place::Rdb(path) = &plan.target {
-        let sources = into_file::run(net, plan, facts, path, counters, stop).await;
+        let sources = into_file::run(net, plan, facts, path, counters, orders).await;
         return Report { sources, seconds: net.clock().now().as_secs_f64() };
     }
     let held = match held::held(net, plan, facts).await {
@@ -77,7 +75,7 @@ pub async fn migrate(
     let store = store.map(|folder| Store::new(folder, limit));
     let mut lanes = JoinSet::new();
     for (index, counters) in counters.iter().enumerate().take(plan.sources.len()) {
-        let (plan, facts, stop) = (Arc::clone(&plan), Arc::clone(&facts), stop.clone());
+        let (plan, facts, orders) = (Arc::clone(&plan), Arc::clone(&facts), orders.clone());
         let (counters, net) = (Arc::clone(counters), net.clone());
         let (held, throttle, pool) = (held.clone(), throttle.clone(), pool.clone());
         let store = store.clone();
@@ -91,7 +89,7 @@ pub async fn migrate(
                 let net = &net;
                 let known =
                     lane::Known { facts, held, is_known, index, throttle, pool, store, net };
-                (index, lane::run(&plan, known, &counters, stop).await)
+                (index, lane::run(&plan, known, &counters, orders).await)
             }
             .instrument(span),
         );

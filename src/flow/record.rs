@@ -32,8 +32,9 @@ use crate::source::{Replica, SourceError, Wants};
 
 use super::lane::{Later, SILENCE, ask_offset, chain, later, sleep_until_some};
 use super::loss::Loss;
+use super::order::stop_requested;
 use super::remedy::{Remedy, patience, remedy};
-use super::{Ended, LaneError, Stop, stop_requested};
+use super::{Ended, LaneError, Orders};
 
 /// What is to be recorded.
 #[derive(Clone, Debug)]
@@ -65,8 +66,8 @@ pub struct Recorded {
     pub failure: Option<(String, String)>,
 }
 
-/// Records until what is wanted is there, `stop` becomes true or something fails. The sidecar is complete in each of these cases.
-pub async fn record(net: &Net, record: &Record, stop: &Stop) -> Recorded {
+/// Records until what is wanted is there, `stop` says so or something fails. The sidecar is complete in each of these cases.
+pub async fn record(net: &Net, record: &Record, stop: &Orders) -> Recorded {
     let mut recorder = Recorder::new(net, record, stop.clone());
     let span = tracing::error_span!("lane", source = %record.from);
     let ended = recorder.run().instrument(span.clone()).await;
@@ -109,7 +110,7 @@ struct Recorder<'a> {
     net: &'a Net,
     clock: Clock,
     record: &'a Record,
-    stop: Stop,
+    stop: Orders,
     link: Link,
     layout: Layout,
     sidecar: Sidecar,
@@ -165,7 +166,7 @@ struct Splice {
 }
 
 impl<'a> Recorder<'a> {
-    fn new(net: &'a Net, record: &'a Record, stop: Stop) -> Self {
+    fn new(net: &'a Net, record: &'a Record, stop: Orders) -> Self {
         let mut sidecar = Sidecar {
             file: record.file.file_name().map(|name| name.to_string_lossy().into_owned()),
             ..Sidecar::default()

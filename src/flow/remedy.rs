@@ -50,6 +50,7 @@ pub fn remedy(error: &LaneError) -> Remedy {
             TargetError::Link(_)
             | TargetError::Lost(_)
             | TargetError::Closed
+            | TargetError::Silent(_)
             | TargetError::NotReady(_) => Remedy::ReconnectTarget,
             TargetError::Password(_) => Remedy::Ask(
                 "give it in UNDERSTUDY_TO_PASSWORD, or in the URL: redis://[user]:password@host:port",
@@ -167,6 +168,7 @@ pub(super) fn patience(error: &ReplError) -> Duration {
 pub(super) fn lost_patience(error: &LaneError, until: Until) -> Option<Duration> {
     // A server is started again, or another takes its place, well within that; what takes longer somebody must see to.
     const GONE: Duration = Duration::from_secs(300);
+    const SILENT: Duration = Duration::from_secs(3600);
     match (until, error) {
         (Until::Forever, _) => None,
         (Until::CaughtUp, LaneError::Source(SourceError::Repl(refusal))) => {
@@ -175,6 +177,8 @@ pub(super) fn lost_patience(error: &LaneError, until: Until) -> Option<Duration>
         (Until::CaughtUp, LaneError::Target(TargetError::NotReady(reply))) => {
             Some(refusal_patience(reply))
         }
+        // It takes connections: it is stopped, or busy with something long, and will be there again.
+        (Until::CaughtUp, LaneError::Target(TargetError::Silent(_))) => Some(SILENT),
         (Until::CaughtUp, _) => Some(GONE),
     }
 }

@@ -21,7 +21,8 @@ use crate::rdb::parser::Depth;
 use crate::repl::{Event, Layout, Part, Piece, Served, Serving};
 use crate::source::{Capture, SourceError};
 
-use super::{Stop, stop_requested};
+use super::Orders;
+use super::order::stop_requested;
 
 /// A capture that has been read through and found whole, so that it can be served.
 #[derive(Clone, Debug)]
@@ -75,7 +76,7 @@ impl Recording {
 }
 
 /// Serves a capture to all who connect, until `stop` becomes true.
-pub async fn replay(recording: &Recording, listener: &Listener, stop: &Stop) {
+pub async fn replay(recording: &Recording, listener: &Listener, stop: &Orders) {
     let clock = Clock::start();
     let mut stop = stop.clone();
     let mut attended = JoinSet::new();

@@ -9,6 +9,7 @@ mod ping;
 mod tls;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 pub use clock::Clock;
 pub use control::{Control, ControlError, Foreign, Reply, info_field};
@@ -24,9 +25,13 @@ use crate::plan::ServerPlace;
 pub struct Net {
     dial: Arc<dyn Dial>,
     clock: Clock,
+    patience: Duration,
 }
 
 impl Net {
+    /// How long a target may leave commands unanswered unless told otherwise: what a master allows its replicas (`repl-timeout`).
+    pub const PATIENCE: Duration = Duration::from_secs(60);
+
     /// The sockets and the clock of this machine.
     #[must_use]
     pub fn system() -> Self {
@@ -36,7 +41,20 @@ impl Net {
     /// Connections that are made in another way.
     #[must_use]
     pub fn with(dial: Arc<dyn Dial>) -> Self {
-        Self { dial, clock: Clock::start() }
+        Self { dial, clock: Clock::start(), patience: Self::PATIENCE }
+    }
+
+    /// The same, where a target may leave commands unanswered for so long before its link is given up for the first time. Less than the
+    /// slowest command takes costs links, and time, but no data.
+    #[must_use]
+    pub fn with_patience(self, patience: Duration) -> Self {
+        Self { patience, ..self }
+    }
+
+    /// How long a target may leave commands unanswered before its link is given up for the first time.
+    #[must_use]
+    pub fn patience(&self) -> Duration {
+        self.patience
     }
 
     /// The clock.

@@ -296,6 +296,17 @@ impl Gate {
             && self.wish.is_none()
     }
 
+    /// How many answers to what was sent are to come. A transaction that waits for more of itself may owe none.
+    pub(super) fn unanswered(&self) -> usize {
+        let open = self
+            .open
+            .as_ref()
+            .map_or(0, |open| open.left + usize::from(matches!(open.next, Next::Preamble(_))));
+        // EXEC is answered as a whole, behind what stands before it.
+        let closing = self.closing.as_ref().map_or(0, |closing| 1 + closing.queued);
+        open + closing + usize::from(self.discarding)
+    }
+
     /// Why the target refuses the next transaction for now; it has been discarded.
     pub(super) fn refused(&self) -> Option<&str> {
         if self.discarding || self.open.is_some() { None } else { self.refusal.as_deref() }

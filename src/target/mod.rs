@@ -13,6 +13,7 @@ mod model;
 mod outbox;
 mod pipeline;
 mod rdb;
+mod silence;
 mod standalone;
 
 pub use keeper::{DoubtList, Keeper};

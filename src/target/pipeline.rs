@@ -71,6 +71,12 @@ struct Sent {
     selects: Option<Vec<usize>>,
 }
 
+impl Sent {
+    fn unanswered(&self) -> usize {
+        self.batch.expects().len().saturating_sub(self.answered) + usize::from(self.select)
+    }
+}
+
 impl Pipeline {
     /// Takes a batch. It is confirmed once each of its replies is as expected.
     pub(super) fn push(&mut self, batch: Batch) {
@@ -83,6 +89,16 @@ impl Pipeline {
     /// Whether everything that was pushed has been confirmed.
     pub(super) fn is_idle(&self) -> bool {
         self.sent.is_empty() && self.held.is_empty()
+    }
+
+    /// How many commands were sent and are not answered.
+    pub(super) fn unanswered(&self) -> usize {
+        self.sent.iter().map(Sent::unanswered).sum()
+    }
+
+    /// Whether there is one.
+    pub(super) fn owes_answers(&self) -> bool {
+        self.sent.iter().any(|sent| sent.unanswered() > 0)
     }
 
     /// Reads replies from the front of `input`; gives how many bytes were used. What they mean is appended to `confirmed`.

@@ -4,14 +4,16 @@ use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::time::{sleep_until, timeout};
 use tracing::{debug, warn};
 
 use crate::change::Batch;
 use crate::key::Db;
-use crate::net::{Link, LinkError, Net, info_field};
+use crate::net::{Clock, Link, LinkError, Net, info_field};
 use crate::plan::ServerPlace;
 use crate::position::Spot;
 use crate::repl::Credentials;
@@ -22,6 +24,7 @@ use super::gate::{Gate, Wish};
 use super::judge;
 use super::keeper::Keeper;
 use super::pipeline::Pipeline;
+use super::silence::Silence;
 
 /// Why a target could not go on.
 #[derive(Debug, thiserror::Error)]
@@ -36,6 +39,9 @@ pub enum TargetError {
     /// It closed the connection.
     #[error("the target closed the connection")]
     Closed,
+    /// It leaves what was sent unanswered: the way to it is cut without a word, or it is stopped or busy.
+    #[error("the target has answered nothing for {} s", .0.as_secs())]
+    Silent(Duration),
     /// The password, or the ACL user, was refused.
     #[error("the target refused the password: {0}")]
     Password(String),
@@ -72,6 +78,8 @@ pub struct Standalone {
     gate: Gate,
     mode: Mode,
     in_flight: usize,
+    clock: Clock,
+    silence: Silence,
 }
 
 /// The process that a target is: what it has confirmed is in this one, and no other one need hold it. Empty if it does not tell
@@ -99,6 +107,8 @@ pub struct Entrance {
     pub stored: Option<Vec<u8>>,
     /// The time of the target's clock, in Unix milliseconds.
     pub now_ms: i64,
+    clock: Clock,
+    patience: Duration,
     /// What the connection is called: up to the last `:` as all others of the same job and source.
     name: String,
 }
@@ -167,6 +177,8 @@ impl Standalone {
             gate: Gate::new(keeper),
             mode: Mode::Pipelined,
             in_flight: 0,
+            clock: entrance.clock,
+            silence: Silence::new(entrance.patience),
         })
     }
 
@@ -254,21 +266,58 @@ impl Standalone {
         }
     }
 
+    /// How many commands are not answered yet, and since when nothing has been heard of the target; `None` if it has answered all that
+    /// was sent.
+    #[must_use]
+    pub fn unanswered(&self) -> Option<(usize, Duration)> {
+        let commands = match self.mode {
+            Mode::Pipelined | Mode::Settling => self.pipeline.unanswered(),
+            Mode::Streaming => self.gate.unanswered(),
+        };
+        Some((commands, self.silence.since()?)).filter(|(commands, _)| *commands > 0)
+    }
+
+    /// How long the target may leave commands unanswered before its link is given up.
+    #[must_use]
+    pub fn patience(&self) -> Duration {
+        self.silence.patience()
+    }
+
+    /// The same, to be changed.
+    pub fn set_patience(&mut self, patience: Duration) {
+        self.silence.set_patience(patience);
+    }
+
     /// Sends and receives until the target has told something. To be called while it is not idle. Nothing is lost if the
     /// future is dropped before it is done.
     ///
     /// # Errors
-    /// If the connection is lost; then [`relink`](Self::relink).
+    /// If the connection is lost, or nothing has come over it for too long; then [`relink`](Self::relink).
     pub async fn exchange(&mut self) -> Result<Confirmed, TargetError> {
         let mut confirmed = Confirmed::default();
         loop {
             self.advance(&mut confirmed);
+            self.note_silence();
             if !confirmed.is_empty() || self.refused().is_some() || self.is_idle() {
                 self.in_flight = self.in_flight.saturating_sub(confirmed.bytes);
                 return Ok(confirmed);
             }
             self.input.reserve(READ_SIZE);
-            poll_fn(|cx| self.poll_socket(cx)).await?;
+            match self.silence.until() {
+                None => poll_fn(|cx| self.poll_socket(cx)).await?,
+                Some(until) => {
+                    let until = self.clock.at(until);
+                    tokio::select! {
+                        // What has come by then is looked at, however late we are.
+                        biased;
+                        read = poll_fn(|cx| self.poll_socket(cx)) => read?,
+                        () = sleep_until(until) => {
+                            return Err(TargetError::Silent(self.silence.broken(self.clock.now())));
+                        }
+                    }
+                }
+            }
+            self.silence.heard();
             let used = match self.mode {
                 Mode::Pipelined | Mode::Settling => {
                     self.pipeline.take(&self.input, &mut confirmed)?
@@ -277,6 +326,15 @@ impl Standalone {
             };
             self.input.advance(used);
         }
+    }
+
+    /// Begins to wait for answers, or no longer does.
+    fn note_silence(&mut self) {
+        let owes = match self.mode {
+            Mode::Pipelined | Mode::Settling => self.pipeline.owes_answers(),
+            Mode::Streaming => self.gate.unanswered() > 0,
+        };
+        self.silence.owes(owes, self.clock.now());
     }
 
     /// Lets the stream begin once the copy is confirmed, and sends what may be sent.
@@ -323,6 +381,10 @@ impl Standalone {
         // What was pipelined is vouched for by nothing but the process that confirmed it.
         let other = !run_id.0.is_empty() && run_id != self.run_id;
         let mut unseen = Vec::new();
+        if other && stored.is_none() {
+            // That it is gone need not be our doing: the target may have come back empty.
+            return Err(TargetError::Replaced);
+        }
         if self.mode == Mode::Streaming {
             unseen = self
                 .gate
@@ -335,6 +397,7 @@ impl Standalone {
         }
         self.in_flight = self.in_flight.saturating_sub(confirmed.bytes);
         (self.link, self.run_id) = (link, run_id);
+        self.silence.heard();
         self.input.clear();
         Ok(unseen)
     }
@@ -349,9 +412,15 @@ impl Standalone {
         while !outbox.is_empty() && lost.is_none() {
             match Pin::new(&mut self.link).poll_write(cx, outbox.front()) {
                 Poll::Ready(Ok(0)) => lost = Some(TargetError::Closed),
-                Poll::Ready(Ok(written)) => outbox.written(written),
+                Poll::Ready(Ok(written)) => {
+                    outbox.written(written);
+                    self.silence.takes(self.clock.now());
+                }
                 Poll::Ready(Err(error)) => lost = Some(TargetError::Lost(error)),
-                Poll::Pending => break,
+                Poll::Pending => {
+                    self.silence.is_full();
+                    break;
+                }
             }
         }
         if outbox.is_empty() && lost.is_none() {
@@ -425,7 +494,8 @@ async fn enter(
         Answer::Nil => None,
         Answer::Text(text) => return Err(refused(text)),
     };
-    Ok(Entrance { link, run_id, stored, now_ms, name: name.to_owned() })
+    let (clock, patience, name) = (net.clock(), net.patience(), name.to_owned());
+    Ok(Entrance { link, run_id, stored, now_ms, clock, patience, name })
 }
 
 /// What a target says that does not let us look.
@@ -529,6 +599,18 @@ async fn ask_raw(link: &mut Link, args: &[&[u8]]) -> Result<Answer, TargetError>
 
 /// Sends a command and shows each part of its reply until one is the last.
 async fn converse(
+    link: &mut Link,
+    args: &[&[u8]],
+    is_last: impl FnMut(Reply<'_>) -> bool,
+) -> Result<(), TargetError> {
+    let answered = timeout(ANSWER, talk(link, args, is_last)).await;
+    answered.unwrap_or(Err(TargetError::Silent(ANSWER)))
+}
+
+/// How long a question before the stream of data may take. One that is asked in vain is asked again over a new connection.
+const ANSWER: Duration = Duration::from_secs(30);
+
+async fn talk(
     link: &mut Link,
     args: &[&[u8]],
     mut is_last: impl FnMut(Reply<'_>) -> bool,

@@ -16,9 +16,13 @@ use crate::servers::{Server, program};
 use crate::tool::Understudy;
 
 const SERVER: &str = "redis-7.0.15";
-const COMMANDS: [&str; 10] = [
+const COMMANDS: [&str; 14] = [
     "",
     "sync",
+    "status",
+    "pause",
+    "resume",
+    "stop",
     "record",
     "replay",
     "rdb",

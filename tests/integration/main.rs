@@ -18,6 +18,7 @@ mod client;
 mod command_table;
 mod command_twins;
 mod conflicts;
+mod control;
 mod data;
 mod demo;
 mod dice;

@@ -76,6 +76,16 @@ impl Understudy {
         Self { child, stdout, stderr, args, state: Arc::clone(state) }
     }
 
+    /// Gives another command, on the same machine, to its end.
+    pub(crate) fn beside(&self, args: &[&str]) -> Ended {
+        Self::start_with_log(args, None, &self.state).wait(Duration::from_secs(20))
+    }
+
+    /// The folder with the folders of the jobs.
+    pub(crate) fn state(&self) -> &Arc<TempDir> {
+        &self.state
+    }
+
     /// Its process.
     pub(crate) fn id(&self) -> u32 {
         self.child.id()

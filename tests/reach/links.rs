@@ -279,6 +279,7 @@ fn every_error_of_a_target_is_reached() {
             target_fails(&net(|_, _| Usual), "nobody", None).await,
             target_fails(&net(|_, _| Last(Vec::new())), "target", None).await,
             begun(Last(Vec::new())).await,
+            begun(On(Vec::new())).await,
             begun(line("-NOAUTH Authentication required.")).await,
             begun(line("-NOPERM this user may not")).await,
             begun(line("-ERR unknown command 'MULTI'")).await,

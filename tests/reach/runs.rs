@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::timeout;
-use understudy::flow::{self, SourceReport, migrate};
+use understudy::flow::{self, Order, SourceReport, migrate};
 use understudy::net::Net;
 use understudy::plan::{
     Facts, Job, OnFlush, OnUnknown, Place, Plan, Rate, Rules, ServerFacts, Source, Spool,
@@ -95,7 +95,7 @@ async fn run_with(
     let counters: Vec<_> = plan.sources.iter().map(|_| Arc::new(Counters::default())).collect();
     let target = ServerFacts { server: target, ..ServerFacts::default() };
     let sources = plan.sources.iter().map(|_| None).collect();
-    let (_keep, stop) = watch::channel(false);
+    let (_keep, stop) = watch::channel(Order::Go);
     let facts = Facts { sources, target: Some(target), ..facts };
     migrate(net, plan, &facts, &counters, &stop).await.sources
 }
@@ -384,7 +384,7 @@ async fn unwritten(file: &Path) -> String {
     let from = server("source");
     let (file, until) = (file.to_owned(), Until::CaughtUp);
     let what = flow::Record { from, server: None, file, force: false, until, lasting: None };
-    let (_keep, stop) = watch::channel(false);
+    let (_keep, stop) = watch::channel(Order::Go);
     let master = net(|_, name| match name {
         "PSYNC" => On([FULLRESYNC, b"$18\r\n", EMPTY].concat()),
         _ => Usual,

@@ -39,7 +39,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
-use understudy::flow::migrate;
+use understudy::flow::{Order, migrate};
 use understudy::net::{Dial, Dialing, Link, LinkError, Net};
 use understudy::plan::{
     Address, Facts, Job, Method, OnUnknown, Place, Plan, Rules, ServerFacts, ServerPlace, Source,
@@ -125,7 +125,7 @@ async fn play(seed: u64) -> (Ending, u64) {
     let ring = Arc::new_cyclic(|ring: &Weak<Ring>| {
         let dial = Hand(Weak::clone(ring));
         let net = Net::with(Arc::new(dial));
-        let target = Arc::new(Target::new(schedule.refusals.clone(), net.clock()));
+        let target = Arc::new(Target::new(schedule.refusals.clone(), schedule.slow, net.clock()));
         let plan = schedule.master.clone();
         let master = Master::new(plan, schedule.origin, net.clock(), Arc::clone(&target));
         let links = [schedule.source_links.clone(), schedule.target_links.clone()];
@@ -169,7 +169,7 @@ async fn play(seed: u64) -> (Ending, u64) {
     if env::var_os("UNDERSTUDY_RING_SEED").is_some() {
         println!("{schedule:#?}");
     }
-    let (_keep, stop) = watch::channel(false);
+    let (_keep, stop) = watch::channel(Order::Go);
     let mut kills = schedule.kills.iter();
     let (begun, report) = loop {
         let counters = [Arc::new(Counters::default())];

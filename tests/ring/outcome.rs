@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use understudy::flow::{Ended, SourceReport};
-use understudy::position::Record;
+use understudy::position::{Phase, Record};
 
 use crate::master::{Full, Logged, Master};
 use crate::model::{Entry, Keys, Model, Value};
@@ -89,7 +89,10 @@ pub(crate) fn judge(
                 // What it holds was told by nobody; that the run has failed is all that may be said.
             } else if confirmed == 0 && was_killed {
                 // What it holds an earlier run has written.
-            } else if confirmed == 0 {
+            } else if report.numbers.full_syncs > 1 {
+                // In the midst of a second copy: what the first has brought, and its stream, is there too.
+            } else if confirmed == 0 && record(&there).is_none_or(|one| one.phase == Phase::Copying)
+            {
                 is_part(&there, &full, failure);
             } else if record(&there)
                 .is_some_and(|record| record.doubts.is_empty() && record.clean == record.applied)

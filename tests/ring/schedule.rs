@@ -9,7 +9,7 @@ use crate::dice::Dice;
 use crate::link::LinkPlan;
 use crate::master::{COUNT, COUNT_DB, MasterPlan};
 use crate::model::{Args, args};
-use crate::target::{Kind, Refusal};
+use crate::target::{Kind, Refusal, Slow};
 
 /// See the module.
 #[derive(Clone, Debug)]
@@ -32,6 +32,7 @@ pub(crate) struct Schedule {
     pub(crate) refusals: VecDeque<Refusal>,
     /// After how many bytes to and from the target the first runs are killed. Each time the same command is given again.
     pub(crate) kills: Vec<usize>,
+    pub(crate) slow: Option<Slow>,
 }
 
 const SOURCES: [Version; 5] =
@@ -56,7 +57,7 @@ impl Schedule {
         };
         // What is refused before the job has begun ends the run: that is soon over, and proves little.
         let spared = if chance(dice, 5) { 0 } else { 24 };
-        let refusals = (0..dice.below(4))
+        let mut refusals: VecDeque<Refusal> = (0..dice.below(4))
             .map(|_| {
                 let kinds = [
                     Kind::Inside,
@@ -77,6 +78,20 @@ impl Schedule {
                 Refusal { after: spared + log_below(dice, 900), count, kind }
             })
             .collect();
+        let kills: Vec<usize> = match chance(dice, 50) {
+            true => (0..1 + dice.below(4)).map(|_| log_below(dice, 1 << 14)).collect(),
+            false => Vec::new(),
+        };
+        // A run that begins while the target answers nobody is refused.
+        let slow = (kills.is_empty() && chance(dice, 20)).then(|| Slow {
+            after: log_below(dice, 200),
+            count: 1 + dice.below(3),
+            lasts: Duration::from_secs(30) + millis(dice, 120_000),
+        });
+        if slow.is_some() {
+            // Few refusals would take as long as many.
+            refusals.clear();
+        }
         Self {
             master,
             target: redis(target),
@@ -90,10 +105,8 @@ impl Schedule {
             source_links: links(dice, Side::Source),
             target_links: links(dice, Side::Target),
             refusals,
-            kills: match chance(dice, 50) {
-                true => (0..1 + dice.below(4)).map(|_| log_below(dice, 1 << 14)).collect(),
-                false => Vec::new(),
-            },
+            kills,
+            slow,
         }
     }
 
@@ -212,7 +225,9 @@ fn links(dice: &mut Dice, side: Side) -> VecDeque<LinkPlan> {
                     // Answers are short.
                     (_, Side::Target) => {
                         let heard = if spared == 0 { 12 } else { 700 } + dice.below(2 << bits) / 2;
-                        link.mute = Some((heard, millis(dice, 3000)));
+                        // Some hang for longer than anybody waits for an answer.
+                        let longest = if chance(dice, 20) { 300_000 } else { 3000 };
+                        link.mute = Some((heard, millis(dice, longest)));
                     }
                 }
             }

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::time::sleep;
@@ -20,6 +21,16 @@ pub(crate) struct Refusal {
     /// How many are refused.
     pub(crate) count: usize,
     pub(crate) kind: Kind,
+}
+
+/// Some writes take long, and nobody is answered meanwhile.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Slow {
+    /// How many writes come before.
+    pub(crate) after: usize,
+    /// How many take long.
+    pub(crate) count: usize,
+    pub(crate) lasts: Duration,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +67,9 @@ const STUBBORN: usize = 30;
 struct State {
     model: Model,
     refusals: VecDeque<Refusal>,
+    slow: Option<Slow>,
+    /// Until when it is at a command that takes long.
+    busy: Duration,
     /// How many connections were made.
     links: u64,
     /// Which of its processes this is: the first has number 1.
@@ -73,9 +87,16 @@ struct Client {
 }
 
 impl Target {
-    pub(crate) fn new(refusals: VecDeque<Refusal>, clock: Clock) -> Self {
+    pub(crate) fn new(refusals: VecDeque<Refusal>, slow: Option<Slow>, clock: Clock) -> Self {
         let refused = refusals.iter().fold(0, |all: usize, one| all.saturating_add(one.count));
-        let state = State { model: Model::default(), refusals, links: 0, process: 1 };
+        let state = State {
+            model: Model::default(),
+            refusals,
+            slow,
+            busy: Duration::ZERO,
+            links: 0,
+            process: 1,
+        };
         Self { state: Mutex::new(state), is_stubborn: refused >= STUBBORN, clock }
     }
 
@@ -136,6 +157,10 @@ impl Target {
                 let args: Args = reader.args(&input).map(<[u8]>::to_vec).collect();
                 input.drain(..used);
                 executed += usize::from(args == [b"EXEC"]);
+                self.take_time(&args, &client).await;
+                if self.state.lock().unwrap().process != process {
+                    return;
+                }
                 self.answer(&mut client, args).encode(&mut output);
                 if plan.executed == Some(executed) {
                     return;
@@ -154,6 +179,39 @@ impl Target {
                 return;
             }
         }
+    }
+
+    /// Waits while another command takes long, or for as long as this one does. It is done though its client is gone by then, and before
+    /// anybody else's.
+    async fn take_time(&self, args: &Args, client: &Client) {
+        loop {
+            let now = self.clock.now();
+            let busy = self.state.lock().unwrap().busy;
+            if busy <= now {
+                break;
+            }
+            sleep(busy - now + Duration::from_millis(1)).await;
+        }
+        let name = String::from_utf8_lossy(&args[0]).to_uppercase();
+        let lasts = {
+            let mut state = self.state.lock().unwrap();
+            let now = self.clock.now();
+            let runs = name == "EXEC" || client.queue.is_none() && Kind::ReadOnly.refuses(&name);
+            match &mut state.slow {
+                Some(slow) if runs && slow.after > 0 => {
+                    slow.after -= 1;
+                    return;
+                }
+                Some(slow) if runs && slow.count > 0 => {
+                    slow.count -= 1;
+                    let lasts = slow.lasts;
+                    state.busy = now + lasts;
+                    lasts
+                }
+                _ => return,
+            }
+        };
+        sleep(lasts).await;
     }
 
     fn answer(&self, client: &mut Client, args: Args) -> Reply {

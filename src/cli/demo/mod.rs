@@ -15,9 +15,9 @@ use std::sync::Arc;
 use serde_json::Value;
 use serde_json::json;
 use tokio::task::JoinSet;
+use understudy::flow::Orders;
 use understudy::flow::Recording;
 use understudy::flow::Report;
-use understudy::flow::Stop;
 use understudy::flow::chain;
 use understudy::flow::migrate;
 use understudy::flow::replay;
@@ -133,17 +133,20 @@ pub(crate) async fn run(progress: Mode) -> Outcome {
             continue;
         }
         let home = folder.0.join(index.to_string());
-        let pair = match begin(&net, program.as_ref(), bundled, &home, &mut masters, signals.stop())
-            .await
-        {
-            Ok(pair) => pair,
-            Err(text) => return failed(&text, "see that TMPDIR has room and loopback can be used"),
-        };
+        let pair =
+            match begin(&net, program.as_ref(), bundled, &home, &mut masters, signals.orders())
+                .await
+            {
+                Ok(pair) => pair,
+                Err(text) => {
+                    return failed(&text, "see that TMPDIR has room and loopback can be used");
+                }
+            };
         let from = pair.plan.sources.first().map_or("", |source| &source.name);
         println!("  {} (recorded) at {from} to {}", bundled.server, pair.plan.target);
         pairs.push(pair);
     }
-    let report = match play(&net, &pairs, progress, signals.stop()).await {
+    let report = match play(&net, &pairs, progress, signals.orders()).await {
         Ok(report) => report,
         Err(outcome) => return outcome,
     };
@@ -195,7 +198,7 @@ async fn begin(
     bundled: &'static Bundled,
     home: &Path,
     masters: &mut JoinSet<()>,
-    stop: &Stop,
+    stop: &Orders,
 ) -> Result<Pair, String> {
     let capture = home.join("capture.bin");
     let written = fs::create_dir(home)
@@ -235,7 +238,7 @@ async fn begin(
 }
 
 /// The main job, for all pairs at once.
-async fn play(net: &Net, pairs: &[Pair], progress: Mode, stop: &Stop) -> Result<Report, Outcome> {
+async fn play(net: &Net, pairs: &[Pair], progress: Mode, stop: &Orders) -> Result<Report, Outcome> {
     let mut watched = Vec::new();
     let mut runs = JoinSet::new();
     for (index, pair) in pairs.iter().enumerate() {

@@ -290,6 +290,7 @@ impl Lane<'_> {
             && self.stage == Stage::Following
             && self.stream.is_whole()
             && self.stopping.is_none()
+            && !self.is_paused
             && self.fetch_again_at.is_none_or(|at| self.clock.now() >= at)
             && self.taken >= self.unseen_to
             && (self.starved && self.source.waiting() == 0
@@ -401,8 +402,9 @@ impl Lane<'_> {
         if error.is_answer() {
             return Err(LaneError::Fetch(error));
         }
+        let until = self.until();
         let loss = self.fetch_lost.get_or_insert_with(|| Loss::new(now));
-        let wait = loss.again("source", &LaneError::Fetch(error), self.plan.until, now)?;
+        let wait = loss.again("source", &LaneError::Fetch(error), until, now)?;
         self.fetch_again_at = Some(now + wait);
         Ok(())
     }

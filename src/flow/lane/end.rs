@@ -155,7 +155,11 @@ impl Lane<'_> {
         if self.stopping.is_some() {
             return true;
         }
-        if self.stage != Stage::Following || !self.target.is_idle() || !self.doubts.is_empty() {
+        if self.is_paused
+            || self.stage != Stage::Following
+            || !self.target.is_idle()
+            || !self.doubts.is_empty()
+        {
             return false;
         }
         if self.starved && self.source.is_ended() {

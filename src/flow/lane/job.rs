@@ -1,6 +1,7 @@
 //! What a lane goes on with: its record in the target, and what is remembered from one attempt to the next.
 
 use std::hash::{BuildHasher, RandomState};
+use std::time::Duration;
 
 use tokio::time::sleep;
 use tracing::{debug, info, warn};
@@ -49,6 +50,8 @@ pub(super) struct Job {
     pub(super) begun: Option<(Upstream, Option<Resume>)>,
     /// The names whose deadlines are held back, where they were kept.
     pub(super) deadlines: Option<Deadlines>,
+    /// How long the target may leave commands unanswered, if an attempt has found that.
+    pub(super) patience: Option<Duration>,
 }
 
 /// How an attempt begins.
@@ -86,6 +89,7 @@ impl Job {
             copies: 0,
             begun: None,
             deadlines: None,
+            patience: None,
         }
     }
 

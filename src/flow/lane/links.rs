@@ -31,6 +31,8 @@ impl Lane<'_> {
     pub(super) fn awaited(&self) -> Option<Awaited> {
         if self.relinking.is_some() || self.refusal.is_some() {
             Some(Awaited::Target)
+        } else if self.is_paused {
+            Some(Awaited::Resume)
         } else {
             self.source_lost.map(|_| Awaited::Source)
         }
@@ -88,6 +90,7 @@ impl Lane<'_> {
         if !matches!(self.end, End::No | End::Asking(_) | End::Reaching(..)) {
             // Everything that is wanted of it has been taken.
             self.source.let_go();
+            self.is_let_go = true;
             return Ok(());
         }
         if matches!(error, SourceError::CutOff) {
@@ -96,7 +99,7 @@ impl Lane<'_> {
                 return Err(LaneError::Outgrown(self.tally.outgrown.take().unwrap_or_default()));
             }
         }
-        let now = self.clock.now();
+        let (now, until) = (self.clock.now(), self.until());
         if error.is_final() {
             return Err(error.into());
         }
@@ -121,12 +124,22 @@ impl Lane<'_> {
             }
         };
         let error = LaneError::Source(error);
+        self.counters.set_trouble(chain(&error));
         if remedy(&error) != Remedy::ReconnectSource {
             return Err(error);
         }
-        let pause = loss.again("source", &error, self.plan.until, now)?;
+        let pause = loss.again("source", &error, until, now)?;
         self.source.reconnect(resume, pause);
         Ok(())
+    }
+
+    /// More is wanted of the source after all: one that was let go is linked again.
+    pub(super) fn call_back_source(&mut self) {
+        if std::mem::take(&mut self.is_let_go) {
+            let offset = self.taken;
+            let resume = self.history.map(|at| Resume { replid: at.replid, offset });
+            self.source.reconnect(resume, Duration::ZERO);
+        }
     }
 
     /// The source serves us again.
@@ -137,12 +150,13 @@ impl Lane<'_> {
     /// The target has been lost, or could not be reached again.
     pub(super) fn target_lost(&mut self, error: TargetError) -> Result<(), LaneError> {
         let error = LaneError::Target(error);
+        self.counters.set_trouble(chain(&error));
         if remedy(&error) != Remedy::ReconnectTarget {
             return Err(error);
         }
-        let now = self.clock.now();
+        let (now, until) = (self.clock.now(), self.until());
         let loss = self.target_lost.get_or_insert_with(|| Loss::new(now));
-        let pause = loss.again("target", &error, self.plan.until, now)?;
+        let pause = loss.again("target", &error, until, now)?;
         self.relinking = Some(self.connect_target(pause));
         Ok(())
     }

@@ -26,7 +26,11 @@ impl Lane<'_> {
     /// Whether the source is listened to: not while deadlines are asked for, and not behind the last one.
     pub(super) fn may_take(&self) -> bool {
         // What is read of keys in doubt must not be behind the stream, and no command stand before the copy is whole.
-        if self.fetching.is_some() || self.unknown.is_some() || self.stage == Stage::Sweeping {
+        if self.is_paused
+            || self.fetching.is_some()
+            || self.unknown.is_some()
+            || self.stage == Stage::Sweeping
+        {
             return false;
         }
         match &self.end {
@@ -297,8 +301,7 @@ impl Lane<'_> {
     }
 
     /// What is to become of what the source says next.
-    pub(super) fn wants(&mut self) -> Wants {
-        let admitted = self.excess.admits(self.holds_much());
+    pub(super) fn wants(&self, admitted: bool) -> Wants {
         let take = self.starved && self.may_take() && self.has_room() && admitted;
         // Behind its end nothing more is wanted.
         let listens = self.stopping.is_none()
@@ -327,6 +330,9 @@ impl Lane<'_> {
     pub(super) fn observe(&self) {
         Counters::set(&self.counters.in_flight, self.target.in_flight() as u64);
         Counters::set(&self.counters.read_offset, self.taken.get());
+        Counters::set(&self.counters.doubts, self.doubts.open() as u64);
+        let good = self.target.keeper().record().good;
+        Counters::set(&self.counters.away_until, u64::try_from(good).unwrap_or(0));
         if let Some(position) = self.source.payload_position() {
             Counters::set(&self.counters.payload_read, position);
         }

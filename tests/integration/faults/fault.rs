@@ -296,7 +296,7 @@ pub(super) fn any_size(dice: &mut Dice, bits: usize) -> u64 {
     dice.next() % (1 << dice.below(bits + 1))
 }
 
-/// Another process is started beside the first one, which stands still or not. One of them has to end: never the second if the first
+/// Another process is started elsewhere beside the first one, which stands still or not. One of them has to end: never the second if the first
 /// stands still.
 fn second(world: &mut World, freeze: bool) -> Done {
     world.mind_tool()?;
@@ -304,7 +304,7 @@ fn second(world: &mut World, freeze: bool) -> Done {
         world.signal("STOP");
         world.write(50, 1500);
     }
-    let mut second = world.another(&[]);
+    let mut second = world.elsewhere();
     if !freeze {
         let begun = Instant::now();
         while world.tool().is_running() && second.is_running() && begun.elapsed() < PATIENCE {

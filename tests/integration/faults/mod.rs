@@ -16,6 +16,7 @@ mod fault;
 mod proxied;
 mod proxy;
 mod round;
+mod silent;
 mod spooled;
 mod tally;
 mod wire;

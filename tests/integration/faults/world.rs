@@ -140,6 +140,13 @@ impl World {
         Understudy::start_telling_in(&args, &self.state)
     }
 
+    /// The same on another machine, which knows nothing of this one's: here the second would be refused.
+    pub(super) fn elsewhere(&mut self) -> Understudy {
+        self.tally.runs += 1;
+        let args: Vec<&str> = self.args.iter().map(String::as_str).collect();
+        Understudy::start_telling(&args)
+    }
+
     /// Puts another process in the place of the one that was minded, and gives that back.
     pub(super) fn replace_tool(&mut self, other: Understudy) -> Understudy {
         self.tool.replace(other).expect("one was started")

@@ -73,7 +73,8 @@ fn a_source_that_vanishes_during_the_copy_is_waited_for() {
     }
     let port = source.port;
     drop(source);
-    thread::sleep(Duration::from_secs(2));
+    // Its child notices at the end of some 500 keys, each of which takes a millisecond or, on a busy machine, several.
+    thread::sleep(Duration::from_secs(4));
     assert!(running.is_running(), "it has given up");
     let (ended, _) = running.stop(PATIENCE);
     ended.assert_code(130);

@@ -1,0 +1,199 @@
+//! What is said over a job's socket: a word and a line feed, and one JSON object on a line of its own in answer. Pure.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use understudy::flow::{Order, TooLate};
+use understudy::progress::{Counters, Phase};
+
+/// The version of the answers' form.
+const VERSION: u32 = 1;
+
+/// No request is longer, in bytes.
+pub(super) const LONGEST_REQUEST: u64 = 64;
+
+/// No answer is longer, in bytes: some hundred for each source.
+pub(super) const LONGEST_ANSWER: u64 = 1 << 20;
+
+/// What is asked of a running job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Request {
+    /// How it stands.
+    Status,
+    /// To do something from now on.
+    Do(Order),
+}
+
+impl Request {
+    const ALL: [Self; 5] = [
+        Self::Status,
+        Self::Do(Order::Pause),
+        Self::Do(Order::Go),
+        Self::Do(Order::Stop),
+        Self::Do(Order::Finish),
+    ];
+
+    pub(super) const fn word(self) -> &'static str {
+        match self {
+            Self::Status => "status",
+            Self::Do(Order::Go) => "resume",
+            Self::Do(order) => order.name(),
+        }
+    }
+
+    /// Reads a request as it came over the socket.
+    pub(super) fn parse(line: &[u8]) -> Option<Self> {
+        let word = line.strip_suffix(b"\n")?;
+        Self::ALL.into_iter().find(|request| request.word().as_bytes() == word)
+    }
+}
+
+/// The answer to what is no request.
+pub(super) fn unknown() -> Value {
+    let words = Request::ALL.map(Request::word).join(", ");
+    json!({ "version": VERSION, "error": format!("a request is one of: {words}") })
+}
+
+/// The answer to an order that comes too late.
+pub(super) fn too_late(error: TooLate) -> Value {
+    let what = match error.follows {
+        Order::Stop => "the job is stopping",
+        _ => "the job is finishing",
+    };
+    json!({ "version": VERSION, "error": what })
+}
+
+/// The answer to an order: what the job does from now on, and the sources whose copy is under way.
+pub(super) fn done(job: &str, order: Order, sources: &[Source<'_>]) -> Value {
+    let copying = sources.iter().filter(|one| one.counters.snapshot().phase == Phase::Copying);
+    let copying: Vec<&str> = copying.map(|one| one.name).collect();
+    json!({ "version": VERSION, "job": job, "order": order.name(), "copying": copying })
+}
+
+/// A source of the job.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Source<'a> {
+    pub(super) name: &'a str,
+    pub(super) counters: &'a Counters,
+}
+
+/// How a job stands.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Standing<'a> {
+    pub(super) job: &'a str,
+    pub(super) target: &'a str,
+    pub(super) process: u32,
+    pub(super) order: Order,
+    /// Since when it is paused, if it is.
+    pub(super) paused: Option<Duration>,
+    pub(super) now: Duration,
+}
+
+/// The answer to a question for how it stands.
+pub(super) fn status(standing: &Standing<'_>, sources: &[Source<'_>]) -> Value {
+    let Standing { job, target, process, order, paused, now } = *standing;
+    let sources: Vec<Value> = sources.iter().map(|one| source(*one, target, now)).collect();
+    json!({
+        "version": VERSION,
+        "job": job,
+        "process": process,
+        "order": order.name(),
+        "seconds": now.as_secs(),
+        "paused_seconds": paused.map(|since| now.saturating_sub(since).as_secs()),
+        "target": target,
+        // Only the end of a job sets them to what they are.
+        "deadlines_shifted": true,
+        "sources": sources,
+    })
+}
+
+fn source(Source { name, counters }: Source<'_>, target: &str, now: Duration) -> Value {
+    let numbers = counters.snapshot();
+    // What passes by itself in a moment is no wait.
+    let waiting = counters.waiting().filter(|one| {
+        let lasts = now.saturating_sub(one.since);
+        !numbers.phase.is_end() && lasts >= Duration::from_secs(1)
+    });
+    let is_streaming = numbers.phase >= Phase::CatchingUp && numbers.confirmed_offset > 0;
+    let known = |offset: u64| (offset > 0).then_some(offset);
+    json!({
+        "name": name,
+        "phase": numbers.phase.name(),
+        "keys": numbers.keys,
+        "commands": numbers.commands,
+        "bytes": numbers.bytes,
+        "payload_read": numbers.payload_read,
+        "payload_size": known(numbers.payload_size),
+        "read_offset": known(numbers.read_offset),
+        "offset": known(numbers.confirmed_offset),
+        "master_offset": known(numbers.master_offset),
+        "lag_bytes": is_streaming.then(|| numbers.lag()),
+        "in_flight_bytes": numbers.in_flight,
+        "doubts": numbers.doubts,
+        "full_syncs": numbers.full_syncs,
+        "partial_syncs": numbers.partial_syncs,
+        "waiting_for": waiting.map(|one| one.told(name, target, now).to_string()),
+        "waiting_seconds": waiting.map(|one| now.saturating_sub(one.since).as_secs()),
+        "last_error": counters.trouble(),
+        "away_until_ms": known(numbers.away_until),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use understudy::progress::{Wait, Waiting};
+
+    use super::*;
+
+    #[test]
+    fn requests() {
+        for request in Request::ALL {
+            let line = format!("{}\n", request.word());
+            assert_eq!(Request::parse(line.as_bytes()), Some(request));
+            assert_eq!(Request::parse(request.word().as_bytes()), None, "it may be cut short");
+            assert!(line.len() as u64 <= LONGEST_REQUEST);
+        }
+        for bad in [&b""[..], b"\n", b"go\n", b"STATUS\n", b"status \n", b"status\r\n", b"\xff\n"] {
+            assert_eq!(Request::parse(bad), None, "{bad:?}");
+        }
+        assert_eq!(unknown()["error"], "a request is one of: status, pause, resume, stop, finish");
+    }
+
+    #[test]
+    fn a_status_says_what_is_waited_for() {
+        let counters = Counters::default();
+        counters.enter(Phase::Following);
+        Counters::set(&counters.confirmed_offset, 70);
+        Counters::set(&counters.read_offset, 90);
+        let since = Duration::from_secs(100);
+        counters.set_waiting(Some(Waiting { wait: Wait::Answers(3), since }));
+        counters.set_trouble("the link was lost".to_owned());
+        let standing = Standing {
+            job: "job",
+            target: "new:1",
+            process: 7,
+            order: Order::Pause,
+            paused: Some(Duration::from_secs(60)),
+            now: Duration::from_secs(142),
+        };
+        let sources = [Source { name: "old:1", counters: &counters }];
+        let told = status(&standing, &sources);
+        assert_eq!((&told["order"], &told["paused_seconds"]), (&"pause".into(), &82.into()));
+        let source = &told["sources"][0];
+        assert_eq!(source["phase"], "following");
+        assert_eq!((&source["lag_bytes"], &source["master_offset"]), (&20.into(), &Value::Null));
+        assert_eq!(
+            source["waiting_for"],
+            "waiting for target new:1 since 42 s: 3 commands unanswered"
+        );
+        assert_eq!(
+            (&source["waiting_seconds"], &source["last_error"]),
+            (&42.into(), &"the link was lost".into())
+        );
+        let soon = Standing { now: since, ..standing };
+        assert_eq!(status(&soon, &sources)["sources"][0]["waiting_for"], Value::Null);
+        assert_eq!(done("job", Order::Go, &sources)["copying"], json!([]));
+        counters.enter(Phase::Copying);
+        assert_eq!(done("job", Order::Go, &sources)["copying"], json!(["old:1"]));
+    }
+}

@@ -1,0 +1,244 @@
+//! `status`, `pause`, `resume`, `stop`: what is asked of a job that runs on this machine.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+
+use comfy_table::{CellAlignment, Table, presets};
+use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
+use tokio::time::timeout;
+use understudy::flow::Order;
+
+use super::super::args::Steered;
+use super::super::notice;
+use super::super::outcome::{Outcome, failed, refused};
+use super::super::progress::{grouped, size};
+use super::super::{state, terminal};
+use super::address;
+use super::protocol::{LONGEST_ANSWER, Request};
+
+/// A job answers at once.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Says how a job stands.
+pub(crate) async fn status(args: &Steered) -> Outcome {
+    let answer = match ask(args, Request::Status).await {
+        Ok(answer) => answer,
+        Err(outcome) => return outcome,
+    };
+    if args.json {
+        terminal::result(&format!("{answer}\n"));
+    } else {
+        terminal::result(&told(&answer));
+    }
+    Outcome::Done
+}
+
+/// Tells a job what to do.
+pub(crate) async fn order(args: &Steered, order: Order) -> Outcome {
+    let answer = match ask(args, Request::Do(order)).await {
+        Ok(answer) => answer,
+        Err(outcome) => return outcome,
+    };
+    if args.json {
+        terminal::result(&format!("{answer}\n"));
+        return if of(&answer, "error").is_null() { Outcome::Done } else { Outcome::Refused };
+    }
+    if let Some(error) = of(&answer, "error").as_str() {
+        return refused(error, "it ends by itself; understudy status says how it stands");
+    }
+    let job = text(of(&answer, "job"));
+    terminal::result(&match order {
+        Order::Go => format!("{job} goes on\n"),
+        Order::Pause => format!(
+            "{job} is paused: it takes nothing more from its sources; understudy resume --job {job} goes on\n"
+        ),
+        Order::Stop => format!("{job} stops within 10 s; the same sync command goes on with it\n"),
+        Order::Finish => format!("{job} takes what its sources have now, and ends\n"),
+    });
+    let copying: Vec<&str> =
+        of(&answer, "copying").as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    if order == Order::Pause && !copying.is_empty() {
+        notice::warning(
+            &format!(
+                "the copy of {} is under way, and its master may cut it off",
+                copying.join(", ")
+            ),
+            "go on within a minute (repl-timeout, client-output-buffer-limit), or the copy begins anew",
+        );
+    }
+    Outcome::Done
+}
+
+/// Asks the job that is meant.
+async fn ask(args: &Steered, request: Request) -> Result<Value, Outcome> {
+    let Some(root) = state::root() else {
+        return Err(refused(
+            "there is no place for the state of jobs",
+            "set UNDERSTUDY_STATE to where the running job has it",
+        ));
+    };
+    let jobs = jobs(&root);
+    let job = match &args.job {
+        Some(job) => job.clone(),
+        None => {
+            let mut running = running(&root, &jobs).await;
+            match running.len() {
+                1 => running.remove(0),
+                0 => return Err(nothing_runs(&root)),
+                _ => {
+                    return Err(refused(
+                        &format!("several jobs run here: {}", running.join(", ")),
+                        "say which one with --job",
+                    ));
+                }
+            }
+        }
+    };
+    match say(&root.join(&job), request).await {
+        Ok(answer) => Ok(answer),
+        Err(error) if is_nobody(&error) => {
+            let running = running(&root, &jobs).await;
+            if running.is_empty() {
+                return Err(nothing_runs(&root));
+            }
+            Err(refused(
+                &format!("no job {job} runs here"),
+                &format!("these do: {}", running.join(", ")),
+            ))
+        }
+        Err(error) => Err(failed(
+            &format!("the job {job} does not answer: {error}"),
+            "see whether its process is stopped or the machine overloaded, and ask again",
+        )),
+    }
+}
+
+fn nothing_runs(root: &Path) -> Outcome {
+    refused(
+        &format!("no job runs here ({})", root.display()),
+        "a job is a running understudy sync of this user; with another UNDERSTUDY_STATE it is found there only",
+    )
+}
+
+/// The jobs that have left something on this machine.
+fn jobs(root: &Path) -> Vec<String> {
+    let entries = fs::read_dir(root).into_iter().flatten().flatten();
+    let mut names: Vec<String> =
+        entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+    names.sort_unstable();
+    names
+}
+
+/// Those of them that answer.
+async fn running(root: &Path, jobs: &[String]) -> Vec<String> {
+    let mut running = Vec::new();
+    for job in jobs {
+        match say(&root.join(job), Request::Status).await {
+            Err(error) if is_nobody(&error) => {}
+            // One that does not answer runs all the same.
+            _ => running.push(job.clone()),
+        }
+    }
+    running
+}
+
+/// Whether an error says that nobody stands behind the socket.
+fn is_nobody(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionRefused, NotADirectory, NotFound};
+    matches!(error.kind(), ConnectionRefused | NotFound | NotADirectory)
+}
+
+/// Says something to the job with this folder, and gives its answer.
+async fn say(folder: &Path, request: Request) -> io::Result<Value> {
+    let open = fs::File::open(folder)?;
+    let talk = async {
+        let mut socket = UnixStream::connect(address(folder, &open)).await?;
+        socket.write_all(format!("{}\n", request.word()).as_bytes()).await?;
+        let mut answer = Vec::new();
+        socket.take(LONGEST_ANSWER).read_to_end(&mut answer).await?;
+        serde_json::from_slice(&answer).map_err(io::Error::from)
+    };
+    timeout(PATIENCE, talk).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+}
+
+/// How a job stands, for a person.
+fn told(status: &Value) -> String {
+    let mut lines = vec![format!(
+        "{}: {}, process {}, for {} s",
+        text(of(status, "job")),
+        match of(status, "order").as_str() {
+            Some("pause") => "paused",
+            Some("stop") => "stopping",
+            Some("finish") => "finishing",
+            _ => "running",
+        },
+        of(status, "process"),
+        of(status, "seconds"),
+    )];
+    if let Some(seconds) = of(status, "paused_seconds").as_u64() {
+        lines.push(format!("paused since {seconds} s: understudy resume goes on"));
+    }
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING);
+    table.set_header([
+        "source",
+        "phase",
+        "keys",
+        "commands",
+        "read to",
+        "confirmed",
+        "lag",
+        "in flight",
+        "in doubt",
+    ]);
+    for index in 2..9 {
+        if let Some(column) = table.column_mut(index) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    let number = |value: &Value| value.as_u64().map_or_else(|| "-".to_owned(), grouped);
+    let bytes = |value: &Value| value.as_f64().map_or_else(|| "-".to_owned(), size);
+    let sources = of(status, "sources").as_array().map(Vec::as_slice).unwrap_or_default();
+    for source in sources {
+        table.add_row([
+            text(of(source, "name")),
+            text(of(source, "phase")),
+            number(of(source, "keys")),
+            number(of(source, "commands")),
+            number(of(source, "read_offset")),
+            number(of(source, "offset")),
+            bytes(of(source, "lag_bytes")),
+            bytes(of(source, "in_flight_bytes")),
+            number(of(source, "doubts")),
+        ]);
+    }
+    lines.push(String::new());
+    lines.push(table.to_string());
+    lines.push(String::new());
+    for source in sources {
+        for (field, label) in [("waiting_for", ""), ("last_error", "the last error: ")] {
+            if let Some(what) = of(source, field).as_str() {
+                let name = text(of(source, "name"));
+                lines.push(notice::one_line(&format!("{name}: {label}{what}")));
+            }
+        }
+    }
+    lines.push(format!(
+        "target {}: deadlines are shifted until the job ends (--once, or stop --finish)",
+        text(of(status, "target"))
+    ));
+    lines.join("\n") + "\n"
+}
+
+/// A field of an answer; null where it has none.
+fn of<'a>(answer: &'a Value, field: &str) -> &'a Value {
+    answer.get(field).unwrap_or(&Value::Null)
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap_or("-").to_owned()
+}

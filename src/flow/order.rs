@@ -1,0 +1,88 @@
+//! What a run is told while it goes on.
+
+use std::future::pending;
+
+use tokio::sync::watch;
+
+/// What a run is to do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Order {
+    /// Go on.
+    #[default]
+    Go,
+    /// Take nothing more from the sources for now. Their links stay alive.
+    Pause,
+    /// Have everything confirmed that was sent, store the position, and end. The job can be gone on with.
+    Stop,
+    /// Take what the sources have now, and end as a run does that is told to end once it has caught up.
+    Finish,
+}
+
+/// Where every lane looks for orders. Nobody left to give any is no order.
+pub type Orders = watch::Receiver<Order>;
+
+/// An order that comes too late.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TooLate {
+    /// What the run does by now.
+    pub follows: Order,
+}
+
+impl Order {
+    /// What a run is to do that follows this order and is given another one: one that is ending is neither paused nor goes on.
+    ///
+    /// # Errors
+    /// If it is too late for that.
+    pub fn then(self, given: Self) -> Result<Self, TooLate> {
+        match (self, given) {
+            (Self::Go | Self::Pause, given) => Ok(given),
+            (Self::Finish, Self::Finish | Self::Stop) | (Self::Stop, Self::Stop) => Ok(given),
+            (follows, _) => Err(TooLate { follows }),
+        }
+    }
+
+    /// A word for it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Go => "go",
+            Self::Pause => "pause",
+            Self::Stop => "stop",
+            Self::Finish => "finish",
+        }
+    }
+}
+
+/// Returns once the run is told to stop.
+pub(super) async fn stop_requested(orders: &mut Orders) {
+    if orders.wait_for(|order| *order == Order::Stop).await.is_err() {
+        pending::<()>().await;
+    }
+}
+
+/// Returns once there is an order that nobody has looked at.
+pub(super) async fn changed(orders: &mut Orders) {
+    if orders.changed().await.is_err() {
+        pending::<()>().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_that_ends_is_not_held_up() {
+        use Order::{Finish, Go, Pause, Stop};
+        for given in [Go, Pause, Stop, Finish] {
+            assert_eq!(Go.then(given), Ok(given));
+            assert_eq!(Pause.then(given), Ok(given));
+        }
+        assert_eq!(Finish.then(Stop), Ok(Stop));
+        assert_eq!(Finish.then(Pause), Err(TooLate { follows: Finish }));
+        assert_eq!(Finish.then(Go), Err(TooLate { follows: Finish }));
+        for given in [Go, Pause, Finish] {
+            assert_eq!(Stop.then(given), Err(TooLate { follows: Stop }));
+        }
+    }
+}
