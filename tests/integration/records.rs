@@ -32,9 +32,13 @@ impl Stopped {
     }
 
     fn run(&self, rest: &[&str]) -> Understudy {
+        self.run_in(&self.state, rest)
+    }
+
+    fn run_in(&self, state: &Arc<TempDir>, rest: &[&str]) -> Understudy {
         let (from, to) = (self.source.url(), self.target.url());
         let args = ["sync", "--from", &from, "--to", &to, "--job", "night"];
-        Understudy::start_telling_in(&[&args, rest].concat(), &self.state)
+        Understudy::start_telling_in(&[&args, rest].concat(), state)
     }
 
     fn once(&self, rest: &[&str]) -> Ended {
@@ -151,7 +155,9 @@ fn who_takes_a_job_over_fences_the_one_before() {
         let Some(stopped) = Stopped::start(name) else { return };
         let mut first = stopped.run(&[]);
         stopped.arrives("first", &mut first);
-        let mut second = stopped.run(&[]);
+        // On another machine: on this one it would be refused, as its socket is there.
+        let elsewhere = Arc::new(tempfile::tempdir().unwrap());
+        let mut second = stopped.run_in(&elsewhere, &[]);
         let ended = first.wait(PATIENCE);
         ended.assert_code(3);
         assert!(ended.stderr.contains("another process has taken"), "{}", ended.stderr);
