@@ -10,6 +10,7 @@
 //! for whichever comes first: more from the source, replies from the target, the time for an
 //! acknowledgement, the request to stop. What there is no room for waits in the source's spool; acknowledging never stops.
 
+mod attempts;
 mod doubts;
 mod end;
 mod error;
@@ -17,14 +18,13 @@ mod horizon;
 mod job;
 mod links;
 mod obeying;
+mod opening;
 mod spooling;
 mod sweep;
 mod taking;
 mod watching;
 
-use std::collections::BTreeMap;
 use std::future::{Future, pending};
-use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,182 +32,40 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{debug, info};
 
-use crate::change::{Copy, Deadlines, Draft, Existing, Failure, Kept, Own, Scope, Stream};
+use crate::change::{Copy, Deadlines, Draft, Failure, Kept, Stream};
 use crate::doubt::Doubts;
 use crate::key::Db;
 use crate::net::{Clock, Control, Net, info_field};
 use crate::offset::Offset;
-use crate::plan::{Facts, OnFlush, Place, Plan, ServerPlace, Until};
+use crate::plan::{Facts, Place, Plan, ServerPlace, Until};
 use crate::progress::{Counters, Phase};
 use crate::repl::{Remark, Resume};
-use crate::server::{Flavour, Server, Version};
+use crate::server::Server;
 use crate::source::{Fetcher, SourceError};
 use crate::spool::Store;
 use crate::target::{Confirmed, Entrance, Standalone, Surprise, TargetError};
 
 use super::held::Held;
 use super::loss::Loss;
-use super::order::{Orders, changed, stop_requested};
-use super::remedy::{QUESTION_TRIES, Remedy, pause, remedy};
-use super::report::{Ended, SourceReport};
+use super::order::{Orders, changed};
+use super::remedy::{QUESTION_TRIES, pause};
+use super::report::Ended;
 use super::share::{Excess, Pool, Share};
 use super::throttle::Throttle;
-use super::upstream::{Limits, Upstream};
+use super::upstream::Upstream;
 use super::watchdog::Watchdog;
 
+use attempts::Tally;
+pub(super) use attempts::run;
 use doubts::{Fetching, Unknown};
 pub(super) use end::SILENCE;
 use end::{End, Goal};
 pub use error::{LaneError, chain};
 use horizon::Moving;
-use job::{Beginning, Job, doubts_of};
+use job::Job;
 use links::Refusal;
 use spooling::Spooling;
-use sweep::{Older, Sweep};
-
-/// Runs one lane to its end, in as many attempts as that takes. Each begins with the record in the target; what the one before it
-/// remembers counts for nothing.
-pub(super) async fn run(
-    plan: &Plan,
-    known: Known<'_>,
-    counters: &Arc<Counters>,
-    orders: Orders,
-) -> SourceReport {
-    let index = known.index;
-    let (Some(source), Place::Server(to)) = (plan.sources.get(index), &plan.target) else {
-        return SourceReport::new(String::new());
-    };
-    let mut report = SourceReport::new(source.name.clone());
-    let clock = known.net.clock();
-    let begun = clock.now();
-    let mut job =
-        Job::new(plan, source, known.is_known, known.facts.is_sole(plan), clock.unix_ms());
-    let mut tally = Tally::default();
-    let (mut tries, mut lost, mut copied_at) = (0, None::<Loss>, None::<Duration>);
-    let ended = loop {
-        let mut stop = orders.clone();
-        let open = Lane::open(plan, &known, to, counters, orders.clone(), &mut job, &mut tally);
-        let opened = tokio::select! {
-            biased;
-            opened = open => opened,
-            () = stop_requested(&mut stop) => break Ok(Ended::Stopped),
-        };
-        let ended = match opened {
-            Ok(mut lane) => {
-                let ended = lane.play().await;
-                copied_at = lane.copied_at.or(copied_at);
-                report.method = lane.method;
-                report.copied = lane.stage >= Stage::Settling;
-                report.held_back = lane.held_back();
-                report.conflicts = lane.conflicts(ended.as_ref().err());
-                lane.leave(&mut job);
-                ended
-            }
-            Err(error) => Err(error),
-        };
-        let Err(mut error) = ended else { break ended };
-        if let (LaneError::CopyCut(why), Place::Server(from)) = (&error, &source.place)
-            && is_unsaved(known.net, from).await
-        {
-            error = LaneError::Unsaved(why.clone());
-        }
-        counters.set_trouble(chain(&error));
-        let wait = match job.again(&error) {
-            true => {
-                tries = if tally.progressed { 0 } else { tries + 1 };
-                pause(tries)
-            }
-            // A target that was there before is waited for.
-            false if tally.begun && remedy(&error) == Remedy::ReconnectTarget => {
-                if tally.progressed {
-                    lost = None;
-                }
-                let now = clock.now();
-                match lost
-                    .get_or_insert_with(|| Loss::new(now))
-                    .again("target", &error, plan.until, now)
-                {
-                    Ok(wait) => wait,
-                    Err(error) => break Err(error),
-                }
-            }
-            false => break Err(error),
-        };
-        tally.progressed = false;
-        tokio::select! {
-            biased;
-            () = stop_requested(&mut stop) => break Ok(Ended::Stopped),
-            () = sleep(wait) => {}
-        }
-    };
-    if !tally.begun && job.is_first {
-        // Nothing was written, so there is nothing to go on with.
-        job.withdraw(known.net, to).await;
-    }
-    report.copy_seconds = copied_at.map(|at| at.saturating_sub(begun).as_secs_f64());
-    report.stream_seconds = copied_at.map(|at| clock.now().saturating_sub(at).as_secs_f64());
-    report.unproven = tally.unproven;
-    report.skipped = tally.skipped;
-    report.conflict_names = tally.conflict_names;
-    report.ended = match ended {
-        Ok(ended) => ended,
-        Err(error) => {
-            let advice = match remedy(&error) {
-                Remedy::Ask(advice) => match (&error, rivals(plan, index)) {
-                    (LaneError::Conflict(_), Some(rivals)) => format!(
-                        "{rivals} holds this key too, or somebody wrote it to the target; leave it out of one of them with --exclude"
-                    ),
-                    _ => advice.to_owned(),
-                },
-                Remedy::ReconnectSource => {
-                    "see that the source can be reached, and start again".to_owned()
-                }
-                Remedy::ReconnectTarget => {
-                    "see that the target can be reached, and start again".to_owned()
-                }
-                Remedy::GoOn | Remedy::CopyAgain => {
-                    "see why it happens again and again; the same command goes on with this job"
-                        .to_owned()
-                }
-            };
-            report.failure = Some((chain(&error), advice));
-            let damage = matches!(&error, LaneError::Source(error) if error.is_damage());
-            if tally.begun || damage { Ended::Failed } else { Ended::Refused }
-        }
-    };
-    counters.enter(report.ended.into());
-    report.numbers = counters.snapshot();
-    report
-}
-
-/// What is told of a lane at its end, over all its attempts.
-#[derive(Debug, Default)]
-struct Tally {
-    /// Whether so much has happened that the target may not be as it was.
-    begun: bool,
-    /// Whether the attempt has brought the job on.
-    progressed: bool,
-    /// Things that could not be proven to be as they are on the source.
-    unproven: u64,
-    /// Commands of the stream that are no data and were not played, by name.
-    skipped: BTreeMap<String, u64>,
-    /// The first keys that the target held before.
-    conflict_names: Vec<(Db, Vec<u8>)>,
-    /// How a spool that was full was told of, and how often the link was cut over one since it was last gone on with.
-    outgrown: Option<String>,
-    cuts: u32,
-}
-
-/// The sources that may have brought a key which this one meets in the target.
-fn rivals(plan: &Plan, index: usize) -> Option<String> {
-    let others = plan.sources.iter().enumerate().filter(|(other, _)| *other != index);
-    let names: Vec<&str> = others.map(|(_, source)| source.name.as_str()).collect();
-    match names.as_slice() {
-        [] => None,
-        [other] => Some((*other).to_owned()),
-        others => Some(format!("one of the {} other sources", others.len())),
-    }
-}
+use sweep::Sweep;
 
 pub(super) type Later<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
@@ -345,183 +203,7 @@ enum Stage {
     Following,
 }
 
-impl<'a> Lane<'a> {
-    async fn open(
-        plan: &'a Plan,
-        known: &Known<'_>,
-        to: &'a ServerPlace,
-        counters: &'a Counters,
-        orders: Orders,
-        job: &mut Job,
-        tally: &'a mut Tally,
-    ) -> Result<Self, LaneError> {
-        let Known { facts, held, index, ref throttle, ref pool, ref store, net, .. } = *known;
-        let Some(source) = plan.sources.get(index) else { return Err(LaneError::Strayed) };
-        counters.enter(Phase::Connecting);
-        let clock = net.clock();
-        let record_at = (job.db, job.key.clone());
-        let connection = job.next_connection();
-        let entrance = enter(net, to, &record_at, &connection, plan.until, tally.begun).await?;
-        let (beginning, record) =
-            job.decide(&entrance, clock.unix_ms().saturating_add(ahead(plan, facts)))?;
-        let is_first = matches!(beginning, Beginning::First);
-        let names = held.map_or(0, |held| Kept::BYTES_A_KEY * held.keys.len() as u64);
-        let share = Share::of(plan.memory.saturating_sub(names), plan.sources.len());
-        // No two runs, nor two lanes of one, write the same temporary key.
-        let token = format!("{}-{}", job.token(), record.copies);
-        let server = facts.target.as_ref().and_then(|target| target.server).unwrap_or(OLDEST);
-        let origin =
-            facts.sources.get(index).and_then(Option::as_ref).and_then(|facts| facts.server);
-        // With one source nothing else writes these keys; with several a key that is there is another's.
-        let existing = match (plan.sources.len(), is_first) {
-            (1, _) => Existing::Replace,
-            (_, false) if plan.are_apart(index) => Existing::Replace,
-            (_, false) if matches!(beginning, Beginning::Again) => return Err(LaneError::Mixed),
-            _ => Existing::Refuse,
-        };
-        let held_keys = held.map(|held| Arc::clone(&held.keys));
-        let keeps = held.is_some_and(|held| held.keeps);
-        let on_flush = match plan.on_flush {
-            Some(OnFlush::Ignore) => OnFlush::Ignore,
-            None | Some(OnFlush::Apply) if record.sole && plan.has_whole_target() => OnFlush::Apply,
-            _ => OnFlush::Stop,
-        };
-        let scope = Scope::new(source.rules.clone(), held_keys.clone().filter(|_| keeps), on_flush);
-        let replaced = held_keys.clone().filter(|_| !keeps && is_first);
-        let target_keys = facts.target.as_ref().map_or(0, |target| target.keys_that(plan));
-        let counts_conflicts = is_first && (target_keys == 0 || held.is_some());
-        let kept = job.deadlines.take().filter(|_| !matches!(beginning, Beginning::Again));
-        let mut deadlines = match (kept, is_first) {
-            (Some(deadlines), _) => deadlines.until(record.horizon),
-            (None, true) => Deadlines::new(record.horizon, share.names),
-            // Whatever an earlier run has held back, nobody has kept the names.
-            (None, false) => Deadlines::new(record.horizon, share.names).of_others(),
-        };
-        if record.unsure {
-            deadlines.forget_unsure();
-        }
-        let own = Own { db: job.db, record: job.key.clone(), scripts: job.scripts.clone() };
-        let mut stream = Stream::new(origin, server, scope, share.scripts).keeping(own);
-        if !is_first {
-            for script in kept_scripts(net, to, (job.db, &job.scripts)).await? {
-                stream.learn_kept(&script);
-            }
-        }
-        stream.begin_in(Db::new(record.clean.db));
-        let (resume, history, begun) = match (&beginning, job.begun.take()) {
-            (Beginning::Resume(resume), _) => (Some(*resume), Some(*resume), None),
-            (_, begun) => (None, None, begun),
-        };
-        let (source, full) = match begun {
-            Some((upstream, full)) => (upstream, Some(full)),
-            None => {
-                let from = source.place.clone();
-                let spool = store.clone().map(|store| (store, share.block));
-                let limits = Limits { piece: share.largest, spool };
-                (Upstream::new(from, net.clone(), plan.method, limits, resume), None)
-            }
-        };
-        let sweep = match beginning {
-            Beginning::Again => {
-                let older = if record.sole {
-                    Older::None
-                } else {
-                    held_keys.map_or(Older::Unknown, Older::Known)
-                };
-                Some(Sweep::new(&job.token(), older, share.names, &scratch_folder(plan)?)?)
-            }
-            _ => None,
-        };
-        let (spot, doubts) = (record.clean, doubts_of(&record));
-        Counters::set(&counters.confirmed_offset, spot.offset);
-        let unseen_to = Offset::new(record.applied.offset);
-        let end = if matches!(beginning, Beginning::Done) { End::Done } else { End::No };
-        let waits_for_source = tally.begun || !is_first;
-        let resumes = matches!(beginning, Beginning::Resume(_));
-        let keeper = job.keeper(record, &entrance);
-        let mut target = Standalone::claim(entrance, keeper).await?;
-        // From here on the record says it.
-        job.copy_anew = None;
-        if let Some(patience) = job.patience {
-            target.set_patience(patience);
-        }
-        let mut lane = Self {
-            plan,
-            from: plan.sources.get(index).map_or(&plan.target, |source| &source.place),
-            to,
-            counters,
-            clock,
-            net: net.clone(),
-            orders,
-            source,
-            target,
-            tally,
-            record: record_at,
-            connection,
-            relinking: None,
-            copy: Copy::new(server, existing, share.copy, token),
-            stream,
-            throttle: throttle.clone(),
-            held_up: false,
-            replaced,
-            counts_conflicts,
-            draft: Draft::default(),
-            stage: Stage::Connecting,
-            history,
-            taken: Offset::new(spot.offset),
-            confirmed: Offset::new(spot.offset),
-            starved: true,
-            asking: None,
-            goal: Goal::None,
-            deadlines,
-            server,
-            end,
-            rounds: 0,
-            doubts_changed: !doubts.is_empty(),
-            doubts,
-            unseen_to,
-            fetching: None,
-            fetched: 0,
-            unwritten: 0,
-            sweep,
-            fetcher: None,
-            unknown: None,
-            fetch_lost: None,
-            fetch_again_at: None,
-            quiet_since: clock.now(),
-            moving: None,
-            holding: 0,
-            ahead: ahead(plan, facts),
-            resumes,
-            announced: false,
-            begins_anew: false,
-            waits_for_source,
-            is_finished: false,
-            following_since: None,
-            links: 0,
-            last_data: Duration::ZERO,
-            stopping: None,
-            is_paused: false,
-            is_finishing: false,
-            refusal: None,
-            source_lost: None,
-            is_let_go: false,
-            target_lost: None,
-            share,
-            excess: Excess::new(pool.clone()),
-            spooling: Spooling::of(facts, index, store.as_ref()),
-            method: "psync",
-            copied_at: None,
-            watchdog: Watchdog::default(),
-            moved: clock.now(),
-        };
-        lane.tally.begun |= !is_first;
-        if let Some(at) = full {
-            lane.full_sync(at, None)?;
-        }
-        Ok(lane)
-    }
-
+impl Lane<'_> {
     /// Leaves behind what another attempt goes on with.
     fn leave(self, job: &mut Job) {
         // One that is cut off again and again behind its copy must not make its master fork for ever.
@@ -716,79 +398,11 @@ fn failed(failure: Failure) -> LaneError {
     }
 }
 
-/// The folder on whose disk names are kept that memory has no room for.
-fn scratch_folder(plan: &Plan) -> Result<PathBuf, LaneError> {
-    let folder = plan.job.folder.clone().unwrap_or_else(std::env::temp_dir);
-    std::fs::create_dir_all(&folder)
-        .map_err(|source| LaneError::Write { path: folder.clone(), source })?;
-    Ok(folder)
-}
-
-/// The scripts that the job keeps in the target.
-async fn kept_scripts(
-    net: &Net,
-    to: &ServerPlace,
-    (db, key): (Db, &[u8]),
-) -> Result<Vec<Vec<u8>>, LaneError> {
-    let mut control = Control::open(net, to).await?;
-    control.ask::<()>("SELECT", &[db.index().to_string().as_bytes()]).await?;
-    Ok(control.ask("HVALS", &[key]).await?)
-}
-
-/// Connects to the target and sees what is there. One that was there before is waited for.
-async fn enter(
-    net: &Net,
-    to: &ServerPlace,
-    record: &(Db, Vec<u8>),
-    connection: &str,
-    until: Until,
-    waits: bool,
-) -> Result<Entrance, LaneError> {
-    let mut loss = Loss::new(net.clock().now());
-    loop {
-        match Standalone::enter(net, to, record.clone(), connection).await {
-            Ok(entrance) => return Ok(entrance),
-            Err(error) => {
-                let error = LaneError::Target(error);
-                if !waits || remedy(&error) != Remedy::ReconnectTarget {
-                    return Err(error);
-                }
-                sleep(loss.again("target", &error, until, net.clock().now())?).await;
-            }
-        }
-    }
-}
-
 /// A lane that has followed for so long has nothing to do any more with why it had to copy.
 const STEADY: Duration = Duration::from_secs(60);
 
 /// How many of the keys that were there before are named in the report.
 const CONFLICTS_NAMED: usize = 100;
-
-/// How far ahead of now a deadline is held back, in milliseconds: as long as the job may stay away; a day, or when the run ends by itself,
-/// four times what the copy may take, an hour at the least.
-fn ahead(plan: &Plan, facts: &Facts) -> i64 {
-    const HOUR: u64 = 3_600_000;
-    const SLOWEST_BYTES_PER_MS: u64 = 20_000;
-    let largest =
-        facts.sources.iter().flatten().map(|source| source.used_memory).max().unwrap_or(0);
-    let ahead = match (plan.away, plan.until) {
-        (Some(away), _) => u64::try_from(away.as_millis()).unwrap_or(u64::MAX),
-        (None, Until::CaughtUp) => HOUR.max(4 * largest / SLOWEST_BYTES_PER_MS),
-        (None, Until::Forever) => 24 * HOUR,
-    };
-    i64::try_from(ahead).unwrap_or(i64::MAX)
-}
-
-/// What a target that does not say its version is taken for.
-const OLDEST: Server = Server { flavour: Flavour::Redis, version: Version(2, 8, 0) };
-
-/// Whether a master says that it could not save its data set.
-async fn is_unsaved(net: &Net, place: &ServerPlace) -> bool {
-    let asked = async { Control::open(net, place).await?.info("persistence").await };
-    let info = asked.await.unwrap_or_default();
-    info_field(&info, "rdb_last_bgsave_status") == Some("err")
-}
 
 /// Asks a master where its stream stands now; `None` if it has no offsets or does not tell.
 pub(super) async fn ask_offset(net: Net, place: ServerPlace, has_offsets: bool) -> Option<Offset> {

@@ -7,6 +7,7 @@ mod answer;
 mod bulk;
 mod capture;
 mod error;
+mod intake;
 mod master;
 mod session;
 

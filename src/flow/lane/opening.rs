@@ -1,0 +1,269 @@
+//! How an attempt begins: with what the target holds of the job.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::sleep;
+
+use crate::change::{Copy, Deadlines, Draft, Existing, Kept, Own, Scope, Stream};
+use crate::key::Db;
+use crate::net::{Control, Net};
+use crate::offset::Offset;
+use crate::plan::{Facts, OnFlush, Plan, ServerPlace, Until};
+use crate::progress::{Counters, Phase};
+use crate::server::{Flavour, Server, Version};
+use crate::target::{Entrance, Standalone};
+
+use super::super::loss::Loss;
+use super::super::order::Orders;
+use super::super::remedy::{Remedy, remedy};
+use super::super::share::{Excess, Share};
+use super::super::upstream::{Limits, Upstream};
+use super::super::watchdog::Watchdog;
+use super::attempts::Tally;
+use super::end::{End, Goal};
+use super::job::{Beginning, Job, doubts_of};
+use super::spooling::Spooling;
+use super::sweep::{Older, Sweep};
+use super::{Known, Lane, LaneError, Stage};
+
+impl<'a> Lane<'a> {
+    /// Connects to the target, decides from the record there how to go on, and takes the job over.
+    pub(super) async fn open(
+        plan: &'a Plan,
+        known: &Known<'_>,
+        to: &'a ServerPlace,
+        counters: &'a Counters,
+        orders: Orders,
+        job: &mut Job,
+        tally: &'a mut Tally,
+    ) -> Result<Self, LaneError> {
+        let Known { facts, held, index, ref throttle, ref pool, ref store, net, .. } = *known;
+        let Some(source) = plan.sources.get(index) else { return Err(LaneError::Strayed) };
+        counters.enter(Phase::Connecting);
+        let clock = net.clock();
+        let record_at = (job.db, job.key.clone());
+        let connection = job.next_connection();
+        let entrance = enter(net, to, &record_at, &connection, plan.until, tally.begun).await?;
+        let (beginning, record) =
+            job.decide(&entrance, clock.unix_ms().saturating_add(ahead(plan, facts)))?;
+        let is_first = matches!(beginning, Beginning::First);
+        let names = held.map_or(0, |held| Kept::BYTES_A_KEY * held.keys.len() as u64);
+        let share = Share::of(plan.memory.saturating_sub(names), plan.sources.len());
+        // No two runs, nor two lanes of one, write the same temporary key.
+        let token = format!("{}-{}", job.token(), record.copies);
+        let server = facts.target.as_ref().and_then(|target| target.server).unwrap_or(OLDEST);
+        let origin =
+            facts.sources.get(index).and_then(Option::as_ref).and_then(|facts| facts.server);
+        // With one source nothing else writes these keys; with several a key that is there is another's.
+        let existing = match (plan.sources.len(), is_first) {
+            (1, _) => Existing::Replace,
+            (_, false) if plan.are_apart(index) => Existing::Replace,
+            (_, false) if matches!(beginning, Beginning::Again) => return Err(LaneError::Mixed),
+            _ => Existing::Refuse,
+        };
+        let held_keys = held.map(|held| Arc::clone(&held.keys));
+        let keeps = held.is_some_and(|held| held.keeps);
+        let on_flush = match plan.on_flush {
+            Some(OnFlush::Ignore) => OnFlush::Ignore,
+            None | Some(OnFlush::Apply) if record.sole && plan.has_whole_target() => OnFlush::Apply,
+            _ => OnFlush::Stop,
+        };
+        let scope = Scope::new(source.rules.clone(), held_keys.clone().filter(|_| keeps), on_flush);
+        let replaced = held_keys.clone().filter(|_| !keeps && is_first);
+        let target_keys = facts.target.as_ref().map_or(0, |target| target.keys_that(plan));
+        let counts_conflicts = is_first && (target_keys == 0 || held.is_some());
+        let kept = job.deadlines.take().filter(|_| !matches!(beginning, Beginning::Again));
+        let mut deadlines = match (kept, is_first) {
+            (Some(deadlines), _) => deadlines.until(record.horizon),
+            (None, true) => Deadlines::new(record.horizon, share.names),
+            // Whatever an earlier run has held back, nobody has kept the names.
+            (None, false) => Deadlines::new(record.horizon, share.names).of_others(),
+        };
+        if record.unsure {
+            deadlines.forget_unsure();
+        }
+        let own = Own { db: job.db, record: job.key.clone(), scripts: job.scripts.clone() };
+        let mut stream = Stream::new(origin, server, scope, share.scripts).keeping(own);
+        if !is_first {
+            for script in kept_scripts(net, to, (job.db, &job.scripts)).await? {
+                stream.learn_kept(&script);
+            }
+        }
+        stream.begin_in(Db::new(record.clean.db));
+        let (resume, history, begun) = match (&beginning, job.begun.take()) {
+            (Beginning::Resume(resume), _) => (Some(*resume), Some(*resume), None),
+            (_, begun) => (None, None, begun),
+        };
+        let (source, full) = match begun {
+            Some((upstream, full)) => (upstream, Some(full)),
+            None => {
+                let from = source.place.clone();
+                let spool = store.clone().map(|store| (store, share.block));
+                let limits = Limits { piece: share.largest, spool };
+                (Upstream::new(from, net.clone(), plan.method, limits, resume), None)
+            }
+        };
+        let sweep = match beginning {
+            Beginning::Again => {
+                let older = if record.sole {
+                    Older::None
+                } else {
+                    held_keys.map_or(Older::Unknown, Older::Known)
+                };
+                Some(Sweep::new(&job.token(), older, share.names, &scratch_folder(plan)?)?)
+            }
+            _ => None,
+        };
+        let (spot, doubts) = (record.clean, doubts_of(&record));
+        Counters::set(&counters.confirmed_offset, spot.offset);
+        let unseen_to = Offset::new(record.applied.offset);
+        let end = if matches!(beginning, Beginning::Done) { End::Done } else { End::No };
+        let waits_for_source = tally.begun || !is_first;
+        let resumes = matches!(beginning, Beginning::Resume(_));
+        let keeper = job.keeper(record, &entrance);
+        let mut target = Standalone::claim(entrance, keeper).await?;
+        // From here on the record says it.
+        job.copy_anew = None;
+        if let Some(patience) = job.patience {
+            target.set_patience(patience);
+        }
+        let mut lane = Self {
+            plan,
+            from: plan.sources.get(index).map_or(&plan.target, |source| &source.place),
+            to,
+            counters,
+            clock,
+            net: net.clone(),
+            orders,
+            source,
+            target,
+            tally,
+            record: record_at,
+            connection,
+            relinking: None,
+            copy: Copy::new(server, existing, share.copy, token),
+            stream,
+            throttle: throttle.clone(),
+            held_up: false,
+            replaced,
+            counts_conflicts,
+            draft: Draft::default(),
+            stage: Stage::Connecting,
+            history,
+            taken: Offset::new(spot.offset),
+            confirmed: Offset::new(spot.offset),
+            starved: true,
+            asking: None,
+            goal: Goal::None,
+            deadlines,
+            server,
+            end,
+            rounds: 0,
+            doubts_changed: !doubts.is_empty(),
+            doubts,
+            unseen_to,
+            fetching: None,
+            fetched: 0,
+            unwritten: 0,
+            sweep,
+            fetcher: None,
+            unknown: None,
+            fetch_lost: None,
+            fetch_again_at: None,
+            quiet_since: clock.now(),
+            moving: None,
+            holding: 0,
+            ahead: ahead(plan, facts),
+            resumes,
+            announced: false,
+            begins_anew: false,
+            waits_for_source,
+            is_finished: false,
+            following_since: None,
+            links: 0,
+            last_data: Duration::ZERO,
+            stopping: None,
+            is_paused: false,
+            is_finishing: false,
+            refusal: None,
+            source_lost: None,
+            is_let_go: false,
+            target_lost: None,
+            share,
+            excess: Excess::new(pool.clone()),
+            spooling: Spooling::of(facts, index, store.as_ref()),
+            method: "psync",
+            copied_at: None,
+            watchdog: Watchdog::default(),
+            moved: clock.now(),
+        };
+        lane.tally.begun |= !is_first;
+        if let Some(at) = full {
+            lane.full_sync(at, None)?;
+        }
+        Ok(lane)
+    }
+}
+
+/// The folder on whose disk names are kept that memory has no room for.
+fn scratch_folder(plan: &Plan) -> Result<PathBuf, LaneError> {
+    let folder = plan.job.folder.clone().unwrap_or_else(std::env::temp_dir);
+    std::fs::create_dir_all(&folder)
+        .map_err(|source| LaneError::Write { path: folder.clone(), source })?;
+    Ok(folder)
+}
+
+/// The scripts that the job keeps in the target.
+async fn kept_scripts(
+    net: &Net,
+    to: &ServerPlace,
+    (db, key): (Db, &[u8]),
+) -> Result<Vec<Vec<u8>>, LaneError> {
+    let mut control = Control::open(net, to).await?;
+    control.ask::<()>("SELECT", &[db.index().to_string().as_bytes()]).await?;
+    Ok(control.ask("HVALS", &[key]).await?)
+}
+
+/// Connects to the target and sees what is there. One that was there before is waited for.
+async fn enter(
+    net: &Net,
+    to: &ServerPlace,
+    record: &(Db, Vec<u8>),
+    connection: &str,
+    until: Until,
+    waits: bool,
+) -> Result<Entrance, LaneError> {
+    let mut loss = Loss::new(net.clock().now());
+    loop {
+        match Standalone::enter(net, to, record.clone(), connection).await {
+            Ok(entrance) => return Ok(entrance),
+            Err(error) => {
+                let error = LaneError::Target(error);
+                if !waits || remedy(&error) != Remedy::ReconnectTarget {
+                    return Err(error);
+                }
+                sleep(loss.again("target", &error, until, net.clock().now())?).await;
+            }
+        }
+    }
+}
+
+/// How far ahead of now a deadline is held back, in milliseconds: as long as the job may stay away; a day, or when the run ends by itself,
+/// four times what the copy may take, an hour at the least.
+fn ahead(plan: &Plan, facts: &Facts) -> i64 {
+    const HOUR: u64 = 3_600_000;
+    const SLOWEST_BYTES_PER_MS: u64 = 20_000;
+    let largest =
+        facts.sources.iter().flatten().map(|source| source.used_memory).max().unwrap_or(0);
+    let ahead = match (plan.away, plan.until) {
+        (Some(away), _) => u64::try_from(away.as_millis()).unwrap_or(u64::MAX),
+        (None, Until::CaughtUp) => HOUR.max(4 * largest / SLOWEST_BYTES_PER_MS),
+        (None, Until::Forever) => 24 * HOUR,
+    };
+    i64::try_from(ahead).unwrap_or(i64::MAX)
+}
+
+/// What a target that does not say its version is taken for.
+const OLDEST: Server = Server { flavour: Flavour::Redis, version: Version(2, 8, 0) };
