@@ -9,6 +9,7 @@
 //! f(D) = D + SHIFT   if D < horizon
 //!        D           else
 //! ```
+//! With the horizon [`LIVE`] none is held back.
 
 use std::collections::HashSet;
 
@@ -17,6 +18,9 @@ use crate::key::{Db, fingerprint};
 /// By how much a deadline is held back, in milliseconds: 2^45. Every server from 2.8 on keeps such a deadline to the
 /// millisecond, for keys and for fields of hashes.
 pub const SHIFT: i64 = 1 << 45;
+
+/// The horizon of a job that holds nothing back: what is in the target dies as its deadlines say, be they renewed meanwhile or not.
+pub const LIVE: i64 = 0;
 
 /// Which deadlines are held back, and of which keys.
 #[derive(Debug)]
@@ -86,6 +90,9 @@ impl Deadlines {
     /// Where the deadline of a field of the hash `key` stands until the run is finished. All of them are held back, since
     /// conditions compare them with each other.
     pub fn hold_field(&mut self, db: Db, key: &[u8], at_ms: i64) -> i64 {
+        if self.horizon == LIVE {
+            return at_ms;
+        }
         self.fields.note(db, key);
         at_ms.saturating_add(SHIFT)
     }
@@ -95,8 +102,10 @@ impl Deadlines {
         if let Some(moved) = &mut self.moved {
             moved.note(db, key);
         }
-        self.held.note(db, key);
-        self.fields.note(db, key);
+        if self.horizon != LIVE {
+            self.held.note(db, key);
+            self.fields.note(db, key);
+        }
         if self.was_unsure {
             self.unsure.note(db, key);
         }

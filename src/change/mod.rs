@@ -17,7 +17,7 @@ mod stream;
 
 pub use batch::{Batch, Carries, Draft, Failure};
 pub use copy::{Copy, CopyError, Existing, Limits};
-pub use deadlines::{Deadlines, Names, SHIFT};
+pub use deadlines::{Deadlines, LIVE, Names, SHIFT};
 pub use file::{Ending, FileCopy, FileCopyError};
 pub use finish::{Finish, PAGE};
 pub use kept::Kept;

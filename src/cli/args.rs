@@ -128,6 +128,10 @@ pub(crate) struct Sync {
     #[arg(long)]
     pub(crate) restart: bool,
 
+    /// What the target shows of deadlines until the job ends
+    #[arg(long, value_enum, default_value_t = DeadlinesArg::Exact)]
+    pub(crate) deadlines: DeadlinesArg,
+
     /// Begin although the target evicts keys when its memory is full (maxmemory-policy allkeys-…): what it evicts is lost, and when that is
     /// the job's position all is copied anew
     #[arg(long)]
@@ -347,6 +351,14 @@ pub(crate) enum OnConflictArg {
     Replace,
     /// The target's key stays, and what the source says of it is left out. Needs 40 bytes of --memory for each key of the target
     Keep,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum DeadlinesArg {
+    /// Those that come soon lie 1115 years late until then: no key dies before its source says so
+    Exact,
+    /// What they are. Not exact: a key that is renewed while its copy is on the way may die
+    Live,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]

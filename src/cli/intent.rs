@@ -8,14 +8,15 @@ use std::time::Duration;
 
 use understudy::flow;
 use understudy::plan::{
-    Identity, Job, Method, OnConflict, OnUnknown, Place, PlaceError, Plan, Rules, ServerPlace,
-    Side, Source, Spool, Tls, Until,
+    Identity, Job, Method, OnConflict, OnDeadlines, OnUnknown, Place, PlaceError, Plan, Rules,
+    ServerPlace, Side, Source, Spool, Tls, Until,
 };
 use understudy::repl::Credentials;
 use understudy::server::Server;
 
 use super::args::{
-    self, FromTls, MethodArg, OnConflictArg, OnUnknownArg, Ping, Sync, ToTls, UntilArg,
+    self, DeadlinesArg, FromTls, MethodArg, OnConflictArg, OnUnknownArg, Ping, Sync, ToTls,
+    UntilArg,
 };
 use super::state;
 
@@ -68,6 +69,7 @@ pub(crate) fn record(args: &args::Record) -> Result<(Plan, flow::Record), Refusa
         on_flush: None,
         away: None,
         on_unknown: OnUnknown::Stop,
+        deadlines: OnDeadlines::Exact,
         accept_eviction: false,
         written_for: None,
         limit_rate: None,
@@ -192,6 +194,10 @@ pub(crate) fn plan(args: &Sync) -> Result<Plan, Refusal> {
         on_unknown: match args.writing.on_unknown_command {
             OnUnknownArg::Stop => OnUnknown::Stop,
             OnUnknownArg::Skip => OnUnknown::Skip,
+        },
+        deadlines: match args.deadlines {
+            DeadlinesArg::Exact => OnDeadlines::Exact,
+            DeadlinesArg::Live => OnDeadlines::Live,
         },
         accept_eviction: args.accept_eviction,
         limit_rate: args.writing.limit_rate,

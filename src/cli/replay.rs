@@ -6,7 +6,7 @@ use understudy::flow::{Recording, chain, replay};
 use understudy::net::Listener;
 use understudy::plan::Place;
 
-use super::args::{FromTls, MethodArg, Replay, Sync};
+use super::args::{DeadlinesArg, FromTls, MethodArg, Replay, Sync};
 use super::outcome::{Outcome, failed, refused};
 use super::signals::Signals;
 use super::sync;
@@ -29,6 +29,7 @@ pub(crate) async fn run(args: Replay) -> Outcome {
                 restart,
                 spool: None,
                 spool_limit: None,
+                deadlines: DeadlinesArg::Exact,
                 accept_eviction: false,
                 from_tls,
                 writing,

@@ -11,7 +11,7 @@ use crate::server::{Flavour, Server};
 
 use super::rules::Types;
 use super::spool::{self, OutputBuffer, SpoolFacts};
-use super::{OnConflict, OnFlush, Place, Plan, Source};
+use super::{OnConflict, OnDeadlines, OnFlush, Place, Plan, Source};
 
 /// What was found out about the places of a plan.
 #[derive(Clone, Debug, Default)]
@@ -252,6 +252,13 @@ pub fn remarks(facts: &Facts, plan: &Plan) -> Vec<Finding> {
         }
     }
     spool::remarks(facts, plan, &mut remarks);
+    if plan.deadlines == OnDeadlines::Live {
+        remarks.push(Finding {
+            place: plan.target.to_string(),
+            evidence: "deadlines are not held back (--deadlines live), which is not exact: a key that is renewed on a source while its copy is on the way may die here".to_owned(),
+            mend: "leave it out where that matters".to_owned(),
+        });
+    }
     if let Some(policy) = facts.target.as_ref().and_then(|target| target.evicts.as_ref()) {
         remarks.push(Finding {
             place: plan.target.to_string(),
@@ -463,7 +470,7 @@ fn size(bytes: u64) -> String {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::plan::{Job, Method, OnUnknown, Rules, Spool, Until};
+    use crate::plan::{Job, Method, OnDeadlines, OnUnknown, Rules, Spool, Until};
 
     pub(in super::super) fn plan(on_conflict: Option<OnConflict>) -> Plan {
         let place = |text| Place::parse(text).unwrap();
@@ -477,6 +484,7 @@ pub(super) mod tests {
             job: Job::default(),
             away: None,
             on_unknown: OnUnknown::Stop,
+            deadlines: OnDeadlines::Exact,
             accept_eviction: false,
             method: Method::Auto,
             until: Until::CaughtUp,

@@ -48,6 +48,8 @@ pub struct Plan {
     pub away: Option<Duration>,
     /// What becomes of a command of the stream that nobody knows.
     pub on_unknown: OnUnknown,
+    /// What the target shows of deadlines while the job runs.
+    pub deadlines: OnDeadlines,
     /// Whether the target may evict keys, the job's record among them.
     pub accept_eviction: bool,
     /// The server that shall read the file which is the target; `None` for the newest of the sources.
@@ -117,6 +119,16 @@ pub enum Until {
     CaughtUp,
     /// It follows until it is told to stop.
     Forever,
+}
+
+/// What a target shows of deadlines until the job ends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnDeadlines {
+    /// Those that come soon are held back: no key dies before its source says so.
+    #[default]
+    Exact,
+    /// They are as they came: a key that is renewed on the source while its copy is on the way may die in the target.
+    Live,
 }
 
 /// What becomes of a command that this version does not know and whose keys the source does not tell.

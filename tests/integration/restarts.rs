@@ -188,3 +188,35 @@ fn a_source_that_wants_replicas_is_told_of() {
     ended.assert_code(0);
     assert!(ended.stderr.contains("min-replicas-to-write"), "{}", ended.stderr);
 }
+
+/// Without being held back deadlines are in the target what they are, and there is nothing to finish.
+#[test]
+fn deadlines_may_be_shown_as_they_are() {
+    for name in ["redis-2.8.17", "redis-8.0.6", "valkey-9.1.2"] {
+        let Some((source, target)) = pair(name) else { return };
+        let mut running = start(&source, &target, &["--deadlines", "live"]);
+        wait_for_copy(&mut running, &source, &target);
+        let mut writer = source.client();
+        writer.call(cmd!("SETEX", "fresh", 1000, "1"));
+        writer.call(cmd!("RENAME", "key:1", "renamed"));
+        if source.version.at_least(8, 0) {
+            writer.call(cmd!("HSET", "hash", "f", 1));
+            writer.call(cmd!("HPEXPIRE", "hash", 900_000, "FIELDS", 1, "f"));
+        }
+        writer.call(cmd!("SET", "behind", 1));
+        let going = || running.is_running();
+        assert!(Client::wait_for_key(target.port, 0, "behind", PATIENCE, going));
+        for (key, most) in [("key:0", 3_000_000), ("renamed", 3_000_000), ("fresh", 1_000_000)] {
+            let left = target.client().call(cmd!("PTTL", key)).int();
+            assert!(0 < left && left <= most, "{name}: {key} has {left} ms");
+        }
+        let ended = running.end_job(PATIENCE);
+        ended.assert_code(130);
+        assert!(ended.stderr.contains("which is not exact"), "{name}: {}", ended.stderr);
+        assert_eq!(ended.reported("sources.0.deadlines_held_back"), 0, "{name}");
+        let (first, second) = (Dump::read(&mut source.client()), Dump::read(&mut target.client()));
+        let forgiving = Forgiving { deadline_ms: 50, ..Forgiving::default() };
+        judge::assert_same(&first, &second, forgiving, name);
+        assert_eq!(second.own().iter().count(), 0);
+    }
+}

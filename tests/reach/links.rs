@@ -16,7 +16,7 @@ use understudy::ledger::older::{self, OlderError};
 use understudy::ledger::{Ledger, LedgerError, Scratch};
 use understudy::net::{Control, ControlError, Net};
 use understudy::offset::ReplId;
-use understudy::plan::{Job, OnUnknown, Place, Plan, Rules, Source, Spool, Until};
+use understudy::plan::{Job, OnDeadlines, OnUnknown, Place, Plan, Rules, Source, Spool, Until};
 use understudy::position::{self, Phase, Record, RecordError, Spot};
 use understudy::preflight::look;
 use understudy::rdb::writer::Writer;
@@ -202,6 +202,7 @@ fn every_obstacle_is_reached() {
         job: Job::default(),
         away: None,
         on_unknown: OnUnknown::Stop,
+        deadlines: OnDeadlines::Exact,
         accept_eviction: false,
     };
     let none = || Place::Rdb("/nowhere/a.rdb".into());

@@ -12,8 +12,8 @@ use tokio::time::timeout;
 use understudy::flow::{self, Order, SourceReport, migrate};
 use understudy::net::Net;
 use understudy::plan::{
-    Facts, Job, OnFlush, OnUnknown, Place, Plan, Rate, Rules, ServerFacts, Source, Spool,
-    SpoolFacts, Until,
+    Facts, Job, OnDeadlines, OnFlush, OnUnknown, Place, Plan, Rate, Rules, ServerFacts, Source,
+    Spool, SpoolFacts, Until,
 };
 use understudy::position::{self, Phase, Record, Spot};
 use understudy::progress::Counters;
@@ -76,6 +76,7 @@ fn plan(sources: Vec<Place>, target: Place) -> Plan {
         job: Job::default(),
         away: None,
         on_unknown: OnUnknown::Stop,
+        deadlines: OnDeadlines::Exact,
         accept_eviction: false,
     }
 }

@@ -42,8 +42,8 @@ use tokio::time::{sleep, timeout};
 use understudy::flow::{Order, migrate};
 use understudy::net::{Dial, Dialing, Link, LinkError, Net};
 use understudy::plan::{
-    Address, Facts, Job, Method, OnUnknown, Place, Plan, Rules, ServerFacts, ServerPlace, Source,
-    Spool, Until,
+    Address, Facts, Job, Method, OnDeadlines, OnUnknown, Place, Plan, Rules, ServerFacts,
+    ServerPlace, Source, Spool, Until,
 };
 use understudy::progress::Counters;
 
@@ -149,6 +149,7 @@ async fn play(seed: u64) -> (Ending, u64) {
         job: Job::default(),
         away: None,
         on_unknown: OnUnknown::Stop,
+        deadlines: OnDeadlines::Exact,
         accept_eviction: false,
         method: Method::Auto,
         until: Until::CaughtUp,

@@ -25,7 +25,6 @@ use understudy::net::Listener;
 use understudy::net::Net;
 use understudy::plan::Job;
 use understudy::plan::Method;
-use understudy::plan::OnUnknown;
 use understudy::plan::Place;
 use understudy::plan::Plan;
 use understudy::plan::Rules;
@@ -33,6 +32,7 @@ use understudy::plan::Source;
 use understudy::plan::Spool;
 use understudy::plan::Until;
 use understudy::plan::judge;
+use understudy::plan::{OnDeadlines, OnUnknown};
 use understudy::preflight::look;
 use understudy::progress::Counters;
 use understudy::server::Version;
@@ -227,6 +227,7 @@ async fn begin(
         on_flush: None,
         away: None,
         on_unknown: OnUnknown::Stop,
+        deadlines: OnDeadlines::Exact,
         accept_eviction: false,
         written_for: None,
         limit_rate: None,

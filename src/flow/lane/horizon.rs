@@ -148,10 +148,10 @@ impl Lane<'_> {
 
     /// When the horizon is to be looked at again.
     pub(super) fn horizon_alarm(&self) -> Option<Duration> {
-        if self.stage != Stage::Following || self.moving.is_some() {
+        let good = self.target.keeper().record().good;
+        if self.stage != Stage::Following || self.moving.is_some() || good == i64::MAX {
             return None;
         }
-        let good = self.target.keeper().record().good;
         let wait = good.saturating_sub(self.soon()).saturating_sub(self.clock.unix_ms());
         let wait = u64::try_from(wait).unwrap_or(0).max(1);
         Some(self.clock.now() + Duration::from_millis(wait))

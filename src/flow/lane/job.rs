@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::sleep;
 use tracing::{debug, info, warn};
 
-use crate::change::Deadlines;
+use crate::change::{Deadlines, LIVE};
 use crate::doubt::Doubts;
 use crate::key::Db;
 use crate::net::{Control, ControlError, Net};
@@ -216,6 +216,7 @@ impl Job {
     /// The record of a full copy that begins.
     fn record(&mut self, before: Record, horizon: i64) -> Record {
         self.copies += 1;
+        let horizon = horizon.max(before.horizon);
         Record {
             owner: self.owner.clone(),
             phase: Phase::Copying,
@@ -224,8 +225,9 @@ impl Job {
             applied: Spot::default(),
             clean: Spot::default(),
             doubts: Vec::new(),
-            horizon: horizon.max(before.horizon),
-            good: horizon.max(before.horizon),
+            horizon,
+            // What is not held back needs no watch.
+            good: if horizon == LIVE { i64::MAX } else { horizon },
             ..before
         }
     }

@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-use crate::change::{Copy, Deadlines, Draft, Existing, Kept, Own, Scope, Stream};
+use crate::change::{Copy, Deadlines, Draft, Existing, Kept, LIVE, Own, Scope, Stream};
 use crate::key::Db;
 use crate::net::{Control, Net};
 use crate::offset::Offset;
-use crate::plan::{Facts, OnFlush, Plan, ServerPlace, Until};
+use crate::plan::{Facts, OnDeadlines, OnFlush, Plan, ServerPlace, Until};
 use crate::progress::{Counters, Phase};
 use crate::server::{Flavour, Server, Version};
 use crate::target::{Entrance, Standalone};
@@ -47,7 +47,7 @@ impl<'a> Lane<'a> {
         let connection = job.next_connection();
         let entrance = enter(net, to, &record_at, &connection, plan.until, tally.begun).await?;
         let (beginning, record) =
-            job.decide(&entrance, clock.unix_ms().saturating_add(ahead(plan, facts)))?;
+            job.decide(&entrance, first_horizon(plan, facts, clock.unix_ms()))?;
         let is_first = matches!(beginning, Beginning::First);
         let names = held.map_or(0, |held| Kept::BYTES_A_KEY * held.keys.len() as u64);
         let share = Share::of(plan.memory.saturating_sub(names), plan.sources.len());
@@ -78,6 +78,7 @@ impl<'a> Lane<'a> {
         let mut deadlines = match (kept, is_first) {
             (Some(deadlines), _) => deadlines.until(record.horizon),
             (None, true) => Deadlines::new(record.horizon, share.names),
+            (None, false) if record.horizon == LIVE => Deadlines::new(LIVE, share.names),
             // Whatever an earlier run has held back, nobody has kept the names.
             (None, false) => Deadlines::new(record.horizon, share.names).of_others(),
         };
@@ -247,6 +248,14 @@ async fn enter(
                 sleep(loss.again("target", &error, until, net.clock().now())?).await;
             }
         }
+    }
+}
+
+/// Up to when a job that begins holds deadlines back, in Unix milliseconds.
+fn first_horizon(plan: &Plan, facts: &Facts, now_ms: i64) -> i64 {
+    match plan.deadlines {
+        OnDeadlines::Exact => now_ms.saturating_add(ahead(plan, facts)),
+        OnDeadlines::Live => LIVE,
     }
 }
 

@@ -8,7 +8,9 @@ use tokio::runtime::Builder;
 use tokio::sync::watch;
 use understudy::flow::{Ended, Order, migrate};
 use understudy::net::Net;
-use understudy::plan::{Job, Method, OnUnknown, Place, Plan, Rate, Rules, Source, Spool, Until};
+use understudy::plan::{
+    Job, Method, OnDeadlines, OnUnknown, Place, Plan, Rate, Rules, Source, Spool, Until,
+};
 use understudy::preflight::look;
 use understudy::progress::Counters;
 
@@ -40,6 +42,7 @@ fn once(source: &Server, to: &Proxy) -> Plan {
         limit_read: None,
         memory: 16 << 20,
         spool: Spool::default(),
+        deadlines: OnDeadlines::Exact,
         accept_eviction: false,
     }
 }
