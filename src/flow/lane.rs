@@ -32,7 +32,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{debug, info};
 
-use crate::change::{Copy, Deadlines, Draft, Failure, Kept, Stream};
+use crate::change::{Carries, Copy, Deadlines, Draft, Failure, Kept, Stream};
 use crate::doubt::Doubts;
 use crate::key::Db;
 use crate::net::{Clock, Control, Net, info_field};
@@ -336,10 +336,11 @@ impl Lane<'_> {
         // A refusal tells nothing else, and is no reason to be patient again.
         if !confirmed.is_empty() {
             self.target_lost = None;
-            self.refusal = None;
             self.quiet_since = self.clock.now();
         }
-        if confirmed.carries.keys + confirmed.carries.commands > 0 {
+        // Offsets alone are confirmed also by a target that refuses everything.
+        if confirmed.copied || confirmed.carries != Carries::default() {
+            self.refusal = None;
             self.target.set_patience(self.net.patience());
         }
         Counters::add(&self.counters.without_effect, confirmed.without_effect);

@@ -40,7 +40,12 @@ impl Lane<'_> {
 
     /// Whether the target refuses to go on for now; tries again when it is time.
     pub(super) fn is_refused(&mut self) -> Result<bool, LaneError> {
-        let Some(reply) = self.target.refused() else { return Ok(false) };
+        let Some(reply) = self.target.refused() else {
+            if self.target.is_idle() {
+                self.refusal = None;
+            }
+            return Ok(false);
+        };
         let now = self.clock.now();
         let refusal = match &mut self.refusal {
             Some(refusal) => refusal,
