@@ -20,6 +20,7 @@ mod command_twins;
 mod conflicts;
 mod control;
 mod data;
+mod deadlines;
 mod demo;
 mod dice;
 mod documents;
