@@ -11,6 +11,7 @@
 //! UNDERSTUDY_FAULTS_SEED=7000 UNDERSTUDY_FAULTS_ROUNDS=500 cargo test --test integration faults::rounds -- --nocapture
 //! ```
 
+mod behind;
 mod connection;
 mod fault;
 mod proxied;
