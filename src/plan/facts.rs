@@ -61,6 +61,8 @@ pub struct ServerFacts {
     pub output_buffer: Option<OutputBuffer>,
     /// Bytes that it was sent in a second just now: as much may be written to it, or less; 0 if it does not tell.
     pub write_rate: u64,
+    /// How far its clock is ahead of ours, in milliseconds; `None` if it does not tell.
+    pub clock_ahead: Option<i64>,
     /// Its last `BGSAVE` has failed, and it stops its clients' writes for that (`stop-writes-on-bgsave-error`), or does not tell.
     pub unsaved: bool,
     /// It takes no writes while it has too few replicas (`min-replicas-to-write`).
@@ -215,11 +217,15 @@ pub fn judge(facts: &Facts, plan: &Plan) -> Vec<Finding> {
     findings
 }
 
+/// Clocks that differ by less are told nothing of: servers that are kept in time do.
+const CLOCKS_APART_MS: u64 = 1000;
+
 /// What of the facts is odd and forbids nothing.
 #[must_use]
 pub fn remarks(facts: &Facts, plan: &Plan) -> Vec<Finding> {
     let list = |dbs: Vec<Db>| dbs.iter().map(Db::to_string).collect::<Vec<_>>().join(", ");
     let mut remarks = Vec::new();
+    let clock_there = facts.target.as_ref().and_then(|target| target.clock_ahead);
     for (source, facts) in plan.sources.iter().zip(&facts.sources) {
         let Some(facts) = facts else { continue };
         if facts.wants_replicas {
@@ -228,6 +234,21 @@ pub fn remarks(facts: &Facts, plan: &Plan) -> Vec<Finding> {
                 evidence: "this source takes writes only while it has enough replicas (min-replicas-to-write), and counts this run as one"
                     .to_owned(),
                 mend: "see that it has enough without it before the run is stopped".to_owned(),
+            });
+        }
+        if let (Some(here), Some(there)) = (facts.clock_ahead, clock_there)
+            && here.abs_diff(there) >= CLOCKS_APART_MS
+        {
+            let (seconds, how, when) = match here > there {
+                true => ((here - there) / 1000, "ahead of", "later"),
+                false => ((there - here) / 1000, "behind", "sooner"),
+            };
+            remarks.push(Finding {
+                place: source.name.clone(),
+                evidence: format!(
+                    "its clock is {seconds} s {how} the target's: a deadline is a time of day, and comes so much {when} there"
+                ),
+                mend: "set both clocks (NTP) before the job ends".to_owned(),
             });
         }
         let Some(chosen) = source.rules.chosen() else { continue };
@@ -575,6 +596,21 @@ pub(super) mod tests {
             found(ServerFacts::default(), target, None),
             ["b:2: the target forbids EVAL: NOPERM no"]
         );
+    }
+
+    #[test]
+    fn clocks_that_differ_are_remarked() {
+        let said = |here: i64, there: i64| {
+            let at = |ms| ServerFacts { clock_ahead: Some(ms), ..ServerFacts::default() };
+            let (sources, target) = (vec![Some(at(here))], Some(at(there)));
+            let facts = Facts { sources, target, ..Facts::default() };
+            remarks(&facts, &plan(None)).pop().map(|one| one.evidence)
+        };
+        assert_eq!(said(400, -500), None);
+        let ahead = "its clock is 31 s ahead of the target's: a deadline is a time of day, and comes so much later there";
+        assert_eq!(said(32_000, 1000).as_deref(), Some(ahead));
+        let behind = "its clock is 31 s behind the target's: a deadline is a time of day, and comes so much sooner there";
+        assert_eq!(said(-30_000, 1500).as_deref(), Some(behind));
     }
 
     #[test]

@@ -315,6 +315,7 @@ async fn facts_of(
             *keys = keys.saturating_sub(own);
         }
     }
+    facts.clock_ahead = clock_ahead(net, &mut control).await;
     if side == Side::Source && !facts.sentinel {
         facts.output_buffer = output_buffer(&mut control).await;
         facts.unsaved = field("rdb_last_bgsave_status") == Some("err")
@@ -344,6 +345,15 @@ async fn output_buffer(control: &mut Control) -> Option<OutputBuffer> {
 async fn setting(control: &mut Control, name: &str) -> Option<String> {
     let told = control.ask::<Vec<String>>("CONFIG", &[b"GET", name.as_bytes()]).await;
     told.ok().and_then(|told| told.into_iter().nth(1))
+}
+
+/// How far a server's clock is ahead of ours, in milliseconds, to half of the time that the answer takes; `None` if it does not tell.
+async fn clock_ahead(net: &Net, control: &mut Control) -> Option<i64> {
+    let clock = net.clock();
+    let before = clock.unix_ms();
+    let (seconds, micros): (i64, i64) = control.ask("TIME", &[]).await.ok()?;
+    let told = seconds.saturating_mul(1000).saturating_add(micros / 1000);
+    Some(told.saturating_sub(before + (clock.unix_ms() - before) / 2))
 }
 
 /// By which policy a server evicts keys when its memory is full; `None` if it does not, or does not tell.
