@@ -15,7 +15,7 @@ use crate::change::Batch;
 use crate::key::Db;
 use crate::net::{Clock, Link, LinkError, Net, info_field};
 use crate::plan::ServerPlace;
-use crate::position::{Record, Spot};
+use crate::position::Spot;
 use crate::repl::Credentials;
 use crate::resp::{Reply, ReplyReader, RespError, command};
 
@@ -162,12 +162,11 @@ impl Standalone {
     /// process commits anything.
     ///
     /// # Errors
-    /// [`TargetError::Overtaken`] if another process has done so, [`TargetError::Replaced`] if something else stands there by now, or if the
-    /// connection is lost.
+    /// [`TargetError::Overtaken`] if it does not, or if the connection is lost.
     pub async fn claim(mut entrance: Entrance, mut keeper: Keeper) -> Result<Self, TargetError> {
         let record = keeper.record().clone();
         let bytes = record.encode();
-        claim(&mut entrance, keeper.key(), (&bytes, record.generation)).await?;
+        claim(&mut entrance, keeper.key(), &bytes).await?;
         entrance.evict().await?;
         keeper.wrote(record, bytes);
         Ok(Self {
@@ -531,11 +530,7 @@ async fn time(link: &mut Link) -> Result<i64, TargetError> {
 }
 
 /// Writes a record where this one was found.
-async fn claim(
-    entrance: &mut Entrance,
-    key: &[u8],
-    (bytes, generation): (&[u8], u64),
-) -> Result<(), TargetError> {
+async fn claim(entrance: &mut Entrance, key: &[u8], bytes: &[u8]) -> Result<(), TargetError> {
     let link = &mut entrance.link;
     ask(link, &[b"WATCH", key]).await?;
     let now = match ask_raw(link, &[b"GET", key]).await? {
@@ -544,12 +539,7 @@ async fn claim(
         Answer::Text(text) => return Err(refused(text)),
     };
     if now != entrance.stored {
-        // Written by one who has taken it over as we do; or the last word of one that was killed, and then it is looked at anew.
-        let written = now.and_then(|now| Record::decode(&now).ok());
-        return Err(match written.is_some_and(|one| one.generation >= generation) {
-            true => TargetError::Overtaken,
-            false => TargetError::Replaced,
-        });
+        return Err(TargetError::Overtaken);
     }
     let opened = ask(link, &[b"MULTI"]).await?;
     if opened != "OK" {
@@ -569,7 +559,7 @@ async fn claim(
     .await?;
     match done {
         true => Ok(()),
-        false if text == "(nil)" => Err(TargetError::Replaced),
+        false if text == "(nil)" => Err(TargetError::Overtaken),
         // OOM, say: the reason stands in what SET was answered.
         false if queued != "QUEUED" => Err(refused(queued)),
         false => Err(refused(text)),

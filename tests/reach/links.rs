@@ -245,7 +245,7 @@ async fn target_fails(net: &Net, host: &str, kept: Option<&Kept>) -> TargetError
         let at = || (Db::default(), key.clone());
         let entrance = Standalone::enter(net, &place, at(), "understudy:job:1").await?;
         if let Some(kept) = kept {
-            kept.lock().unwrap().insert(key.clone(), record().encode());
+            kept.lock().unwrap().insert(key.clone(), b"another".to_vec());
         }
         let keeper = Keeper::new(record(), None, (Db::default(), key.clone(), b"scripts".to_vec()));
         let mut target = Standalone::claim(entrance, keeper).await?;
