@@ -127,11 +127,11 @@ apt_state() {
   APT_STATE=$dir
 }
 
-# wrapper DIR PROGRAM BINARY: a script DIR/PROGRAM that runs BINARY of DIR/root with the loader and libraries of DIR/root.
+# wrapper DIR PROGRAM BINARY: a script DIR/PROGRAM that runs BINARY of DIR/tree with the loader and libraries of DIR/tree.
 wrapper() {
   cat > "$1/$2" <<WRAPPER
 #!/bin/sh
-root=\$(dirname "\$(readlink -f "\$0")")/root
+root=\$(dirname "\$(readlink -f "\$0")")/tree
 libs=
 for dir in "\$root"/lib/*-linux-gnu* "\$root"/usr/lib/*-linux-gnu*; do libs=\$libs\${libs:+:}\$dir; done
 for loader in "\$root"/lib64/ld-linux*.so.* "\$root"/usr/lib64/ld-linux*.so.* "\$root"/lib/ld-linux*.so.* \\
@@ -152,15 +152,15 @@ debian() {
   apt_state
   [ "$APT_STATE" != none ] || { lacking "$name" "this machine's apt sources name no Debian archive"; return 0; }
   for lib in "$@"; do case $lib in */*) wanted+=("$lib") ;; *) wanted+=("$lib/$libsuite") ;; esac; done
-  mkdir -p "$debs" "$new/root"
+  mkdir -p "$debs" "$new/tree"
   (cd "$debs" && apt-get "${APT[@]}" download -qq "${wanted[@]}") > "$debs/log" 2>&1 ||
     { lacking "$name" "$(grep -m 1 '^E:' "$debs/log" || tail -n 1 "$debs/log")"; return 0; }
   for deb in "$debs"/*.deb; do
-    dpkg-deb -x "$deb" "$new/root" || { lacking "$name" "$(basename "$deb") does not unpack"; return 0; }
+    dpkg-deb -x "$deb" "$new/tree" || { lacking "$name" "$(basename "$deb") does not unpack"; return 0; }
   done
   stem=${package%-tools}
   # One program is all three, by the name it is started with; the tools package carries it as the checker.
-  usr=$new/root/usr
+  usr=$new/tree/usr
   [ -e "$usr/bin/$stem-server" ] || ln -s "$stem-check-rdb" "$usr/bin/$stem-server"
   wrapper "$new" redis-server "$stem-server"
   wrapper "$new" redis-cli "$stem-cli"

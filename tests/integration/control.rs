@@ -4,8 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -52,14 +51,14 @@ fn status(running: &Understudy) -> Value {
 
 /// Asks for the status until it is so.
 fn status_when(running: &Understudy, is_so: impl Fn(&Value) -> bool) -> Value {
-    for _ in 0..50 {
+    let begun = Instant::now();
+    loop {
         let status = status(running);
         if is_so(&status) {
             return status;
         }
-        thread::sleep(Duration::from_millis(100));
+        assert!(begun.elapsed() < PATIENCE, "{status}");
     }
-    panic!("{}", status(running));
 }
 
 fn tell(running: &Understudy, args: &[&str]) {

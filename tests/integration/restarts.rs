@@ -1,7 +1,7 @@
 //! Targets that lose what they confirmed, which is made good, and those that no longer confirm, which must not look like success.
 
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::client::{Client, cmd};
 use crate::judge::{self, Dump, Forgiving};
@@ -109,16 +109,19 @@ fn a_stop_while_the_target_refuses_writes() {
 fn an_old_master_that_saves_is_waited_for() {
     let Some((source, target)) = pair("redis-2.8.17") else { return };
     let mut writer = source.client();
-    writer.call(cmd!("BGSAVE"));
-    let child = child_of(source.id());
-    signal("STOP", child);
+    let child = stopped_save(&source);
     let (from, to) = (source.url(), target.url());
     let state = std::sync::Arc::new(tempfile::tempdir().unwrap());
     let args = ["sync", "--from", &from, "--to", &to];
     let mut running = Understudy::start_telling_in(&args, &state);
-    for _ in 0..200 {
+    // Until it has come for its data twice: it looks before, is watched beside, and comes again.
+    let came = |writer: &mut Client| -> u64 {
+        writer.info("stats", "total_connections_received").parse().unwrap()
+    };
+    let (before, begun) = (came(&mut writer), Instant::now());
+    while came(&mut writer) < before + 4 {
         writer.call(cmd!("INCR", "counter"));
-        thread::sleep(Duration::from_millis(5));
+        assert!(running.is_running() && begun.elapsed() < PATIENCE);
     }
     assert!(target.client().call(cmd!("KEYS", "key:*")).array().is_empty());
     signal("CONT", child);
@@ -134,11 +137,21 @@ fn an_old_master_that_saves_is_waited_for() {
     assert_same(&source, &target);
 }
 
-/// The process that a server has forked.
-fn child_of(server: u32) -> u32 {
-    let path = format!("/proc/{server}/task/{server}/children");
-    let children = std::fs::read_to_string(path).unwrap();
-    children.split_whitespace().next().expect("it has forked").parse().unwrap()
+/// The process of a save that stands still: one that is quick may be done before it can be told to.
+fn stopped_save(server: &Server) -> u32 {
+    let id = server.id();
+    for _ in 0..100 {
+        server.client().try_call(cmd!("BGSAVE"));
+        let children = std::fs::read_to_string(format!("/proc/{id}/task/{id}/children"));
+        let children = children.unwrap();
+        let Some(child) = children.split_whitespace().next() else { continue };
+        let _ = std::process::Command::new("kill").args(["-STOP", child]).status();
+        let state = std::fs::read_to_string(format!("/proc/{child}/stat")).unwrap_or_default();
+        if state.contains(") T ") {
+            return child.parse().unwrap();
+        }
+    }
+    panic!("no save could be held up");
 }
 
 /// A save that fails is not asked for again: each one may stop the master's clients.

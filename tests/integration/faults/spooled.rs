@@ -214,7 +214,11 @@ fn a_spool_that_will_be_too_small_is_refused() {
     let (Some(source), Some(target)) = (impatient(name), Server::start(name)) else { return };
     write(&mut source.client(), 4000, 48 * MIB);
     // Its server measures what comes in ten times a second.
-    thread::sleep(Duration::from_millis(300));
+    let begun = Instant::now();
+    let rate = || source.client().info("stats", "instantaneous_input_kbps").parse::<f64>();
+    while rate().unwrap() < 1.0 {
+        assert!(begun.elapsed() < PATIENCE, "nothing is measured");
+    }
     let flags = ["--spool-limit", "1MiB", "--limit-rate", "1MB"];
     let ended = sync(&source, &target.url(), &flags).wait(PATIENCE);
     ended.assert_code(2);
