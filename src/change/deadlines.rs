@@ -11,9 +11,12 @@
 //! ```
 //! With the horizon [`LIVE`] none is held back.
 
-use std::collections::HashSet;
+use std::hash::BuildHasher;
 
-use crate::key::{Db, fingerprint};
+use foldhash::fast::RandomState;
+use hashbrown::HashTable;
+
+use crate::key::Db;
 
 /// By how much a deadline is held back, in milliseconds: 2^45. Every server from 2.8 on keeps such a deadline to the
 /// millisecond, for keys and for fields of hashes.
@@ -33,21 +36,23 @@ pub struct Deadlines {
     was_unsure: bool,
     /// While deadlines in the target are walked through: keys that have come by another key's, maybe behind the walk.
     moved: Option<Names>,
+    /// What their names may take.
+    for_moved: usize,
 }
 
 impl Deadlines {
     /// Deadlines before `horizon` (Unix time in milliseconds, on the source's clock) are held back. The names are
-    /// remembered while they fit into so many bytes.
+    /// remembered while they fit into so many bytes, most of which are for the keys that are held back: a copy brings them all.
     #[must_use]
     pub fn new(horizon: i64, memory: usize) -> Self {
-        let names = || Names { left: memory / 3, ..Names::default() };
         Self {
             horizon,
-            held: names(),
-            fields: names(),
-            unsure: names(),
+            held: Names::within(memory / 8 * 5),
+            fields: Names::within(memory / 8),
+            unsure: Names::within(memory / 8),
             was_unsure: false,
             moved: None,
+            for_moved: memory / 8,
         }
     }
 
@@ -129,16 +134,14 @@ impl Deadlines {
     }
 
     /// The horizon moves to here: from now on deadlines before it are held back, and it is noted which keys come by another key's.
-    pub fn move_horizon(&mut self, horizon: i64, memory: usize) {
+    pub fn move_horizon(&mut self, horizon: i64) {
         self.horizon = horizon;
-        self.moved = Some(Names { left: memory, ..Names::default() });
+        self.moved = Some(Names::within(self.for_moved));
     }
 
     /// The keys that have come by another key's deadline since the horizon moved; noting goes on.
     pub fn take_moved(&mut self) -> Option<Names> {
-        let moved = self.moved.as_mut()?;
-        let left = moved.left + moved.bytes.len();
-        Some(std::mem::replace(moved, Names { left, ..Names::default() }))
+        Some(self.moved.as_mut()?.take())
     }
 
     /// No more is noted.
@@ -184,39 +187,55 @@ impl Deadlines {
 
     /// Takes the keys whose deadlines must be asked of the source.
     pub fn take_unsure(&mut self) -> Names {
-        let left = self.unsure.left + self.unsure.bytes.len();
-        std::mem::replace(&mut self.unsure, Names { left, ..Names::default() })
+        self.unsure.take()
     }
 }
 
 /// Names of keys, each once, while they fit.
 #[derive(Debug, Default)]
 pub struct Names {
-    /// Database and length, four bytes each, and the name, one after the other.
+    /// Database and length, and the name, one after the other.
     bytes: Vec<u8>,
-    seen: HashSet<u128, foldhash::fast::RandomState>,
-    left: usize,
+    /// Where in them each name begins, by its hash: four bytes a name, since they are many.
+    places: HashTable<u32>,
+    hasher: RandomState,
+    /// What all of it may take.
+    memory: usize,
     overflowed: bool,
 }
 
-/// What a name costs besides its bytes: its head, and its place in the set.
-const OVERHEAD: usize = 8 + 32;
-
 impl Names {
+    fn within(memory: usize) -> Self {
+        Self { memory, ..Self::default() }
+    }
+
     fn note(&mut self, db: Db, key: &[u8]) {
-        if self.overflowed || !self.seen.insert(fingerprint(db, key)) {
+        if self.overflowed {
             return;
         }
-        let (Ok(len), Some(left)) =
-            (u32::try_from(key.len()), self.left.checked_sub(key.len() + OVERHEAD))
-        else {
-            self.overflow();
+        let Self { bytes, places, hasher, .. } = self;
+        let named = |at: u32| bytes.get(to_usize(at)..).and_then(first_name);
+        let hash = |db: Db, key: &[u8]| hasher.hash_one((db, key));
+        let is_same = |at: &u32| named(*at).is_some_and(|(of, name, _)| (of, name) == (db, key));
+        let of_hash = hash(db, key);
+        if places.find(of_hash, is_same).is_some() {
             return;
+        }
+        // A table that is full is built anew, twice as large.
+        let table = match places.allocation_size() {
+            size if places.len() == places.capacity() => 2 * size,
+            size => size,
         };
-        self.left = left;
-        self.bytes.extend_from_slice(&db.index().to_le_bytes());
-        self.bytes.extend_from_slice(&len.to_le_bytes());
-        self.bytes.extend_from_slice(key);
+        let (Ok(at), Ok(len)) = (u32::try_from(bytes.len()), u32::try_from(key.len())) else {
+            return self.overflow();
+        };
+        if bytes.len() + HEAD + key.len() + table > self.memory {
+            return self.overflow();
+        }
+        places.insert_unique(of_hash, at, |&at| named(at).map_or(0, |(db, key, _)| hash(db, key)));
+        bytes.extend_from_slice(&db.index().to_le_bytes());
+        bytes.extend_from_slice(&len.to_le_bytes());
+        bytes.extend_from_slice(key);
     }
 
     fn swap(&mut self, one: Db, other: Db) {
@@ -234,7 +253,13 @@ impl Names {
     }
 
     fn overflow(&mut self) {
-        *self = Self { overflowed: true, ..Self::default() };
+        *self = Self { overflowed: true, ..Self::within(self.memory) };
+    }
+
+    /// All names; from now on others are noted.
+    fn take(&mut self) -> Self {
+        let memory = self.memory;
+        std::mem::replace(self, Self::within(memory))
     }
 
     /// The names, in the order in which they came; `None` if there were more than fit.
@@ -272,7 +297,7 @@ impl Names {
     /// How many there are; `None` if there were more than fit.
     #[must_use]
     pub fn len(&self) -> Option<usize> {
-        (!self.overflowed).then_some(self.seen.len())
+        (!self.overflowed).then_some(self.places.len())
     }
 
     /// Whether there is none.
@@ -287,7 +312,15 @@ fn first_name(list: &[u8]) -> Option<(Db, &[u8], usize)> {
     let (db, after) = list.split_first_chunk::<4>()?;
     let (len, after) = after.split_first_chunk::<4>()?;
     let name = after.get(..usize::try_from(u32::from_le_bytes(*len)).ok()?)?;
-    Some((Db::new(u32::from_le_bytes(*db)), name, 8 + name.len()))
+    Some((Db::new(u32::from_le_bytes(*db)), name, HEAD + name.len()))
+}
+
+/// What stands before each name: its database and its length, four bytes each.
+const HEAD: usize = 8;
+
+/// Where a name begins. Where an address is shorter than that there is no such place.
+fn to_usize(at: u32) -> usize {
+    usize::try_from(at).unwrap_or(usize::MAX)
 }
 
 #[cfg(test)]
@@ -310,12 +343,21 @@ mod tests {
 
     #[test]
     fn more_names_than_fit_are_no_list() {
-        let mut deadlines = Deadlines::new(i64::MAX, 300);
-        for number in 0..10_u8 {
+        let mut deadlines = Deadlines::new(i64::MAX, 400);
+        for number in 0..50_u8 {
             deadlines.hold(Db::new(0), &[number], 5);
         }
         assert_eq!(deadlines.held().len(), None);
         assert!(deadlines.held().iter().is_none());
+    }
+
+    #[test]
+    fn a_name_takes_little_more_than_its_bytes() {
+        let mut deadlines = Deadlines::new(i64::MAX, 1 << 20);
+        for number in 0..18_000 {
+            deadlines.hold(Db::new(0), format!("key:{number:08}").as_bytes(), 5);
+        }
+        assert_eq!(deadlines.held().len(), Some(18_000));
     }
 
     #[test]

@@ -89,7 +89,7 @@ impl Lane<'_> {
     }
 
     fn begin_moving(&mut self, to: i64) {
-        self.deadlines.move_horizon(to, self.share.scripts);
+        self.deadlines.move_horizon(to);
         self.target.keeper_mut().amend(|record| record.horizon = to);
         let (net, to_server) = (self.net.clone(), self.to.clone());
         let first = Box::pin(async move { Walk::begin(net, to_server).await?.page().await });
