@@ -10,6 +10,7 @@ use tracing::{debug, warn};
 use crate::key::Db;
 use crate::net::{Clock, Link, Net, info_field};
 use crate::plan::ServerPlace;
+use crate::position::fence;
 use crate::repl::Credentials;
 use crate::resp::{Reply, ReplyReader, command};
 
@@ -33,23 +34,72 @@ pub struct Entrance {
     pub now_ms: i64,
     pub(super) clock: Clock,
     pub(super) patience: Duration,
-    /// What the connection is called: up to the last `:` as all others of the same job and source.
+    /// What the connection is called: up to the last `:` as all others of the same job and source, up to the first `-` as those of the same
+    /// process.
     name: String,
 }
 
+/// Whose connections are closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Whose {
+    /// Those of this process.
+    Own,
+    /// Those of all processes.
+    All,
+}
+
 impl Entrance {
-    /// Closes all earlier connections of the same job and source: what is still on its way over one of them shall not come behind what is
-    /// sent over this one.
+    /// Appends a fence with this token to the record that stands there: no other process commits anything behind it, however busy it is, nor
+    /// does what one that is gone has sent and the target has not read yet. Then sees what stands there, which nobody changes any more
+    /// but one who takes the job over as well.
+    ///
+    /// # Errors
+    /// If the target does not let us write now, or the connection is lost.
+    pub async fn fence(&mut self, key: &[u8], owner: &str) -> Result<(), TargetError> {
+        let link = &mut self.link;
+        let opened = ask(link, &[b"MULTI"]).await?;
+        if opened != "OK" {
+            return Err(refused(opened));
+        }
+        let queued = ask(link, &[b"APPEND", key, &fence(owner)]).await?;
+        ask(link, &[b"GET", key]).await?;
+        let (mut stored, mut text, mut left) = (None, None, 1);
+        converse(link, &[b"EXEC"], |reply| {
+            match reply {
+                Reply::Array(2) => left = 3,
+                Reply::Int(_) => {}
+                Reply::Bulk(bytes) => stored = Some(bytes.to_vec()),
+                other => text = text.take().or_else(|| Some(judge::text(other))),
+            }
+            left -= 1;
+            left == 0
+        })
+        .await?;
+        match (stored, text) {
+            (Some(stored), None) => self.stored = Some(stored),
+            // OOM, say: the reason stands in what APPEND was answered.
+            _ if queued != "QUEUED" => return Err(refused(queued)),
+            (_, text) => return Err(refused(text.unwrap_or_default())),
+        }
+        Ok(())
+    }
+
+    /// Closes earlier connections of the same job and source: what is still on its way over one of them shall not come behind what is
+    /// sent over this one. Those of other processes are closed by who has taken the job over, and by nobody before.
     ///
     /// # Errors
     /// If the connection is lost.
-    pub async fn evict(&mut self) -> Result<(), TargetError> {
+    pub async fn evict(&mut self, whose: Whose) -> Result<(), TargetError> {
         let list = ask(&mut self.link, &[b"CLIENT", b"LIST"]).await?;
-        let ours = self.name.rsplit_once(':').map_or("", |(job, _)| job);
+        let ours = match whose {
+            Whose::Own => self.name.split_inclusive('-').next(),
+            Whose::All => self.name.rsplit_once(':').map(|(job, _)| job),
+        };
+        let ours = ours.unwrap_or_default();
         for line in list.lines() {
             let field = |name: &str| line.split(' ').find_map(|field| field.strip_prefix(name));
             let (Some(name), Some(address)) = (field("name="), field("addr=")) else { continue };
-            if name != self.name && name.rsplit_once(':').is_some_and(|(job, _)| job == ours) {
+            if name != self.name && name.starts_with(ours) {
                 let answer = ask(&mut self.link, &[b"CLIENT", b"KILL", address.as_bytes()]).await?;
                 debug!(name, address, answer, "an earlier connection is closed");
             }

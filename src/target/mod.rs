@@ -17,7 +17,7 @@ mod rdb;
 mod silence;
 mod standalone;
 
-pub use entrance::{Entrance, RecordAt, RunId};
+pub use entrance::{Entrance, RecordAt, RunId, Whose};
 pub use keeper::{DoubtList, Keeper};
 pub use rdb::{FileError, RdbPlace, RdbTarget};
 pub use standalone::{Standalone, TargetError};

@@ -18,7 +18,7 @@ use crate::position::Spot;
 use crate::resp::RespError;
 
 use super::Confirmed;
-use super::entrance::{Entrance, RunId, claim, enter};
+use super::entrance::{Entrance, RunId, Whose, claim, enter};
 use super::gate::{Gate, Wish};
 use super::keeper::Keeper;
 use super::pipeline::Pipeline;
@@ -114,7 +114,7 @@ impl Standalone {
         let record = keeper.record().clone();
         let bytes = record.encode();
         claim(&mut entrance, keeper.key(), &bytes).await?;
-        entrance.evict().await?;
+        entrance.evict(Whose::All).await?;
         keeper.wrote(record, bytes);
         Ok(Self {
             link: entrance.link,
