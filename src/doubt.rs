@@ -187,6 +187,20 @@ impl Doubts {
         if reads_all { Verdict::Unproven } else { Verdict::LeaveOut }
     }
 
+    /// Judges a command again that has been judged before and not run yet, of which no more is known than where its batch ends. What was left
+    /// out of that batch is gone from it, and nobody knows on which side of a flush it stood: so a flush is no end of doubts here.
+    pub fn judge_again(&mut self, call: &Call<'_>) -> Verdict {
+        if call.command.class(call.args) != Class::Flush {
+            return self.judge(call);
+        }
+        let all = call.command.name() == "flushall";
+        let emptied = self.keys.keys().filter(|(db, _)| all || *db == call.db);
+        for (db, key) in emptied.cloned().collect::<Vec<_>>() {
+            self.doubt(db, &key, call.end);
+        }
+        Verdict::Play
+    }
+
     /// What the source held under a key at this offset has been read. Says whether it is to be written: then it is, before any command behind
     /// this.
     pub fn fetched(&mut self, db: Db, key: &[u8], at: Offset) -> bool {
@@ -223,8 +237,7 @@ impl Doubts {
     /// A database, or all of them, is emptied: then the target holds what the source held there. What was written ahead of the flush goes
     /// with it, and must be read anew.
     fn flush(&mut self, db: Option<Db>, end: Offset) {
-        // Of a command that is judged again no more is known than where its batch ends: what is behind the flush there is not
-        // ahead of it.
+        // All commands of a transaction end at one place: what is behind the flush there is not ahead of it.
         let fence = Offset::new(end.get().saturating_sub(1));
         let mut open = 0;
         let mut emptied = false;
@@ -232,7 +245,7 @@ impl Doubts {
             if db.is_none_or(|db| db == *of) {
                 match *state {
                     State::Fenced(fence) if fence >= end => *state = State::InDoubt(end),
-                    // What is in doubt because of a command behind the flush stays so.
+                    // What is in doubt because of a command in the same transaction stays so.
                     State::InDoubt(least) if least >= end => {}
                     State::Fenced(_) | State::InDoubt(_) => {
                         *state = State::Fenced(fence);

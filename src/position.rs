@@ -11,6 +11,9 @@
 //! `clean` stands behind `applied`: up to `clean` every reply was seen and was as expected, up to `applied` the commands ran and
 //! nobody has seen how. Who goes on from a record takes the stream from `clean`, plays nothing up to `applied`, and holds the keys of
 //! those commands in doubt, as he does those that the record names.
+//!
+//! Who takes a job over first appends a [fence](fence()) to its record, one line with a token. Appending waits for nobody's agreement, so it
+//! succeeds beside the busiest process, and from then on the record is not what that one has written: it commits nothing more.
 
 use serde::{Deserialize, Serialize};
 
@@ -128,11 +131,12 @@ impl Record {
         out
     }
 
-    /// Reads what stands under a record's name.
+    /// Reads what stands under a record's name, whatever fences stand behind it.
     ///
     /// # Errors
     /// If it is foreign, newer or damaged.
     pub fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
+        let (bytes, _) = split(bytes);
         let head = bytes.split(|byte| *byte == b'\n').next().unwrap_or_default();
         let body = bytes.get(head.len() + 1..).unwrap_or_default();
         let head = std::str::from_utf8(head).ok().and_then(|head| head.strip_prefix(MAGIC));
@@ -189,6 +193,39 @@ impl Spot {
     pub const fn new(offset: Offset, db: Db) -> Self {
         Self { offset: offset.get(), db: db.index() }
     }
+}
+
+/// What is appended to a record by the process with this token, so that nobody else goes on with it.
+#[must_use]
+pub fn fence(owner: &str) -> Vec<u8> {
+    format!("\n{FENCE}{owner}").into_bytes()
+}
+
+/// The token of the process that appended the last fence to what stands under a record's name.
+#[must_use]
+pub fn fenced_by(stored: &[u8]) -> Option<&str> {
+    split(stored).1
+}
+
+/// Whether fences are all that stands there: the record was deleted when the first of them came.
+#[must_use]
+pub fn is_only_fences(stored: &[u8]) -> bool {
+    let (record, fence) = split(stored);
+    record.is_empty() && fence.is_some()
+}
+
+const FENCE: &str = "fence ";
+
+/// A record's own bytes, and the token of the last fence behind them.
+fn split(stored: &[u8]) -> (&[u8], Option<&str>) {
+    let (mut record, mut last) = (stored, None);
+    while let Some(at) = record.iter().rposition(|byte| *byte == b'\n') {
+        let line = record.get(at + 1..).and_then(|line| std::str::from_utf8(line).ok());
+        let Some(token) = line.and_then(|line| line.strip_prefix(FENCE)) else { break };
+        last = last.or(Some(token));
+        record = record.get(..at).unwrap_or_default();
+    }
+    (record, last)
 }
 
 /// The key of a record.
@@ -266,6 +303,24 @@ mod tests {
             }
             assert!(Record::decode(&bytes[..at]).is_err(), "cut at {at}");
         }
+    }
+
+    #[test]
+    fn fences_behind_a_record_change_nothing_of_it() {
+        let mut stored = record().encode();
+        assert_eq!(fenced_by(&stored), None);
+        for owner in ["us", "others"] {
+            stored.extend(fence(owner));
+            assert_eq!(fenced_by(&stored), Some(owner));
+            assert_eq!(Record::decode(&stored).as_ref(), Ok(&record()));
+            assert!(!is_only_fences(&stored));
+        }
+        let alone = [fence("us"), fence("others")].concat();
+        assert!(is_only_fences(&alone));
+        assert_eq!(Record::decode(&alone), Err(RecordError::Foreign));
+        assert!(!is_only_fences(b""));
+        assert!(!is_only_fences(b"42"));
+        assert_eq!(fenced_by(b"fence us"), None, "there is always a line before it");
     }
 
     #[test]

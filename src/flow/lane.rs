@@ -252,11 +252,11 @@ impl Lane<'_> {
                 }
                 taken => taken?,
             }
-            let was_settling = matches!(self.end, End::Settling);
+            let had_begun = !matches!(self.end, End::No);
             if let Some(ended) = self.advance_end() {
                 return Ok(ended);
             }
-            if was_settling && matches!(self.end, End::No) {
+            if had_begun && matches!(self.end, End::No) {
                 // The end was put off, and what the source has said meanwhile was not looked at in this round.
                 self.call_back_source();
                 continue;

@@ -189,10 +189,10 @@ async fn records(
     };
     for source in &plan.sources {
         let key = position::key(&plan.job.name, &source.name);
-        records.push(match control.ask("GET", &[&key]).await {
+        records.push(match control.ask::<Option<Vec<u8>>>("GET", &[&key]).await {
             // A value of another type is no record, and is told as such.
             Err(ControlError::Refused { text, .. }) => text.starts_with("WRONGTYPE").then(Vec::new),
-            told => told?,
+            told => told?.filter(|stored| !position::is_only_fences(stored)),
         });
     }
     Ok((records, kept))

@@ -5,6 +5,7 @@
 //! position: not that a batch was taken, not that it was written to a socket. What a command did otherwise than on
 //! the source is a [`Surprise`]; it is told in the same [`Confirmed`] that covers the command, never after it.
 
+mod entrance;
 mod gate;
 mod judge;
 mod keeper;
@@ -16,9 +17,10 @@ mod rdb;
 mod silence;
 mod standalone;
 
+pub use entrance::{Entrance, RecordAt, RunId, Whose};
 pub use keeper::{DoubtList, Keeper};
 pub use rdb::{FileError, RdbPlace, RdbTarget};
-pub use standalone::{Entrance, RecordAt, RunId, Standalone, TargetError};
+pub use standalone::{Standalone, TargetError};
 
 use crate::change::{Batch, Carries, Failure};
 use crate::offset::Offset;

@@ -7,21 +7,19 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
-use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::time::{sleep_until, timeout};
-use tracing::{debug, warn};
+use tokio::io::{AsyncReadExt, AsyncWrite};
+use tokio::time::sleep_until;
 
 use crate::change::Batch;
 use crate::key::Db;
-use crate::net::{Clock, Link, LinkError, Net, info_field};
+use crate::net::{Clock, Link, LinkError, Net};
 use crate::plan::ServerPlace;
 use crate::position::Spot;
-use crate::repl::Credentials;
-use crate::resp::{Reply, ReplyReader, RespError, command};
+use crate::resp::RespError;
 
 use super::Confirmed;
+use super::entrance::{Entrance, RunId, Whose, claim, enter};
 use super::gate::{Gate, Wish};
-use super::judge;
 use super::keeper::Keeper;
 use super::pipeline::Pipeline;
 use super::silence::Silence;
@@ -82,11 +80,6 @@ pub struct Standalone {
     silence: Silence,
 }
 
-/// The process that a target is: what it has confirmed is in this one, and no other one need hold it. Empty if it does not tell
-/// (`run_id` in its `INFO server`).
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct RunId(pub String);
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Mode {
     /// Batches are pipelined: a copy, or deadlines that are finished.
@@ -96,52 +89,6 @@ enum Mode {
     /// Batches are of the stream.
     Streaming,
 }
-
-/// A connection to a target before anything is sent over it, and what was found there.
-#[derive(Debug)]
-pub struct Entrance {
-    link: Link,
-    /// The process that answers.
-    pub run_id: RunId,
-    /// What stands under the record's name.
-    pub stored: Option<Vec<u8>>,
-    /// The time of the target's clock, in Unix milliseconds.
-    pub now_ms: i64,
-    clock: Clock,
-    patience: Duration,
-    /// What the connection is called: up to the last `:` as all others of the same job and source.
-    name: String,
-}
-
-impl Entrance {
-    /// Closes all earlier connections of the same job and source: what is still on its way over one of them shall not come behind what is
-    /// sent over this one.
-    ///
-    /// # Errors
-    /// If the connection is lost.
-    pub async fn evict(&mut self) -> Result<(), TargetError> {
-        let list = ask(&mut self.link, &[b"CLIENT", b"LIST"]).await?;
-        let ours = self.name.rsplit_once(':').map_or("", |(job, _)| job);
-        for line in list.lines() {
-            let field = |name: &str| line.split(' ').find_map(|field| field.strip_prefix(name));
-            let (Some(name), Some(address)) = (field("name="), field("addr=")) else { continue };
-            if name != self.name && name.rsplit_once(':').is_some_and(|(job, _)| job == ours) {
-                let answer = ask(&mut self.link, &[b"CLIENT", b"KILL", address.as_bytes()]).await?;
-                debug!(name, address, answer, "an earlier connection is closed");
-            }
-        }
-        if list.starts_with("NOPERM") {
-            warn!(
-                answer = list,
-                "whether an earlier connection of this job is still there cannot be seen"
-            );
-        }
-        Ok(())
-    }
-}
-
-/// Where a record stands: its database and its key.
-pub type RecordAt<'a> = (Db, &'a [u8]);
 
 impl Standalone {
     /// Connects, sees what is there, and makes sure that the server can do what the live stream needs. The connection is given
@@ -167,7 +114,7 @@ impl Standalone {
         let record = keeper.record().clone();
         let bytes = record.encode();
         claim(&mut entrance, keeper.key(), &bytes).await?;
-        entrance.evict().await?;
+        entrance.evict(Whose::All).await?;
         keeper.wrote(record, bytes);
         Ok(Self {
             link: entrance.link,
@@ -443,193 +390,3 @@ impl Standalone {
 
 /// How many bytes of replies are read at once.
 const READ_SIZE: usize = 64 * 1024;
-
-/// Connects, says who we are, and sees what is there and that transactions are.
-async fn enter(
-    net: &Net,
-    place: &ServerPlace,
-    (db, key): RecordAt<'_>,
-    name: &str,
-) -> Result<Entrance, TargetError> {
-    let mut link = net.connect(place).await?;
-    if let Some(Credentials { user, password }) = &place.credentials {
-        let answer = match user {
-            Some(user) => ask(&mut link, &[b"AUTH", user.as_bytes(), password.as_bytes()]).await?,
-            None => ask(&mut link, &[b"AUTH", password.as_bytes()]).await?,
-        };
-        if answer != "OK"
-            && !answer.contains("no password is set")
-            && !answer.contains("without any password")
-        {
-            return Err(TargetError::Password(answer));
-        }
-    }
-    let answer = ask(&mut link, &[b"MULTI"]).await?;
-    if answer.starts_with("NOAUTH") || answer.contains("operation not permitted") {
-        return Err(TargetError::Password(answer));
-    }
-    if answer.starts_with("NOPERM") {
-        return Err(TargetError::Forbidden(answer));
-    }
-    if judge::passes(answer.as_bytes()) {
-        return Err(TargetError::NotReady(answer));
-    }
-    // Without MULTI the commands behind it would run one by one, and unguarded.
-    if answer != "OK" {
-        return Err(TargetError::NoTransactions(answer));
-    }
-    ask(&mut link, &[b"DISCARD"]).await?;
-    // So that who takes over finds it. A server that forbids it lets nobody look for it either.
-    ask(&mut link, &[b"CLIENT", b"SETNAME", name.as_bytes()]).await?;
-    let info = ask(&mut link, &[b"INFO", b"server"]).await?;
-    let run_id = RunId(info_field(&info, "run_id").unwrap_or_default().to_owned());
-    let now_ms = time(&mut link).await?;
-    let digits = db.index().to_string();
-    let selected = ask(&mut link, &[b"SELECT", digits.as_bytes()]).await?;
-    if selected != "OK" {
-        return Err(refused(selected));
-    }
-    let stored = match ask_raw(&mut link, &[b"GET", key]).await? {
-        Answer::Bulk(bytes) => Some(bytes),
-        Answer::Nil => None,
-        Answer::Text(text) => return Err(refused(text)),
-    };
-    let (clock, patience, name) = (net.clock(), net.patience(), name.to_owned());
-    Ok(Entrance { link, run_id, stored, now_ms, clock, patience, name })
-}
-
-/// What a target says that does not let us look.
-fn refused(text: String) -> TargetError {
-    if text.starts_with("NOPERM") {
-        TargetError::Forbidden(text)
-    } else {
-        TargetError::NotReady(text)
-    }
-}
-
-/// The target's time of day, in Unix milliseconds.
-async fn time(link: &mut Link) -> Result<i64, TargetError> {
-    let mut told = Vec::new();
-    converse(link, &[b"TIME"], |reply| {
-        match reply {
-            Reply::Bulk(bytes) => {
-                told.push(
-                    std::str::from_utf8(bytes).ok().and_then(|text| text.parse::<i64>().ok()),
-                );
-            }
-            Reply::Array(2) => return false,
-            other => return !matches!(other, Reply::Array(_)),
-        }
-        told.len() == 2
-    })
-    .await?;
-    match told.as_slice() {
-        [Some(seconds), Some(micros)] => Ok(seconds * 1000 + micros / 1000),
-        _ => Err(TargetError::NotReady("TIME is not answered".to_owned())),
-    }
-}
-
-/// Writes a record where this one was found.
-async fn claim(entrance: &mut Entrance, key: &[u8], bytes: &[u8]) -> Result<(), TargetError> {
-    let link = &mut entrance.link;
-    ask(link, &[b"WATCH", key]).await?;
-    let now = match ask_raw(link, &[b"GET", key]).await? {
-        Answer::Bulk(bytes) => Some(bytes),
-        Answer::Nil => None,
-        Answer::Text(text) => return Err(refused(text)),
-    };
-    if now != entrance.stored {
-        return Err(TargetError::Overtaken);
-    }
-    let opened = ask(link, &[b"MULTI"]).await?;
-    if opened != "OK" {
-        return Err(refused(opened));
-    }
-    let queued = ask(link, &[b"SET", key, bytes]).await?;
-    let mut done = false;
-    let mut text = queued.clone();
-    converse(link, &[b"EXEC"], |reply| {
-        match reply {
-            Reply::Array(1) => return false,
-            Reply::Simple(b"OK") => done = true,
-            other => text = judge::text(other),
-        }
-        true
-    })
-    .await?;
-    match done {
-        true => Ok(()),
-        false if text == "(nil)" => Err(TargetError::Overtaken),
-        // OOM, say: the reason stands in what SET was answered.
-        false if queued != "QUEUED" => Err(refused(queued)),
-        false => Err(refused(text)),
-    }
-}
-
-/// A reply that may be a value.
-enum Answer {
-    Bulk(Vec<u8>),
-    Nil,
-    Text(String),
-}
-
-/// One question before the stream of data begins, and the text of its answer.
-async fn ask(link: &mut Link, args: &[&[u8]]) -> Result<String, TargetError> {
-    Ok(match ask_raw(link, args).await? {
-        Answer::Bulk(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
-        Answer::Nil => "(nil)".to_owned(),
-        Answer::Text(text) => text,
-    })
-}
-
-/// The same, of which the answer is a value.
-async fn ask_raw(link: &mut Link, args: &[&[u8]]) -> Result<Answer, TargetError> {
-    let mut answer = Answer::Nil;
-    converse(link, args, |reply| {
-        answer = match reply {
-            Reply::Bulk(bytes) => Answer::Bulk(bytes.to_vec()),
-            Reply::Nil => Answer::Nil,
-            other => Answer::Text(judge::text(other)),
-        };
-        true
-    })
-    .await?;
-    Ok(answer)
-}
-
-/// Sends a command and shows each part of its reply until one is the last.
-async fn converse(
-    link: &mut Link,
-    args: &[&[u8]],
-    is_last: impl FnMut(Reply<'_>) -> bool,
-) -> Result<(), TargetError> {
-    let answered = timeout(ANSWER, talk(link, args, is_last)).await;
-    answered.unwrap_or(Err(TargetError::Silent(ANSWER)))
-}
-
-/// How long a question before the stream of data may take. One that is asked in vain is asked again over a new connection.
-const ANSWER: Duration = Duration::from_secs(30);
-
-async fn talk(
-    link: &mut Link,
-    args: &[&[u8]],
-    mut is_last: impl FnMut(Reply<'_>) -> bool,
-) -> Result<(), TargetError> {
-    let mut out = Vec::new();
-    command(&mut out, args);
-    link.write_all(&out).await.map_err(TargetError::Lost)?;
-    link.flush().await.map_err(TargetError::Lost)?;
-    let (mut input, mut reader) = (BytesMut::new(), ReplyReader::default());
-    loop {
-        while let Some((reply, used)) = reader.read(&input)? {
-            let last = is_last(reply);
-            input.advance(used);
-            if last {
-                return Ok(());
-            }
-        }
-        if link.read_buf(&mut input).await.map_err(TargetError::Lost)? == 0 {
-            return Err(TargetError::Closed);
-        }
-    }
-}

@@ -1,6 +1,8 @@
 //! What stands in the way of a job that is taken up again: its record in the target is another's, damaged, or of other rules.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::Duration;
 
 use tempfile::TempDir;
@@ -155,6 +157,14 @@ fn who_takes_a_job_over_fences_the_one_before() {
         let Some(stopped) = Stopped::start(name) else { return };
         let mut first = stopped.run(&[]);
         stopped.arrives("first", &mut first);
+        // It commits as often as it can all the while.
+        let busy = Arc::new(AtomicBool::new(true));
+        let (going, mut client) = (Arc::clone(&busy), stopped.source.client());
+        let writer = thread::spawn(move || {
+            while going.load(Ordering::Relaxed) {
+                client.call(cmd!("INCR", "busy"));
+            }
+        });
         // On another machine: on this one it would be refused, as its socket is there.
         let elsewhere = Arc::new(tempfile::tempdir().unwrap());
         let mut second = stopped.run_in(&elsewhere, &[]);
@@ -163,6 +173,8 @@ fn who_takes_a_job_over_fences_the_one_before() {
         assert!(ended.stderr.contains("another process has taken"), "{}", ended.stderr);
         stopped.source.client().call(cmd!("INCR", "a"));
         stopped.arrives("second", &mut second);
+        busy.store(false, Ordering::Relaxed);
+        writer.join().unwrap();
         second.end_job(PATIENCE).assert_code(130);
         stopped.assert_same();
     }

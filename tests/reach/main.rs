@@ -17,6 +17,7 @@ mod objects;
 mod peers;
 mod runs;
 mod sockets;
+mod takeovers;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;

@@ -101,6 +101,10 @@ fn own(kept: &Kept, args: &[Vec<u8>]) -> Option<Vec<u8>> {
             kept.insert(key.clone(), record.clone());
             b"+OK\r\n".to_vec()
         }
+        (b"APPEND", [more]) => {
+            kept.entry(key.clone()).or_default().extend_from_slice(more);
+            b":1\r\n".to_vec()
+        }
         (b"DEL", _) => {
             kept.remove(key);
             b":1\r\n".to_vec()

@@ -59,7 +59,7 @@ fn assert_said(name: &str, reached: &[(&str, String)]) {
     assert_eq!(reached, variants(name));
 }
 
-fn plan(sources: Vec<Place>, target: Place) -> Plan {
+pub(crate) fn plan(sources: Vec<Place>, target: Place) -> Plan {
     let source = |place| Source { name: "source".to_owned(), place, rules: Rules::default() };
     Plan {
         sources: sources.into_iter().map(source).collect(),
@@ -82,7 +82,7 @@ fn plan(sources: Vec<Place>, target: Place) -> Plan {
 }
 
 /// The reports of a run into this server, or into a file.
-async fn run(net: &Net, plan: &Plan, target: Option<Server>) -> Vec<SourceReport> {
+pub(crate) async fn run(net: &Net, plan: &Plan, target: Option<Server>) -> Vec<SourceReport> {
     run_with(net, plan, target, Facts::default()).await
 }
 
@@ -125,10 +125,10 @@ const SET: &[u8] = b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$1\r\nv\r\n";
 const HASH: &[u8] = b"\x04\x01h\x01\x01f\x01v";
 const STREAM: &[u8] = b"\x0f\x01s\x00\x00\x00\x00\x00";
 
-struct Desk(tempfile::TempDir);
+pub(crate) struct Desk(tempfile::TempDir);
 
 impl Desk {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(tempfile::tempdir().unwrap())
     }
 
@@ -136,7 +136,7 @@ impl Desk {
         self.0.path().join(name)
     }
 
-    fn rdb(&self, name: &str, records: &[u8]) -> Place {
+    pub(crate) fn rdb(&self, name: &str, records: &[u8]) -> Place {
         let path = self.file(name);
         fs::write(&path, rdb(records)).unwrap();
         Place::Rdb(path)

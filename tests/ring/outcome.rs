@@ -80,24 +80,38 @@ pub(crate) fn judge(
             let others = there.dbs.values().flat_map(Keys::keys).filter(|key| !is_own(key));
             // An earlier run may have written before it was killed.
             assert!(was_killed || others.count() == 0, "{failure}: {there:?}");
+            if let Some(full) = master.full().filter(|_| !target.fails_inside()) {
+                were_there(&there, &full, &master.log_after(full.offset));
+            }
             Ending::Nothing
         }
         Ended::Failed => {
             let is = |text: &str| failure.contains(text);
             let full = master.full().unwrap();
-            if restarted {
-                // What it holds was told by nobody; that the run has failed is all that may be said.
-            } else if confirmed == 0 && was_killed {
-                // What it holds an earlier run has written.
-            } else if report.numbers.full_syncs > 1 {
-                // In the midst of a second copy: what the first has brought, and its stream, is there too.
-            } else if confirmed == 0 && record(&there).is_none_or(|one| one.phase == Phase::Copying)
-            {
-                is_part(&there, &full, failure);
-            } else if record(&there)
-                .is_some_and(|record| record.doubts.is_empty() && record.clean == record.applied)
-            {
-                is_a_moment(&there, &full, &master.log_after(full.offset), confirmed, now);
+            let log = master.log_after(full.offset);
+            let is_sound = !target.fails_inside();
+            if is_sound {
+                // Whatever was cut off, however many copies were begun.
+                were_there(&there, &full, &log);
+            }
+            let record = record(&there);
+            match &record {
+                // It was written with what it stands for. What ran unseen has run, and unless something failed there it is as it should be.
+                Some(record)
+                    if record.phase == Phase::Following
+                        && record.doubts.is_empty()
+                        && (is_sound || record.clean == record.applied) =>
+                {
+                    is_the_moment(&there, &full, &log, record.applied.offset, now);
+                    // What a target has lost was confirmed before.
+                    if !restarted {
+                        is_a_moment(&there, &full, &log, confirmed, now);
+                    }
+                }
+                Some(record) if record.phase != Phase::Copying => {}
+                // In the midst of a copy. What an earlier one has brought, and its stream, is there too.
+                _ if restarted || was_killed || report.numbers.full_syncs > 1 => {}
+                _ => is_part(&there, &full, failure),
             }
             let refused =
                 (is("the target refuses to go on") || is("has not been there for")) && is_stubborn;
@@ -153,6 +167,37 @@ fn is_part(there: &Model, full: &Full, failure: &str) {
             );
         }
     }
+}
+
+/// Each key of the target has a value that it had on the source at some time since the first copy.
+fn were_there(there: &Model, full: &Full, log: &[Logged]) {
+    let is_own = |key: &Vec<u8>| key.starts_with(b"understudy:");
+    let mut left: Vec<(u32, &Vec<u8>, &Entry)> = Vec::new();
+    for (db, keys) in &there.dbs {
+        left.extend(keys.iter().filter(|(key, _)| !is_own(key)).map(|(key, one)| (*db, key, one)));
+    }
+    let mut model = full.model.clone();
+    let mut log = log.iter();
+    loop {
+        left.retain(|(db, key, entry)| {
+            let had = model.dbs.get(db).and_then(|keys| keys.get(*key));
+            had.is_none_or(|had| had.value != entry.value)
+        });
+        let (false, Some(logged)) = (left.is_empty(), log.next()) else { break };
+        // Within a transaction there is no moment.
+        apply(&mut model, logged);
+    }
+    assert!(left.is_empty(), "the source never held {left:?}");
+}
+
+/// The target holds what the source held at this offset. Deadlines may be held back.
+fn is_the_moment(there: &Model, full: &Full, log: &[Logged], at: u64, now: i64) {
+    let expected = play(&full.model, log, at);
+    assert!(
+        values_agree(&expected, there, now),
+        "its record says {at}:\n{}",
+        difference(&expected, there)
+    );
 }
 
 /// The target holds what the source held at some moment, the confirmed one or a later one. Deadlines may be held back.

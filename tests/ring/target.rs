@@ -57,6 +57,8 @@ pub(crate) struct Target {
     state: Mutex<State>,
     /// Whether it may refuse for longer than is waited for.
     is_stubborn: bool,
+    /// Whether commands of transactions that are run may fail.
+    fails_inside: bool,
     clock: Clock,
 }
 
@@ -89,6 +91,7 @@ struct Client {
 impl Target {
     pub(crate) fn new(refusals: VecDeque<Refusal>, slow: Option<Slow>, clock: Clock) -> Self {
         let refused = refusals.iter().fold(0, |all: usize, one| all.saturating_add(one.count));
+        let fails_inside = refusals.iter().any(|one| one.kind == Kind::Inside);
         let state = State {
             model: Model::default(),
             refusals,
@@ -97,7 +100,7 @@ impl Target {
             links: 0,
             process: 1,
         };
-        Self { state: Mutex::new(state), is_stubborn: refused >= STUBBORN, clock }
+        Self { state: Mutex::new(state), is_stubborn: refused >= STUBBORN, fails_inside, clock }
     }
 
     pub(crate) fn with<T>(&self, look: impl FnOnce(&Model) -> T) -> T {
@@ -124,6 +127,11 @@ impl Target {
     /// Whether it may refuse for longer than is waited for.
     pub(crate) fn is_stubborn(&self) -> bool {
         self.is_stubborn
+    }
+
+    /// Whether commands may have done something else than on the source.
+    pub(crate) fn fails_inside(&self) -> bool {
+        self.fails_inside
     }
 
     /// Serves one connection to its end.

@@ -255,7 +255,7 @@ impl Lane<'_> {
                     // It is what a key in doubt is brought to: it goes unless that must be read again.
                     call.args.get(1).is_none_or(|key| doubts.is_fenced(call.db, key))
                 } else {
-                    let verdict = doubts.judge(call);
+                    let verdict = doubts.judge_again(call);
                     *unproven += u64::from(verdict == Verdict::Unproven);
                     verdict == Verdict::Play
                 };

@@ -11,7 +11,9 @@ use crate::doubt::Doubts;
 use crate::key::Db;
 use crate::net::{Control, ControlError, Net};
 use crate::plan::{Plan, ServerPlace, Source};
-use crate::position::{self, Phase, Record, RecordError, Spot, digest, rules_digest};
+use crate::position::{
+    self, Phase, Record, RecordError, Spot, digest, fenced_by, is_only_fences, rules_digest,
+};
 use crate::repl::Resume;
 use crate::target::{Entrance, Keeper, TargetError};
 
@@ -38,6 +40,8 @@ pub(super) struct Job {
     pub(super) is_first: bool,
     /// How many connections to the target were made.
     links: u32,
+    /// How often another one has begun the job just before us.
+    looks: u32,
     /// Whether the target held nothing but our own keys when the job began.
     sole: bool,
     /// Whatever stands under the record's name is written over.
@@ -83,6 +87,7 @@ impl Job {
             claimed: None,
             is_first: false,
             links: 0,
+            looks: 0,
             sole,
             restart: plan.job.restart,
             copy_anew: plan.job.restart.then_some("--restart was given"),
@@ -127,8 +132,10 @@ impl Job {
         let mut control = Control::open(net, to).await?;
         control.ask::<()>("SELECT", &[self.db.index().to_string().as_bytes()]).await?;
         let stored: Option<Vec<u8>> = control.ask("GET", &[&self.key]).await?;
-        let record = stored.and_then(|stored| Record::decode(&stored).ok());
-        if record.is_some_and(|one| one.owner == self.owner && one.generation == claimed) {
+        let record = stored.as_ref().and_then(|stored| Record::decode(stored).ok());
+        let is_taken = |stored| fenced_by(stored).is_some_and(|owner| owner != self.owner);
+        let is_ours = |one: Record| one.owner == self.owner && one.generation == claimed;
+        if record.is_some_and(is_ours) && !stored.as_deref().is_some_and(is_taken) {
             control.ask::<()>("DEL", &[&self.key]).await?;
         }
         Ok(())
@@ -151,6 +158,17 @@ impl Job {
         }
     }
 
+    /// Fences the record that stands there, if it is one that may be gone on with: whoever still writes it, or has sent such a thing and died,
+    /// shall not change it between our look and our claim.
+    pub(super) async fn fence(&mut self, entrance: &mut Entrance) -> Result<(), LaneError> {
+        let Some(stored) = &entrance.stored else { return Ok(()) };
+        self.read(stored)?;
+        if Record::decode(stored).is_ok() {
+            entrance.fence(&self.key, &self.owner).await?;
+        }
+        Ok(())
+    }
+
     /// Decides how to go on from what the target holds, and gives the record with which the job is taken over.
     ///
     /// # Errors
@@ -160,7 +178,8 @@ impl Job {
         entrance: &Entrance,
         horizon: i64,
     ) -> Result<(Beginning, Record), LaneError> {
-        let Some(stored) = &entrance.stored else {
+        let stored = entrance.stored.as_ref().filter(|stored| !is_only_fences(stored));
+        let Some(stored) = stored else {
             let beginning = match self.known {
                 true => {
                     warn!(
@@ -176,19 +195,7 @@ impl Job {
             let blank = self.blank();
             return Ok((beginning, self.record(blank, horizon)));
         };
-        let read = Record::decode(stored).and_then(|old| {
-            old.is_of(&self.name, &self.source, &self.rules)?;
-            Ok(old)
-        });
-        let old = match read {
-            // It was told to copy anew whatever it finds.
-            Err(_) if self.restart => self.blank(),
-            old => old?,
-        };
-        // An older one is what a target shows that has lost what was written last.
-        if old.owner != self.owner && self.claimed.is_some_and(|ours| ours <= old.generation) {
-            return Err(TargetError::Overtaken.into());
-        }
+        let old = self.read(stored)?;
         self.sole = old.sole;
         let why = match (self.copy_anew, old.phase) {
             (Some(why), _) => Some(why),
@@ -211,6 +218,27 @@ impl Job {
         let why = why.unwrap_or("the master has no offsets");
         info!(why, "the data set is copied anew");
         Ok((Beginning::Again, self.record(Record { generation, ..old }, horizon)))
+    }
+
+    /// The record that stands there, to go on with.
+    fn read(&self, stored: &[u8]) -> Result<Record, LaneError> {
+        let read = Record::decode(stored).and_then(|old| {
+            old.is_of(&self.name, &self.source, &self.rules)?;
+            Ok(old)
+        });
+        let old = match read {
+            // It was told to copy anew whatever it finds.
+            Err(_) if self.restart => self.blank(),
+            old => old?,
+        };
+        let is_anothers = |owner: &str| owner != self.owner;
+        // An older one is what a target shows that has lost what was written last.
+        if self.claimed.is_some_and(|ours| ours <= old.generation)
+            && (is_anothers(&old.owner) || fenced_by(stored).is_some_and(is_anothers))
+        {
+            return Err(TargetError::Overtaken.into());
+        }
+        Ok(old)
     }
 
     /// The record of a full copy that begins.
@@ -258,7 +286,19 @@ impl Job {
         let at = (self.db, self.key.clone(), self.scripts.clone());
         Keeper::new(record, entrance.stored.clone(), at)
     }
+
+    /// Where nothing stood another one has written a record before us: what is done now is decided by that. `false` once that has happened
+    /// too often.
+    pub(super) fn looks_again(&mut self) -> bool {
+        (self.known, self.claimed, self.is_first) = (false, None, false);
+        self.copies = self.copies.saturating_sub(1);
+        self.looks += 1;
+        self.looks < LOOKS
+    }
 }
+
+/// How often a job may be begun where somebody else begins it just then.
+const LOOKS: u32 = 5;
 
 /// How many full copies may be begun in a row.
 const COPIES: u32 = 5;

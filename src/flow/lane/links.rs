@@ -8,7 +8,7 @@ use tracing::{info, warn};
 use crate::progress::Awaited;
 use crate::repl::Resume;
 use crate::source::SourceError;
-use crate::target::{Confirmed, Entrance, Standalone, TargetError};
+use crate::target::{Confirmed, Entrance, Standalone, TargetError, Whose};
 
 use super::super::loss::Loss;
 use super::super::remedy::{Remedy, patience, pause, refusal_patience, remedy};
@@ -84,7 +84,7 @@ impl Lane<'_> {
             sleep(pause).await;
             let mut entrance = Standalone::enter(&net, &place, record, &name).await?;
             if evicts.is_some() && entrance.stored == evicts {
-                entrance.evict().await?;
+                entrance.evict(Whose::Own).await?;
             }
             Ok(entrance)
         })

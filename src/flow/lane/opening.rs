@@ -11,9 +11,10 @@ use crate::key::Db;
 use crate::net::{Control, Net};
 use crate::offset::Offset;
 use crate::plan::{Facts, OnDeadlines, OnFlush, Plan, ServerPlace, Until};
+use crate::position::Record;
 use crate::progress::{Counters, Phase};
 use crate::server::{Flavour, Server, Version};
-use crate::target::{Entrance, Standalone};
+use crate::target::{Entrance, Standalone, TargetError};
 
 use super::super::loss::Loss;
 use super::super::order::Orders;
@@ -44,10 +45,8 @@ impl<'a> Lane<'a> {
         counters.enter(Phase::Connecting);
         let clock = net.clock();
         let record_at = (job.db, job.key.clone());
-        let connection = job.next_connection();
-        let entrance = enter(net, to, &record_at, &connection, plan.until, tally.begun).await?;
-        let (beginning, record) =
-            job.decide(&entrance, first_horizon(plan, facts, clock.unix_ms()))?;
+        let Claimed { connection, mut target, beginning, record } =
+            take_over(plan, known, to, job, tally.begun).await?;
         let is_first = matches!(beginning, Beginning::First);
         let names = held.map_or(0, |held| Kept::BYTES_A_KEY * held.keys.len() as u64);
         let share = Share::of(plan.memory.saturating_sub(names), plan.sources.len());
@@ -57,10 +56,9 @@ impl<'a> Lane<'a> {
         let origin =
             facts.sources.get(index).and_then(Option::as_ref).and_then(|facts| facts.server);
         // With one source nothing else writes these keys; with several a key that is there is another's.
-        let existing = match (plan.sources.len(), is_first) {
-            (1, _) => Existing::Replace,
-            (_, false) if plan.are_apart(index) => Existing::Replace,
-            (_, false) if matches!(beginning, Beginning::Again) => return Err(LaneError::Mixed),
+        let existing = match is_first {
+            false if plan.are_apart(index) => Existing::Replace,
+            _ if plan.sources.len() == 1 => Existing::Replace,
             _ => Existing::Refuse,
         };
         let held_keys = held.map(|held| Arc::clone(&held.keys));
@@ -123,10 +121,6 @@ impl<'a> Lane<'a> {
         let end = if matches!(beginning, Beginning::Done) { End::Done } else { End::No };
         let waits_for_source = tally.begun || !is_first;
         let resumes = matches!(beginning, Beginning::Resume(_));
-        let keeper = job.keeper(record, &entrance);
-        let mut target = Standalone::claim(entrance, keeper).await?;
-        // From here on the record says it.
-        job.copy_anew = None;
         if let Some(patience) = job.patience {
             target.set_patience(patience);
         }
@@ -205,6 +199,51 @@ impl<'a> Lane<'a> {
             lane.full_sync(at, None)?;
         }
         Ok(lane)
+    }
+}
+
+/// A job that was taken over.
+struct Claimed {
+    /// What its connection to the target is called.
+    connection: String,
+    target: Standalone,
+    beginning: Beginning,
+    record: Record,
+}
+
+/// Connects to the target, decides from the record there how to go on, and takes the job over.
+async fn take_over(
+    plan: &Plan,
+    known: &Known<'_>,
+    to: &ServerPlace,
+    job: &mut Job,
+    waits: bool,
+) -> Result<Claimed, LaneError> {
+    let Known { facts, index, net, .. } = *known;
+    let record_at = (job.db, job.key.clone());
+    loop {
+        let connection = job.next_connection();
+        let mut entrance = enter(net, to, &record_at, &connection, plan.until, waits).await?;
+        job.fence(&mut entrance).await?;
+        let horizon = first_horizon(plan, facts, net.clock().unix_ms());
+        let (beginning, record) = job.decide(&entrance, horizon)?;
+        // What of them is whose nobody could say.
+        let is_mixed = plan.sources.len() > 1 && !plan.are_apart(index);
+        if is_mixed && matches!(beginning, Beginning::Again) {
+            return Err(LaneError::Mixed);
+        }
+        let keeper = job.keeper(record.clone(), &entrance);
+        match Standalone::claim(entrance, keeper).await {
+            // Behind a fence it is only one who takes the job over as well.
+            Err(TargetError::Overtaken)
+                if matches!(beginning, Beginning::First) && job.looks_again() => {}
+            claimed => {
+                let target = claimed?;
+                // From here on the record says it.
+                job.copy_anew = None;
+                return Ok(Claimed { connection, target, beginning, record });
+            }
+        }
     }
 }
 

@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::offset::Offset;
-use crate::position::{Phase, Record, Spot};
+use crate::position::{Phase, Record, Spot, fence};
 use crate::target::Surprise;
 use crate::target::model::{Model, batch};
 
@@ -351,18 +351,21 @@ fn a_transaction_grows_while_more_waits_than_fits() {
 #[test]
 fn who_is_overtaken_commits_nothing_more() {
     // After so many commands were read somebody else writes the record.
-    for after in 0..9 {
+    let pos = (0, b"pos".to_vec());
+    for (after, fences) in (0..9).flat_map(|after| [(after, false), (after, true)]) {
         let (mut gate, mut model, mut confirmed) = (gate(), Model::default(), Confirmed::default());
         gate.push(batch(&["APPEND a 1"], 10));
         talk(&mut gate, &mut model, usize::MAX);
         let before = model.seen.len();
         gate.push(batch(&["APPEND a 2"], 20));
         gate.advance(&mut confirmed);
-        let mut meddled = false;
+        let mut meddled = None;
         for _ in 0..1000 {
-            if !meddled && model.seen.len() >= before + after {
-                model.meddle("pos", b"another");
-                meddled = true;
+            if meddled.is_none() && model.seen.len() >= before + after {
+                // Or is about to, and says so.
+                let fenced = [&model.strings[&pos][..], &fence("another")].concat();
+                model.meddle("pos", if fences { &fenced } else { b"another" });
+                meddled = Some(model.strings[&pos].clone());
             }
             model.read(&mut gate.outbox, 1);
             let answers = std::mem::take(model.output());
@@ -371,7 +374,7 @@ fn who_is_overtaken_commits_nothing_more() {
         }
         assert_eq!(value(&model, 0, "a"), "1", "after {after} commands");
         assert!(matches!(confirmed.halt, Some(Halt::Fenced(_))), "after {after}: {confirmed:?}");
-        assert_eq!(model.strings[&(0, b"pos".to_vec())], b"another");
+        assert_eq!(model.strings.get(&pos), meddled.as_ref());
     }
 }
 
