@@ -45,6 +45,7 @@ mod refusals;
 mod replicas;
 mod restarts;
 mod rules;
+mod said;
 mod servers;
 mod sessions;
 mod stream_memory;
