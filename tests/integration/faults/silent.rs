@@ -26,7 +26,7 @@ const KEYS: usize = 3000;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
-fn once(source: &Server, to: &Proxy) -> Plan {
+pub(super) fn once(source: &Server, to: &Proxy) -> Plan {
     let place = |url: &str| Place::parse(url).unwrap();
     let from = place(&source.url());
     Plan {
