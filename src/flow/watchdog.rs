@@ -29,8 +29,10 @@ pub(super) struct Facts {
     pub(super) is_source_lost: bool,
     /// All that is wanted of the source has been taken.
     pub(super) needs_no_source: bool,
-    pub(super) is_limited: bool,
     pub(super) lacks_memory: bool,
+    /// The source is not read, for what waits in the spool.
+    pub(super) is_spool_full: bool,
+    pub(super) is_limited: bool,
     pub(super) lacks_room: bool,
     /// The source has begun to send its data set, or goes on with its stream.
     pub(super) has_begun: bool,
@@ -42,10 +44,14 @@ pub(super) struct Facts {
 
 impl Facts {
     /// Whom it waits for: of several the one without which the others cannot go on either.
-    fn wait(&self) -> Option<Wait> {
+    fn wait(&self, now: Duration) -> Option<Wait> {
+        // A target that answers, and too slowly, holds up nothing but the reading.
+        let unanswered = self
+            .unanswered
+            .filter(|(_, since)| !self.is_spool_full || now.saturating_sub(*since) >= FIRST);
         let first = [
             (self.is_target_lost, Wait::TargetLost),
-            (self.unanswered.is_some(), Wait::Answers(self.unanswered.map_or(0, |(n, _)| n))),
+            (unanswered.is_some(), Wait::Answers(unanswered.map_or(0, |(n, _)| n))),
             (self.is_refused, Wait::Refused),
             (self.is_paused, Wait::Paused),
             (self.asks_target, Wait::Names),
@@ -53,8 +59,9 @@ impl Facts {
         ];
         let source = [
             (self.is_source_lost, Wait::SourceLost),
-            (self.is_limited, Wait::Limit),
             (self.lacks_memory, Wait::Memory),
+            (self.is_spool_full, Wait::Spool),
+            (self.is_limited, Wait::Limit),
             (self.lacks_room, Wait::Room),
             (!self.has_begun, Wait::Beginning),
             (self.is_copying, Wait::Copy),
@@ -72,6 +79,7 @@ impl Facts {
             | Wait::SourceLost
             | Wait::Refused
             | Wait::Paused
+            | Wait::Spool
             | Wait::Beginning => None,
             Wait::Names
             | Wait::Question
@@ -95,7 +103,7 @@ pub(super) struct Watchdog {
 impl Watchdog {
     /// Takes the facts as they stand. Gives the wait if it is to be told of now.
     pub(super) fn look(&mut self, now: Duration, facts: &Facts) -> Option<Waiting> {
-        let Some(wait) = facts.wait() else {
+        let Some(wait) = facts.wait(now) else {
             self.waiting = None;
             return None;
         };
@@ -183,6 +191,28 @@ mod tests {
         assert!(dog.look(at(1130), &silent).is_some());
     }
 
+    /// Its answers come all the time, so that none is waited for long, and the source is not read all the same.
+    #[test]
+    fn a_slow_target_that_leaves_the_spool_full_is_told() {
+        let mut dog = Watchdog::default();
+        let facts = |second, since| Facts {
+            unanswered: Some((40, at(since))),
+            is_spool_full: true,
+            moved: at(second),
+            ..idle()
+        };
+        let told: Vec<u64> =
+            (10..200).filter(|now| dog.look(at(*now), &facts(*now, *now)).is_some()).collect();
+        assert_eq!(told, [40, 70, 130]);
+        assert_eq!(dog.waiting(), Some(Waiting { wait: Wait::Spool, since: at(10) }));
+        // One that says nothing at all is told as such.
+        let told = (200..300).find_map(|now| dog.look(at(now), &facts(199, 199)));
+        assert_eq!(told, Some(Waiting { wait: Wait::Answers(40), since: at(199) }));
+        // There is room again.
+        let facts = Facts { is_spool_full: false, unanswered: None, ..facts(300, 300) };
+        assert_eq!((dog.look(at(300), &facts), dog.waiting()), (None, None));
+    }
+
     #[test]
     fn whoever_holds_up_the_others_is_named() {
         let all = Facts {
@@ -194,15 +224,16 @@ mod tests {
             asks_source: true,
             is_source_lost: true,
             needs_no_source: false,
-            is_limited: true,
             lacks_memory: true,
+            is_spool_full: true,
+            is_limited: true,
             lacks_room: true,
             has_begun: false,
             is_copying: true,
             in_transaction: true,
             moved: at(0),
         };
-        let named = |facts: Facts| facts.wait();
+        let named = |facts: Facts| facts.wait(FIRST);
         assert_eq!(named(all), Some(Wait::TargetLost));
         let mut facts = Facts { is_target_lost: false, ..all };
         assert_eq!(named(facts), Some(Wait::Answers(1)));
@@ -211,7 +242,13 @@ mod tests {
         (facts.is_paused, facts.asks_target, facts.asks_source) = (false, false, false);
         assert_eq!(named(facts), Some(Wait::SourceLost));
         assert_eq!(named(Facts { needs_no_source: true, ..facts }), None);
-        (facts.is_source_lost, facts.is_limited, facts.lacks_memory) = (false, false, false);
+        facts.is_source_lost = false;
+        assert_eq!(named(facts), Some(Wait::Memory));
+        facts.lacks_memory = false;
+        assert_eq!(named(facts), Some(Wait::Spool));
+        facts.is_spool_full = false;
+        assert_eq!(named(facts), Some(Wait::Limit));
+        facts.is_limited = false;
         assert_eq!(named(facts), Some(Wait::Room));
         facts.lacks_room = false;
         assert_eq!(named(facts), Some(Wait::Beginning));

@@ -20,6 +20,8 @@ pub enum Wait {
     Question,
     /// The source is lost and asked for again and again.
     SourceLost,
+    /// What the target has not taken fills the spool, so that the source is not read.
+    Spool,
     /// The run's limit lets nothing more pass.
     Limit,
     /// Another source reads something so large that there is no memory for what this one says.
@@ -73,9 +75,12 @@ impl fmt::Display for Told<'_> {
         let Self { source, target, .. } = *self;
         let seconds = self.now.saturating_sub(self.waiting.since).as_secs();
         let (which, name) = match self.waiting.wait {
-            Wait::TargetLost | Wait::Answers(_) | Wait::Refused | Wait::Names | Wait::Room => {
-                ("target", target)
-            }
+            Wait::TargetLost
+            | Wait::Answers(_)
+            | Wait::Refused
+            | Wait::Names
+            | Wait::Spool
+            | Wait::Room => ("target", target),
             Wait::Question
             | Wait::SourceLost
             | Wait::Beginning
@@ -101,6 +106,9 @@ impl fmt::Display for Told<'_> {
             Wait::Answers(commands) => write!(f, "{commands} commands unanswered"),
             Wait::Refused => f.write_str("it refuses to go on for now"),
             Wait::Names => f.write_str("it is asked for the names of its keys"),
+            Wait::Spool => f.write_str(
+                "the spool is full, and the source is not read until some of it is taken",
+            ),
             Wait::Room => f.write_str("as much is on its way as memory holds"),
             Wait::Question => f.write_str("it is asked for keys in doubt, or for deadlines"),
             Wait::Beginning => f.write_str("it has not begun to send, or prepares its data set"),
@@ -129,6 +137,10 @@ mod tests {
             (
                 Wait::Copy,
                 "waiting for source old:1 since 42 s: it is silent in the midst of its data set",
+            ),
+            (
+                Wait::Spool,
+                "waiting for target new:2 since 42 s: the spool is full, and the source is not read until some of it is taken",
             ),
             (Wait::Paused, "paused since 42 s: understudy resume goes on"),
             (Wait::Limit, "held by --limit-rate or --limit-read since 42 s"),

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value as Json, json};
 use tempfile::TempDir;
 
+use crate::asking;
 use crate::client::{Client, cmd};
 use crate::data::{self, Holds};
 use crate::judge::{self, Dump, Forgiving};
@@ -40,17 +41,14 @@ fn play(capture: &Path, target: &Server) -> Ended {
 
 /// Waits until the master has heard from its one replica that it has all but the last byte.
 fn acknowledged(master: &mut Client) -> u64 {
-    let until = Instant::now() + PATIENCE;
-    loop {
-        let offset: u64 = master.info("replication", "master_repl_offset").parse().unwrap();
+    let mut offset: u64 = 0;
+    asking::until("all but the last byte is acknowledged", PATIENCE, || {
+        offset = master.info("replication", "master_repl_offset").parse().unwrap();
         let replica = master.info("replication", "slave0");
         let told = replica.split(',').find_map(|field| field.strip_prefix("offset="));
-        if told.and_then(|told| told.parse().ok()) == Some(offset - 1) {
-            return offset;
-        }
-        assert!(Instant::now() < until, "{offset}: {replica:?}");
-        thread::sleep(Duration::from_millis(30));
-    }
+        told.and_then(|told| told.parse().ok()) == Some(offset - 1)
+    });
+    offset
 }
 
 /// A data set, 4,000 writes while it is copied and after, a link that is cut meanwhile; then the capture is played to another server.

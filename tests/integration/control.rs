@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -43,24 +43,6 @@ fn waits_for(running: &mut Understudy, target: &Server, key: &str) {
     assert!(Client::wait_for_key(target.port, 0, key, PATIENCE, || running.is_running()), "{key}");
 }
 
-fn status(running: &Understudy) -> Value {
-    let ended = running.beside(&["status", "--json"]);
-    ended.assert_code(0);
-    serde_json::from_str(&ended.stdout).unwrap()
-}
-
-/// Asks for the status until it is so.
-fn status_when(running: &Understudy, is_so: impl Fn(&Value) -> bool) -> Value {
-    let begun = Instant::now();
-    loop {
-        let status = status(running);
-        if is_so(&status) {
-            return status;
-        }
-        assert!(begun.elapsed() < PATIENCE, "{status}");
-    }
-}
-
 fn tell(running: &Understudy, args: &[&str]) {
     running.beside(args).assert_code(0);
 }
@@ -78,7 +60,7 @@ fn a_paused_job_takes_nothing_and_goes_on() {
         let mut running = following(&source, &target, &[]);
         // Of a stream in which nothing has been no offset is known.
         arrives(&mut running, &source, &target, "in the stream");
-        let before = status_when(&running, |status| {
+        let before = running.status_when(PATIENCE, |status| {
             let one = &status["sources"][0];
             one["lag_bytes"] == 0 && !one["master_offset"].is_null()
         });
@@ -94,7 +76,8 @@ fn a_paused_job_takes_nothing_and_goes_on() {
 
         tell(&running, &["pause"]);
         source.client().call(cmd!("SET", "meanwhile", "1"));
-        let paused = status_when(&running, |status| status["paused_seconds"].as_u64() >= Some(2));
+        let paused =
+            running.status_when(PATIENCE, |status| status["paused_seconds"].as_u64() >= Some(2));
         assert_eq!(paused["order"], "pause");
         let waits = paused["sources"][0]["waiting_for"].as_str().unwrap();
         assert!(waits.starts_with("paused since"), "{waits}");
@@ -106,7 +89,7 @@ fn a_paused_job_takes_nothing_and_goes_on() {
 
         tell(&running, &["resume"]);
         waits_for(&mut running, &target, "meanwhile");
-        assert_eq!(status(&running)["order"], "go");
+        assert_eq!(running.status()["order"], "go");
         tell(&running, &["stop"]);
         let ended = running.wait(PATIENCE);
         ended.assert_code(130);
@@ -165,7 +148,7 @@ fn a_second_run_is_refused_and_a_dead_one_replaced() {
     assert!(nobody.stderr.contains("no job runs here"), "{}", nobody.stderr);
     let mut second = Understudy::start_telling_in(&again, first.state());
     arrives(&mut second, &source, &target, "gone on");
-    assert_eq!(status(&second)["job"], job.as_str());
+    assert_eq!(second.status()["job"], job.as_str());
     tell(&second, &["stop", "--finish"]);
     let ended = second.wait(PATIENCE);
     ended.assert_code(0);
@@ -193,7 +176,7 @@ fn which_job_is_meant_must_be_plain() {
     assert!(none.stderr.contains("one, two"), "{}", none.stderr);
     tell(&first, &["stop", "--job", "two"]);
     second.wait(PATIENCE).assert_code(130);
-    assert_eq!(status(&first)["job"], "one");
+    assert_eq!(first.status()["job"], "one");
     tell(&first, &["stop"]);
     first.wait(PATIENCE).assert_code(130);
 }

@@ -19,6 +19,7 @@ use understudy::rdb::string::put_string;
 use understudy::rdb::writer::Writer;
 use understudy::server;
 
+use crate::asking;
 use crate::client::cmd;
 use crate::data::{self, Holds};
 use crate::judge::{self, Dump, Forgiving};
@@ -451,11 +452,10 @@ fn a_stop_in_the_middle_leaves_nothing() {
     let mut run =
         Understudy::start(&["sync", "--from", &source.url(), "--to", &desk.text("out.rdb")]);
     let part = desk.path("out.rdb.part");
-    let begun = std::time::Instant::now();
-    while fs::metadata(&part).map_or(0, |file| file.len()) == 0 {
-        assert!(run.is_running() && begun.elapsed() < PATIENCE);
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    asking::until("the file grows", PATIENCE, || {
+        assert!(run.is_running());
+        fs::metadata(&part).is_ok_and(|file| file.len() > 0)
+    });
     run.interrupt();
     let stopping = std::time::Instant::now();
     let ended = run.wait(PATIENCE);

@@ -13,6 +13,7 @@
 )]
 #![expect(clippy::disallowed_methods, reason = "real servers run on the real clock")]
 
+mod asking;
 mod captures;
 mod client;
 mod command_table;
@@ -25,6 +26,7 @@ mod demo;
 mod dice;
 mod documents;
 mod doubts;
+mod failover;
 mod faults;
 mod fetched;
 mod handshakes;
@@ -43,6 +45,7 @@ mod refusals;
 mod replicas;
 mod restarts;
 mod rules;
+mod said;
 mod servers;
 mod sessions;
 mod stream_memory;

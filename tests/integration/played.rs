@@ -5,11 +5,11 @@ use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::json;
 
+use crate::asking;
 use crate::client::{Client, Value, cmd};
 use crate::command_twins::stream;
 use crate::judge::{self, Dump, Forgiving, Kind, Place};
@@ -386,9 +386,8 @@ fn is_followed(source: &str, replica: &'static str) {
     for recorded in &recordings {
         let played = Played::start(&recorded.path);
         client.call(cmd!("SLAVEOF", "127.0.0.1", played.port));
-        let begun = Instant::now();
         let end = recorded.number("end_offset");
-        loop {
+        asking::until(format_args!("{} is played", recorded.name), PATIENCE, || {
             let up = client.info("replication", "master_link_status") == "up";
             let at: u64 = client.info("replication", "slave_repl_offset").parse().unwrap_or(0);
             // Without offsets the last command tells.
@@ -396,16 +395,8 @@ fn is_followed(source: &str, replica: &'static str) {
                 Some(end) => at >= end,
                 None => client.try_call(cmd!("EXISTS", "__end__")) == Value::Int(1),
             };
-            if up && there {
-                break;
-            }
-            assert!(
-                begun.elapsed() < PATIENCE,
-                "{}: link up: {up}, offset {at} of {end:?}",
-                recorded.name
-            );
-            thread::sleep(Duration::from_millis(20));
-        }
+            up && there
+        });
         // A real replica that is told late drops a field which the master kept at the last moment.
         let kept: BTreeSet<Vec<u8>> = stream(&recorded.path)
             .into_iter()

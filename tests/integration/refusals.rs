@@ -12,8 +12,9 @@ use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use crate::asking;
 use crate::client::cmd;
 use crate::judge::Dump;
 use crate::servers::{Server, free_port, program};
@@ -182,11 +183,10 @@ fn a_sentinel_holds_no_data() {
             .spawn()
             .unwrap(),
     );
-    let begun = Instant::now();
-    while TcpStream::connect(("127.0.0.1", port)).is_err() {
-        assert!(begun.elapsed() < PATIENCE && sentinel.0.try_wait().unwrap().is_none());
-        thread::sleep(Duration::from_millis(20));
-    }
+    asking::until("it listens", PATIENCE, || {
+        assert!(sentinel.0.try_wait().unwrap().is_none(), "it has ended");
+        TcpStream::connect(("127.0.0.1", port)).is_ok()
+    });
     let ended = sync(&format!("redis://127.0.0.1:{port}"), &target.url(), &[]);
     assert_said(
         &ended,

@@ -1,6 +1,5 @@
 //! Targets that lose what they confirmed, which is made good, and those that no longer confirm, which must not look like success.
 
-use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::client::{Client, cmd};
@@ -72,13 +71,15 @@ fn a_target_that_loses_the_copy_while_it_is_followed_gets_it_again() {
 }
 
 /// A stop that the target does not let us finish says how many deadlines are still held back.
-fn stop_with(hinder: impl FnOnce(&Server), free: impl FnOnce(&Server)) {
+fn stop_with(hinder: impl FnOnce(&Server), met: &str, free: impl FnOnce(&Server)) {
     let Some((source, target)) = pair("redis-7.0.15") else { return };
     let mut running = start(&source, &target, &[]);
     wait_for_copy(&mut running, &source, &target);
     hinder(&target);
     source.client().call(cmd!("SET", "behind", "1"));
-    thread::sleep(Duration::from_millis(500));
+    running.status_when(PATIENCE, |status| {
+        status["sources"][0]["waiting_for"].as_str().is_some_and(|why| why.contains(met))
+    });
     let (ended, again) = running.stop(PATIENCE);
     ended.assert_code(130);
     assert_eq!(ended.reported("sources.0.deadlines_held_back"), KEYS);
@@ -90,7 +91,8 @@ fn stop_with(hinder: impl FnOnce(&Server), free: impl FnOnce(&Server)) {
 
 #[test]
 fn a_stop_while_the_target_is_silent() {
-    stop_with(|target| signal("STOP", target.id()), |target| signal("CONT", target.id()));
+    let stop = |target: &Server| signal("STOP", target.id());
+    stop_with(stop, "unanswered", |target| signal("CONT", target.id()));
 }
 
 #[test]
@@ -101,7 +103,7 @@ fn a_stop_while_the_target_refuses_writes() {
     let allow = |target: &Server| {
         target.client().call(cmd!("CONFIG", "SET", "min-replicas-to-write", 0));
     };
-    stop_with(refuse, allow);
+    stop_with(refuse, "it refuses to go on", allow);
 }
 
 /// Masters before 2.8.22 and 3.0.4 tell the offset of the request, though they take the data set when the save that is under way is done.

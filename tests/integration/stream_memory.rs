@@ -56,28 +56,36 @@ fn write(source: &Server, nth: usize) {
     client.call(cmd!("SET", key("end"), 1));
 }
 
-/// Writes to all sources at once, and compares what has arrived.
-fn arrives(sources: &[Server]) {
-    let Some(target) = Server::start(NAME) else { return };
-    let mut running = follow(sources, &target);
+/// Does this to each source, at the same time.
+fn at_once(sources: &[Server], what: fn(&Server, usize)) {
     thread::scope(|scope| {
         for (nth, source) in sources.iter().enumerate() {
-            scope.spawn(move || write(source, nth));
+            scope.spawn(move || what(source, nth));
         }
     });
+}
+
+/// Writes to all sources at once, and compares what has arrived.
+fn arrives(sources: &[Server], write: fn(&Server, usize)) {
+    let Some(target) = Server::start(NAME) else { return };
+    let mut running = follow(sources, &target);
+    at_once(sources, write);
     for nth in 0..sources.len() {
         let end = format!("end:{nth}");
         assert!(Client::wait_for_key(target.port, 0, &end, PATIENCE, || running.is_running()));
     }
     let peak = running.peak_mib();
     running.end_job(PATIENCE).assert_code(130);
-    say(&format!("large commands of {} sources: {peak} MiB at most", sources.len()));
+    say(&format!("commands of {} sources: {peak} MiB at most", sources.len()));
     assert!(peak <= MOST, "{peak} MiB");
-    // A digest is the XOR of its keys' digests, and no two sources share a key.
+    // A digest is the XOR of its keys' digests and of one for the database, and no two sources share a key.
+    const DATABASE: [u32; 5] =
+        [2_855_311_603, 2_867_415_978, 3_243_129_739, 2_378_885_513, 2_945_709_730];
     let bits = |server: &Server| {
         let digest = server.digest();
         let words = digest.as_bytes().chunks(8).map(|word| str::from_utf8(word).unwrap());
-        words.map(|word| u32::from_str_radix(word, 16).unwrap()).collect::<Vec<_>>()
+        let words = words.map(|word| u32::from_str_radix(word, 16).unwrap());
+        words.zip(DATABASE).map(|(word, of_all)| word ^ of_all).collect::<Vec<_>>()
     };
     let all = sources.iter().map(bits).reduce(|one, other| {
         one.iter().zip(other).map(|(one, other)| one ^ other).collect::<Vec<_>>()
@@ -88,14 +96,52 @@ fn arrives(sources: &[Server]) {
 #[test]
 fn large_commands_arrive_within_it() {
     let Some(source) = Server::start(NAME) else { return };
-    arrives(&[source]);
+    arrives(&[source], write);
 }
 
 #[test]
 fn large_commands_of_several_sources_take_turns() {
     let (Some(one), Some(other)) = (Server::start(NAME), Server::start(NAME)) else { return };
     let Some(third) = Server::start(NAME) else { return };
-    arrives(&[one, other, third]);
+    arrives(&[one, other, third], write);
+}
+
+/// Fills a source with 3 MiB of everything.
+fn fill_a_little(source: &Server, nth: usize) {
+    let script = format!(
+        "for n=1,2500 do redis.call('SET','s:{nth}:'..n,string.rep('x',n%300)..n) end
+        for n=1,5000 do
+            redis.call('RPUSH','list:{nth}','element:'..n)
+            redis.call('HSET','hash:{nth}',n,string.rep('v',n%60)..n)
+            redis.call('ZADD','zset:{nth}',n/7,'member:'..n)
+        end
+        redis.call('SET','large:{nth}',string.rep('0123456789',200000)..'{nth}')"
+    );
+    source.client().call(cmd!("EVAL", script, 0));
+}
+
+/// Writes 2 MiB of small and larger commands and a transaction, and one that comes last.
+fn write_a_little(source: &Server, nth: usize) {
+    let mut client = source.client();
+    let mut commands: Vec<Command> = Vec::new();
+    for n in 0..1000 {
+        commands.push(cmd!("INCR", format!("count:{nth}")));
+        commands.push(cmd!("RPUSH", format!("list:{nth}"), value(n, 256)));
+        commands.push(cmd!("SET", format!("s:{nth}:{n}"), value(n, 512)));
+    }
+    commands.push(cmd!("MULTI"));
+    commands.extend((0..20).map(|n| cmd!("APPEND", format!("large:{nth}"), value(n, 64 << 10))));
+    commands.extend([cmd!("EXEC"), cmd!("SET", format!("end:{nth}"), 1)]);
+    client.pipeline(&commands);
+}
+
+/// Each has 2 MiB of memory: copies and streams of all of them are under way together.
+#[test]
+fn many_sources_share_it() {
+    let sources: Option<Vec<Server>> = (0..32).map(|_| Server::start(NAME)).collect();
+    let Some(sources) = sources else { return };
+    at_once(&sources, fill_a_little);
+    arrives(&sources, write_a_little);
 }
 
 /// Sends what does not fit behind something that does, and gives how the run ended.
@@ -103,16 +149,11 @@ fn ends_with(commands: &[Command]) -> Option<Ended> {
     let (source, target) = (Server::start(NAME)?, Server::start(NAME)?);
     let mut client = source.client();
     let sources = [source];
-    let mut running = follow(&sources, &target);
+    let running = follow(&sources, &target);
     client.call(cmd!("SET", "before", 1));
     client.pipeline(commands);
-    let mut peak = 0;
-    while running.is_running() {
-        peak = peak.max(running.peak_mib());
-        thread::sleep(Duration::from_millis(20));
-    }
+    let (peak, ended) = running.wait_with_peak(PATIENCE);
     assert!(peak <= MOST, "{peak} MiB");
-    let ended = running.wait(PATIENCE);
     ended.assert_code(3);
     assert!(ended.stderr.contains("raise --memory"), "{}", ended.stderr);
     let mut there = target.client().call(cmd!("KEYS", "*")).strings();

@@ -1,22 +1,22 @@
 //! The built binary as a child process.
 
 use std::fs;
-use std::io::Read;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::Duration;
 
 use tempfile::TempDir;
 
+use crate::asking;
+use crate::said::Said;
 use crate::servers::say;
 
 /// `understudy` with some arguments, running. It is killed when this value goes.
 pub(crate) struct Understudy {
     child: Child,
-    stdout: Receiver<String>,
-    stderr: Receiver<String>,
+    stdout: Said,
+    stderr: Said,
     args: Vec<String>,
     /// Its state: what it finds there is what it, or one before it in this folder, wrote.
     state: Arc<TempDir>,
@@ -70,8 +70,8 @@ impl Understudy {
         }
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("understudy runs");
-        let stdout = read_to_end(child.stdout.take().unwrap());
-        let stderr = read_to_end(child.stderr.take().unwrap());
+        let stdout = Said::read(child.stdout.take().unwrap());
+        let stderr = Said::read(child.stderr.take().unwrap());
         let args = args.iter().map(ToString::to_string).collect();
         Self { child, stdout, stderr, args, state: Arc::clone(state) }
     }
@@ -97,6 +97,53 @@ impl Understudy {
         let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
         let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok());
         kib.unwrap_or(0) / 1024
+    }
+
+    /// Waits until it has said these words on stderr, and goes on running.
+    ///
+    /// # Panics
+    /// When it has ended without them, or `patience` is over.
+    #[track_caller]
+    pub(crate) fn tells(&self, words: &str, patience: Duration) {
+        let told = self.stderr.wait_for(words, patience);
+        assert!(told, "{words:?} was not said within {patience:?}: {}", self.stderr.so_far());
+    }
+
+    /// How it stands, by its own word.
+    pub(crate) fn status(&self) -> serde_json::Value {
+        let ended = self.beside(&["status", "--json"]);
+        ended.assert_code(0);
+        serde_json::from_str(&ended.stdout).unwrap()
+    }
+
+    /// Asks how it stands until it is so.
+    ///
+    /// # Panics
+    /// With what it said last, when `patience` is over.
+    #[track_caller]
+    pub(crate) fn status_when(
+        &self,
+        patience: Duration,
+        is_so: impl Fn(&serde_json::Value) -> bool,
+    ) -> serde_json::Value {
+        let mut status = serde_json::Value::Null;
+        let comes = asking::within(patience, || {
+            status = self.status();
+            is_so(&status)
+        });
+        assert!(comes, "{status}");
+        status
+    }
+
+    /// Waits for the end, and gives the most memory that it has had, in MiB, with how it ended.
+    #[track_caller]
+    pub(crate) fn wait_with_peak(mut self, patience: Duration) -> (u64, Ended) {
+        let mut most = 0;
+        asking::until("it ends", patience, || {
+            most = most.max(self.peak_mib());
+            !self.is_running()
+        });
+        (most, self.wait(patience))
     }
 
     pub(crate) fn is_running(&mut self) -> bool {
@@ -141,15 +188,11 @@ impl Understudy {
     #[track_caller]
     fn wait_in_place(&mut self, patience: Duration) -> Ended {
         // Both pipes close when it ends, so nothing has to ask again and again.
-        let ended = self.stderr.recv_timeout(patience);
-        let Ok(stderr) = ended else {
+        let ended = self.stderr.whole(patience).zip(self.stdout.whole(patience));
+        let Some((stderr, stdout)) = ended else {
             let _ = self.child.kill();
-            panic!(
-                "understudy has not ended after {patience:?}; stderr: {}",
-                self.stderr.recv().unwrap_or_default()
-            );
+            panic!("understudy has not ended after {patience:?}; stderr: {}", self.stderr.so_far());
         };
-        let stdout = self.stdout.recv().unwrap_or_default();
         let code = self.child.wait().unwrap().code();
         // One that was ended at once leaves it as empty as it was when the run saw that it can be written.
         let report = fs::read(self.state.path().join("report.json")).ok();
@@ -178,7 +221,8 @@ impl Drop for Understudy {
         let _ = self.child.kill();
         let _ = self.child.wait();
         if thread::panicking() {
-            let said = self.stderr.recv_timeout(Duration::from_secs(1)).unwrap_or_default();
+            let said = self.stderr.whole(Duration::from_secs(1));
+            let said = said.unwrap_or_else(|| self.stderr.so_far());
             say(&format!("understudy's stderr:\n{said}"));
         }
     }
@@ -222,15 +266,4 @@ impl Ended {
     pub(crate) fn assert_code(&self, code: i32) {
         assert_eq!(self.code, Some(code), "stdout: {}\nstderr: {}", self.stdout, self.stderr);
     }
-}
-
-/// Reads in a thread, so that a full pipe never holds the process up.
-fn read_to_end(mut pipe: impl Read + Send + 'static) -> Receiver<String> {
-    let (all, read) = mpsc::channel();
-    thread::spawn(move || {
-        let mut bytes = Vec::new();
-        let _ = pipe.read_to_end(&mut bytes);
-        let _ = all.send(String::from_utf8_lossy(&bytes).into_owned());
-    });
-    read
 }

@@ -1,8 +1,8 @@
 //! Values that are too large for one command, into targets of every age, over links that break and targets that are full.
 
-use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use crate::asking;
 use crate::client::{Client, Command, cmd};
 use crate::data::{self, Holds};
 use crate::dice::Dice;
@@ -200,17 +200,22 @@ fn survives_cuts(name: &'static str) {
     let mut running = sync(&source, &target);
     let mut knife = target.client();
     let mut cuts = 0;
-    for pause in [30, 7, 60, 3, 11] {
-        sleep(Duration::from_millis(pause));
+    let came = |client: &mut Client| -> u64 {
+        client.info("stats", "total_net_input_bytes").parse().unwrap()
+    };
+    // Behind so many more bytes that came to the target.
+    for behind in [400_000, 70_000, 900_000, 20_000, 150_000] {
+        let from = came(&mut knife);
+        asking::until("more comes, or all has come", PATIENCE, || {
+            !running.is_running() || came(&mut knife) >= from + behind
+        });
         // The tool comes back after a pause of its own.
-        let until = Instant::now() + Duration::from_secs(5);
-        while running.is_running() && Instant::now() < until {
-            if knife.call(cmd!("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")).int() > 0 {
-                cuts += 1;
-                break;
-            }
-            sleep(Duration::from_millis(5));
-        }
+        asking::within(Duration::from_secs(5), || {
+            let kill = cmd!("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes");
+            let cut = running.is_running() && knife.call(kill).int() > 0;
+            cuts += u32::from(cut);
+            cut || !running.is_running()
+        });
     }
     running.wait(PATIENCE).assert_code(0);
     assert!(cuts >= 3, "only {cuts} cuts");
@@ -239,13 +244,10 @@ fn survives_a_full_target(name: &'static str) {
     };
     let running = sync(&source, &target);
     for _ in 0..4 {
-        let (before, until) = (refused(&mut owner), Instant::now() + PATIENCE);
+        let before = refused(&mut owner);
         let used: u64 = owner.info("memory", "used_memory").parse().unwrap();
         owner.call(cmd!("CONFIG", "SET", "maxmemory", used + 700_000));
-        while refused(&mut owner) == before {
-            assert!(Instant::now() < until, "the target was never full");
-            sleep(Duration::from_millis(5));
-        }
+        asking::until("the target is full", PATIENCE, || refused(&mut owner) > before);
     }
     owner.call(cmd!("CONFIG", "SET", "maxmemory", 0));
     running.wait(PATIENCE).assert_code(0);
@@ -269,11 +271,8 @@ fn own(client: &mut Client) -> usize {
 
 /// Waits until a piece of a value is in the target.
 fn wait_for_a_piece(client: &mut Client) {
-    let until = Instant::now() + PATIENCE;
     // The job's record is there before it.
-    while own(client) < 2 {
-        assert!(Instant::now() < until, "no value came in pieces");
-    }
+    asking::until("a value comes in pieces", PATIENCE, || own(client) >= 2);
 }
 
 #[test]
@@ -338,19 +337,20 @@ fn within_memory(source: &Server, what: &str) {
     let Some(target) = Server::start(source.name) else { return };
     let (from, to) = (source.url(), target.url());
     let began = Instant::now();
-    let mut running =
+    let running =
         Understudy::start(&["sync", "--from", &from, "--to", &to, "--once", "--memory", "64MiB"]);
-    let mut most = 0;
-    while running.is_running() {
-        most = most.max(running.peak_mib());
-        sleep(Duration::from_millis(20));
-    }
-    running.wait(PATIENCE).assert_code(0);
+    let (most, ended) = running.wait_with_peak(PATIENCE);
+    ended.assert_code(0);
     say(&format!("{what}: {most} MiB at most, {:.1} s", began.elapsed().as_secs_f64()));
     assert!(most > 0 && most <= MEMORY + BESIDE, "{what}: {most} MiB");
     let digests = (source.digest(), target.digest());
     assert_eq!(digests.0, digests.1, "{what}");
-    assert_eq!(own(&mut target.client()), 0);
+    let mut there = target.client();
+    assert_eq!(own(&mut there), 0);
+    // Of groups a digest tells nothing.
+    let (first, second) =
+        (judge::groups_of(&mut source.client(), "k"), judge::groups_of(&mut there, "k"));
+    assert!(first == second, "{what}: the groups differ");
 }
 
 /// Has the server make a value by a script, faster than it could be sent.
@@ -394,6 +394,24 @@ fn make_text(client: &mut Client) {
     }
 }
 
+/// Makes a stream of 500,000 entries with two groups, in which some 70,000 deliveries wait, of three consumers; some entries are gone.
+fn make_groups(client: &mut Client) {
+    make(
+        client,
+        "local x=string.rep('x',90)
+        for n=1,500000 do redis.call('XADD','k',n..'-1','n',n,'text',x) end
+        redis.call('XGROUP','CREATE','k','all','0')
+        redis.call('XGROUP','CREATE','k','late','400000-1')
+        redis.call('XGROUP','CREATECONSUMER','k','late','idle')
+        for _,to in ipairs({'one','two','one','three','two'}) do
+            redis.call('XREADGROUP','GROUP','all',to,'COUNT',12000,'STREAMS','k','>')
+        end
+        redis.call('XREADGROUP','GROUP','late','one','COUNT',12000,'STREAMS','k','>')
+        for n=100,400000,997 do redis.call('XDEL','k',n..'-1') end
+        for n=1,50000,7 do redis.call('XACK','k','all',n..'-1') end",
+    );
+}
+
 the_memory_given_is_enough_for! {
     a_string false super::make_text;
     a_compressed_string true super::make_text;
@@ -403,4 +421,5 @@ the_memory_given_is_enough_for! {
     a_set false |client| super::make(client, often!("'SADD','k',x..n"));
     a_sorted_set false |client| super::make(client, often!("'ZADD','k',n/7,x..n"));
     a_stream false |client| super::make(client, often!("'XADD','k',n..'-1','n',x..n"));
+    a_stream_with_groups false super::make_groups;
 }

@@ -34,8 +34,9 @@ impl Lane<'_> {
             needs_no_source: !matches!(self.end, End::No | End::Reaching(..))
                 || self.stopping.is_some()
                 || self.source.is_ended(),
-            is_limited,
             lacks_memory: !is_admitted,
+            is_spool_full: self.source.full().is_some(),
+            is_limited,
             lacks_room: !self.has_room(),
             has_begun: self.stage != Stage::Connecting,
             is_copying: self.stage == Stage::Copying,

@@ -14,6 +14,7 @@
 mod behind;
 mod connection;
 mod fault;
+mod horizon;
 mod proxied;
 mod proxy;
 mod round;

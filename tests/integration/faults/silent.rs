@@ -14,6 +14,7 @@ use understudy::plan::{
 use understudy::preflight::look;
 use understudy::progress::Counters;
 
+use crate::asking;
 use crate::client::cmd;
 use crate::judge::{self, Dump, Forgiving};
 use crate::servers::Server;
@@ -23,7 +24,9 @@ use super::proxy::{Proxy, Way};
 
 const KEYS: usize = 3000;
 
-fn once(source: &Server, to: &Proxy) -> Plan {
+const PATIENCE: Duration = Duration::from_secs(20);
+
+pub(super) fn once(source: &Server, to: &Proxy) -> Plan {
     let place = |url: &str| Place::parse(url).unwrap();
     let from = place(&source.url());
     Plan {
@@ -51,7 +54,7 @@ fn once(source: &Server, to: &Proxy) -> Plan {
 fn copies_through(
     names: &[&'static str],
     begin: impl Fn(&Server, &Proxy) -> JoinHandle<()>,
-    end: impl Fn(&Proxy),
+    end: impl Fn(&Server, &Proxy),
 ) {
     for &name in names {
         let (Some(source), Some(target)) = (Server::start(name), Server::start(name)) else {
@@ -78,7 +81,7 @@ fn copies_through(
         let report = runtime.block_on(running).unwrap().remove(0);
         assert_eq!((report.ended, report.numbers.full_syncs), (Ended::Done, 1), "{report:?}");
         trouble.join().unwrap();
-        end(&proxy);
+        end(&target, &proxy);
         let (first, second) = (Dump::read(&mut writer), Dump::read(&mut target.client()));
         judge::assert_same(&first, &second, Forgiving::default(), name);
         assert_eq!(second.own().iter().count(), 0);
@@ -94,9 +97,12 @@ fn a_link_into_a_black_hole_is_given_up_and_costs_nothing() {
             proxy.hold(&[Way::Up, Way::Down], false);
             thread::spawn(|| ())
         },
-        |proxy| {
+        |target, proxy| {
             proxy.heal();
-            thread::sleep(Duration::from_millis(300));
+            // Who sent it is gone: the target has read all of it when it has closed those connections too.
+            let mut client = target.client();
+            let alone = || client.info("clients", "connected_clients") == "1";
+            asking::until("what was held has arrived", PATIENCE, alone);
         },
     );
 }
@@ -110,10 +116,11 @@ fn a_target_that_is_stopped_for_a_while_costs_no_copy() {
             let target = target.id();
             signal("STOP", target);
             thread::spawn(move || {
+                // How long it stands still is what is tried: longer than a link's patience, shorter than that with a target.
                 thread::sleep(Duration::from_secs(4));
                 signal("CONT", target);
             })
         },
-        |_| {},
+        |_, _| {},
     );
 }

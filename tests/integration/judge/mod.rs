@@ -14,6 +14,8 @@ use crate::client::Value;
 mod read;
 mod recorded;
 
+pub(crate) use read::groups_of;
+
 /// A key and the database it is in.
 pub(crate) type Place = (u32, Vec<u8>);
 
@@ -76,8 +78,9 @@ struct Stream {
     groups: BTreeMap<Vec<u8>, Group>,
 }
 
+/// A consumer group, and each entry that it has delivered and that waits.
 #[derive(Clone, Debug, PartialEq)]
-struct Group {
+pub(crate) struct Group {
     last_id: String,
     /// The outer `None` is a server that keeps no such counter, the inner one a count that the server does not know.
     entries_read: Option<Option<i64>>,

@@ -250,6 +250,14 @@ fn stream(client: &mut Client, key: &[u8], range: &Value, full: bool) -> Option<
     })))
 }
 
+/// The groups of a key, if it is a stream, on a server that tells all of them at once (6.0).
+pub(crate) fn groups_of(client: &mut Client, key: &str) -> BTreeMap<Vec<u8>, Group> {
+    if client.call(cmd!("TYPE", key)).text() != "stream" {
+        return BTreeMap::new();
+    }
+    full_groups(&client.call(cmd!("XINFO", "STREAM", key, "FULL", "COUNT", 0)))
+}
+
 /// The groups in the reply to `XINFO STREAM key FULL` (6.0).
 fn full_groups(info: &Value) -> BTreeMap<Vec<u8>, Group> {
     let read = |group: &Value| {
