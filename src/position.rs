@@ -50,7 +50,7 @@ pub struct Record {
     pub clean: Spot,
     /// Keys that are in doubt at `clean`, by the source's databases and names.
     pub doubts: Vec<(u32, Latin1)>,
-    /// Deadlines before this are held back, in Unix milliseconds on the source's clock.
+    /// Deadlines before this are held back, in Unix milliseconds on the target's clock.
     pub horizon: i64,
     /// Until this time of the target's clock every deadline that may come is held back, in Unix milliseconds.
     pub good: i64,

@@ -9,7 +9,8 @@
 //! f(D) = D + SHIFT   if D < horizon
 //!        D           else
 //! ```
-//! With the horizon [`LIVE`] none is held back.
+//! With the horizon [`LIVE`] none is held back. Where the clocks of both sides differ, D is the source's deadline and that difference: a key lives
+//! as long as it does on the source.
 
 use std::hash::BuildHasher;
 
@@ -29,6 +30,8 @@ pub const LIVE: i64 = 0;
 #[derive(Debug)]
 pub struct Deadlines {
     horizon: i64,
+    /// How far the target's clock is ahead of the source's.
+    apart: i64,
     held: Names,
     fields: Names,
     unsure: Names,
@@ -41,12 +44,13 @@ pub struct Deadlines {
 }
 
 impl Deadlines {
-    /// Deadlines before `horizon` (Unix time in milliseconds, on the source's clock) are held back. The names are
+    /// Deadlines before `horizon` (Unix time in milliseconds, on the target's clock) are held back. The names are
     /// remembered while they fit into so many bytes, most of which are for the keys that are held back: a copy brings them all.
     #[must_use]
     pub fn new(horizon: i64, memory: usize) -> Self {
         Self {
             horizon,
+            apart: 0,
             held: Names::within(memory / 8 * 5),
             fields: Names::within(memory / 8),
             unsure: Names::within(memory / 8),
@@ -61,6 +65,17 @@ impl Deadlines {
     pub fn until(mut self, horizon: i64) -> Self {
         self.horizon = horizon;
         self
+    }
+
+    /// The target's clock is so many milliseconds ahead of the source's.
+    pub fn set_apart(&mut self, apart: i64) {
+        self.apart = apart;
+    }
+
+    /// A time of day on the source's clock, on the target's.
+    #[must_use]
+    pub fn on_target(&self, at_ms: i64) -> i64 {
+        at_ms.saturating_add(self.apart)
     }
 
     /// Others have held back deadlines too, and nobody has kept the names.
@@ -85,6 +100,7 @@ impl Deadlines {
 
     /// Where the deadline of a key stands until the run is finished.
     pub fn hold(&mut self, db: Db, key: &[u8], at_ms: i64) -> i64 {
+        let at_ms = self.on_target(at_ms);
         if at_ms >= self.horizon {
             return at_ms;
         }
@@ -95,6 +111,7 @@ impl Deadlines {
     /// Where the deadline of a field of the hash `key` stands until the run is finished. All of them are held back, since
     /// conditions compare them with each other.
     pub fn hold_field(&mut self, db: Db, key: &[u8], at_ms: i64) -> i64 {
+        let at_ms = self.on_target(at_ms);
         if self.horizon == LIVE {
             return at_ms;
         }
@@ -339,6 +356,19 @@ mod tests {
         assert_eq!(held, [(Db::new(1), &b"soon"[..])]);
         assert!(deadlines.fields().is_empty());
         assert_eq!(deadlines.end(), 1000 + SHIFT);
+    }
+
+    #[test]
+    fn clocks_that_differ_move_every_deadline() {
+        let mut deadlines = Deadlines::new(1000, 1 << 16);
+        deadlines.set_apart(-100);
+        assert_eq!(deadlines.hold(Db::new(0), b"soon", 1099), 999 + SHIFT);
+        assert_eq!(deadlines.hold(Db::new(0), b"late", 1100), 1000);
+        assert_eq!(deadlines.hold_field(Db::new(0), b"hash", 5000), 4900 + SHIFT);
+        let mut live = Deadlines::new(LIVE, 1 << 16);
+        live.set_apart(7);
+        assert_eq!(live.hold(Db::new(0), b"k", 10), 17);
+        assert_eq!(live.hold_field(Db::new(0), b"h", 10), 17);
     }
 
     #[test]

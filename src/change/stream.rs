@@ -510,7 +510,7 @@ impl Stream {
         }
         let mut keys: Vec<&[u8]> = Vec::new();
         call.each_written(|_, key| keys.push(key));
-        let near = deadlines.horizon().saturating_sub(call.now_ms).saturating_sub(SLACK_MS);
+        let near = deadlines.horizon().saturating_sub(deadlines.on_target(call.now_ms)) - SLACK_MS;
         if keys.is_empty() || near <= 0 {
             return;
         }

@@ -37,7 +37,7 @@ use crate::doubt::Doubts;
 use crate::key::Db;
 use crate::net::{Clock, Control, Net, info_field};
 use crate::offset::Offset;
-use crate::plan::{Facts, Place, Plan, ServerPlace, Until};
+use crate::plan::{Clocks, Facts, Place, Plan, ServerPlace, Until};
 use crate::progress::{Counters, Phase};
 use crate::repl::{Remark, Resume};
 use crate::server::Server;
@@ -139,6 +139,7 @@ struct Lane<'a> {
     holding: u64,
     /// How far ahead of now deadlines are held back, in milliseconds.
     ahead: i64,
+    clocks: Clocks,
     /// The record says where the stream goes on.
     resumes: bool,
     /// The master has said that its data set will come.

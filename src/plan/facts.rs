@@ -86,6 +86,39 @@ pub(crate) const LET_WRITE: &str = "let this ACL user write all that may come: A
 /// What to do where a `BGSAVE` fails. It is not tried again: each one that fails may stop the master's clients.
 pub(crate) const UNSAVED: &str = "its log says what is missing: make room on its disk or in its memory and run BGSAVE there until rdb_last_bgsave_status is ok, or let it take writes all the same (CONFIG SET stop-writes-on-bgsave-error no); then start again";
 
+/// How far the clocks of both sides of a lane are ahead of ours, in milliseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Clocks {
+    /// The source's.
+    pub source: i64,
+    /// The target's.
+    pub target: i64,
+}
+
+impl Clocks {
+    /// How far the target's clock is ahead of the source's. Less than a second is none: servers that are kept in time differ by so much,
+    /// and it cannot be measured to the millisecond.
+    #[must_use]
+    pub const fn apart(self) -> i64 {
+        let apart = self.target.saturating_sub(self.source);
+        if apart.unsigned_abs() < 1000 { 0 } else { apart }
+    }
+}
+
+impl Facts {
+    /// The clocks of a source and of the target. One that is not told is taken for ours, and for the other's.
+    #[must_use]
+    pub fn clocks(&self, source: usize) -> Clocks {
+        let source = self.sources.get(source).and_then(Option::as_ref);
+        let source = source.and_then(|source| source.clock_ahead);
+        let target = self.target.as_ref().and_then(|target| target.clock_ahead);
+        Clocks {
+            source: source.or(target).unwrap_or_default(),
+            target: target.or(source).unwrap_or_default(),
+        }
+    }
+}
+
 impl ServerFacts {
     /// Keys in all its databases, without understudy's own.
     #[must_use]
@@ -217,17 +250,14 @@ pub fn judge(facts: &Facts, plan: &Plan) -> Vec<Finding> {
     findings
 }
 
-/// Clocks that differ by less are told nothing of: servers that are kept in time do.
-const CLOCKS_APART_MS: u64 = 1000;
-
 /// What of the facts is odd and forbids nothing.
 #[must_use]
 pub fn remarks(facts: &Facts, plan: &Plan) -> Vec<Finding> {
     let list = |dbs: Vec<Db>| dbs.iter().map(Db::to_string).collect::<Vec<_>>().join(", ");
     let mut remarks = Vec::new();
-    let clock_there = facts.target.as_ref().and_then(|target| target.clock_ahead);
-    for (source, facts) in plan.sources.iter().zip(&facts.sources) {
-        let Some(facts) = facts else { continue };
+    for (index, (source, its)) in plan.sources.iter().zip(&facts.sources).enumerate() {
+        let apart = facts.clocks(index).apart();
+        let Some(facts) = its else { continue };
         if facts.wants_replicas {
             remarks.push(Finding {
                 place: source.name.clone(),
@@ -236,19 +266,18 @@ pub fn remarks(facts: &Facts, plan: &Plan) -> Vec<Finding> {
                 mend: "see that it has enough without it before the run is stopped".to_owned(),
             });
         }
-        if let (Some(here), Some(there)) = (facts.clock_ahead, clock_there)
-            && here.abs_diff(there) >= CLOCKS_APART_MS
-        {
-            let (seconds, how, when) = match here > there {
-                true => ((here - there) / 1000, "ahead of", "later"),
-                false => ((there - here) / 1000, "behind", "sooner"),
+        if apart != 0 {
+            let seconds = apart.unsigned_abs() / 1000;
+            let (how, when) = match apart < 0 {
+                true => ("ahead of", "earlier"),
+                false => ("behind", "later"),
             };
             remarks.push(Finding {
                 place: source.name.clone(),
                 evidence: format!(
-                    "its clock is {seconds} s {how} the target's: a deadline is a time of day, and comes so much {when} there"
+                    "its clock is {seconds} s {how} the target's: deadlines are set so much {when} there, so that keys live as long as here"
                 ),
-                mend: "set both clocks (NTP) before the job ends".to_owned(),
+                mend: "if the target's clock is the wrong one, set it (NTP) before the job is begun".to_owned(),
             });
         }
         let Some(chosen) = source.rules.chosen() else { continue };
@@ -607,9 +636,9 @@ pub(super) mod tests {
             remarks(&facts, &plan(None)).pop().map(|one| one.evidence)
         };
         assert_eq!(said(400, -500), None);
-        let ahead = "its clock is 31 s ahead of the target's: a deadline is a time of day, and comes so much later there";
+        let ahead = "its clock is 31 s ahead of the target's: deadlines are set so much earlier there, so that keys live as long as here";
         assert_eq!(said(32_000, 1000).as_deref(), Some(ahead));
-        let behind = "its clock is 31 s behind the target's: a deadline is a time of day, and comes so much sooner there";
+        let behind = "its clock is 31 s behind the target's: deadlines are set so much later there, so that keys live as long as here";
         assert_eq!(said(-30_000, 1500).as_deref(), Some(behind));
     }
 

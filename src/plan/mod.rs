@@ -12,7 +12,7 @@ pub mod rules;
 mod spool;
 mod tls;
 
-pub use facts::{Facts, Finding, Forbidden, Role, ServerFacts, Side, judge, remarks};
+pub use facts::{Clocks, Facts, Finding, Forbidden, Role, ServerFacts, Side, judge, remarks};
 pub(crate) use facts::{LET_WRITE, UNSAVED};
 pub use glob::Glob;
 pub use place::{Address, Place, PlaceError, ServerPlace};

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -242,8 +242,15 @@ fn every_error_of_a_lane_is_reached() {
             ("NoOffsets", failure(&net(old), &at_target(&place("source")), new).await),
             ("GivenUp", failure(&goes_away(), &at_target(&place("source")), new).await),
             ("Late", {
-                let far = line("*2\r\n$10\r\n9700000000\r\n$1\r\n0");
-                failure(&net(only("TIME", far)), &at_target(&set), new).await
+                // As if it had stood still between the first question and the second.
+                let begins = AtomicBool::new(true);
+                let sleeps = move |_: &str, name: &str| match name {
+                    "TIME" if !begins.swap(false, Ordering::Relaxed) => {
+                        line("*2\r\n$10\r\n9700000000\r\n$1\r\n0")
+                    }
+                    _ => Usual,
+                };
+                failure(&net(sleeps), &at_target(&set), new).await
             }),
             ("Record", goes_on(b"no record", |_, _| Usual, false).await),
             ("Mixed", goes_on(&record_of(Phase::Copying).encode(), |_, _| Usual, true).await),

@@ -125,7 +125,8 @@ async fn play(seed: u64) -> (Ending, u64) {
     let ring = Arc::new_cyclic(|ring: &Weak<Ring>| {
         let dial = Hand(Weak::clone(ring));
         let net = Net::with(Arc::new(dial));
-        let target = Arc::new(Target::new(schedule.refusals.clone(), schedule.slow, net.clock()));
+        let clock = (net.clock(), schedule.ahead);
+        let target = Arc::new(Target::new(schedule.refusals.clone(), schedule.slow, clock));
         let plan = schedule.master.clone();
         let master = Master::new(plan, schedule.origin, net.clock(), Arc::clone(&target));
         let links = [schedule.source_links.clone(), schedule.target_links.clone()];
@@ -161,10 +162,17 @@ async fn play(seed: u64) -> (Ending, u64) {
         memory: schedule.memory,
         spool: Spool::default(),
     };
-    let facts = |server| ServerFacts { server: Some(server), ..ServerFacts::default() };
+    let facts = |server, ahead| ServerFacts {
+        server: Some(server),
+        clock_ahead: Some(ahead),
+        ..ServerFacts::default()
+    };
     let mut facts = Facts {
-        sources: vec![Some(facts(schedule.master.server))],
-        target: Some(ServerFacts { run_id: "1".to_owned(), ..facts(schedule.target) }),
+        sources: vec![Some(facts(schedule.master.server, 0))],
+        target: Some(ServerFacts {
+            run_id: "1".to_owned(),
+            ..facts(schedule.target, schedule.ahead)
+        }),
         ..Facts::default()
     };
     if env::var_os("UNDERSTUDY_RING_SEED").is_some() {

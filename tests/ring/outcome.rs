@@ -45,7 +45,7 @@ pub(crate) fn judge(
     // What a target has lost was acknowledged before.
     assert!(restarted || master.faults().is_empty(), "{:?}", master.faults());
     let confirmed = report.numbers.confirmed_offset;
-    let there = target.with(Model::clone);
+    let there = target.holds();
     let failure = report.failure.as_ref().map(|(failure, _)| failure.as_str()).unwrap_or_default();
     match report.ended {
         Ended::Done => {

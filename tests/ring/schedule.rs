@@ -30,6 +30,8 @@ pub(crate) struct Schedule {
     pub(crate) source_links: VecDeque<LinkPlan>,
     pub(crate) target_links: VecDeque<LinkPlan>,
     pub(crate) refusals: VecDeque<Refusal>,
+    /// How far the target's clock is ahead of the source's, in milliseconds.
+    pub(crate) ahead: i64,
     /// After how many bytes to and from the target the first runs are killed. Each time the same command is given again.
     pub(crate) kills: Vec<usize>,
     pub(crate) slow: Option<Slow>,
@@ -107,6 +109,10 @@ impl Schedule {
             refusals,
             kills,
             slow,
+            ahead: match chance(dice, 20) {
+                true => i64::try_from(dice.below(14_400_000)).unwrap() - 7_200_000,
+                false => 0,
+            },
         }
     }
 

@@ -11,7 +11,7 @@ use understudy::net::Clock;
 use understudy::resp::CommandReader;
 
 use crate::link::{Delay, LinkPlan};
-use crate::model::{Args, Entry, Model, Reply, Value};
+use crate::model::{Args, Entry, Keys, Model, Reply, Value};
 
 /// Some commands are refused.
 #[derive(Clone, Debug)]
@@ -60,6 +60,8 @@ pub(crate) struct Target {
     /// Whether commands of transactions that are run may fail.
     fails_inside: bool,
     clock: Clock,
+    /// How far its own clock is ahead of that, in milliseconds.
+    ahead: i64,
 }
 
 /// So many refusals in a row take five minutes.
@@ -89,8 +91,13 @@ struct Client {
 }
 
 impl Target {
-    pub(crate) fn new(refusals: VecDeque<Refusal>, slow: Option<Slow>, clock: Clock) -> Self {
+    pub(crate) fn new(
+        refusals: VecDeque<Refusal>,
+        slow: Option<Slow>,
+        clock: (Clock, i64),
+    ) -> Self {
         let refused = refusals.iter().fold(0, |all: usize, one| all.saturating_add(one.count));
+        let (clock, ahead) = clock;
         let fails_inside = refusals.iter().any(|one| one.kind == Kind::Inside);
         let state = State {
             model: Model::default(),
@@ -100,7 +107,22 @@ impl Target {
             links: 0,
             process: 1,
         };
-        Self { state: Mutex::new(state), is_stubborn: refused >= STUBBORN, fails_inside, clock }
+        Self {
+            state: Mutex::new(state),
+            is_stubborn: refused >= STUBBORN,
+            fails_inside,
+            clock,
+            ahead,
+        }
+    }
+
+    /// What it holds, with deadlines as the source's clock has them.
+    pub(crate) fn holds(&self) -> Model {
+        let mut model = self.with(Model::clone);
+        for entry in model.dbs.values_mut().flat_map(Keys::values_mut) {
+            entry.until = entry.until.map(|until| until - self.ahead);
+        }
+        model
     }
 
     pub(crate) fn with<T>(&self, look: impl FnOnce(&Model) -> T) -> T {
@@ -224,7 +246,7 @@ impl Target {
 
     fn answer(&self, client: &mut Client, args: Args) -> Reply {
         let mut state = self.state.lock().unwrap();
-        let now = self.clock.unix_ms();
+        let now = self.clock.unix_ms() + self.ahead;
         let error = |text: &str| Reply::Error(text.to_owned());
         let name = String::from_utf8(args[0].to_ascii_uppercase()).unwrap();
         let refusal = state.refusal(&name);

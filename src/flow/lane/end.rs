@@ -291,7 +291,7 @@ impl Lane<'_> {
     }
 
     pub(super) fn finish(&self) -> Finish {
-        Finish::new(self.server, self.deadlines.end(), self.clock.unix_ms())
+        Finish::new(self.server, self.deadlines.end(), self.target_ms())
     }
 
     /// Lets the record say how far all is confirmed when no data does it.

@@ -48,7 +48,7 @@ impl Moving {
 impl Lane<'_> {
     /// Moves the horizon when half of the time until it is gone.
     pub(super) fn advance_horizon(&mut self) {
-        let now = self.clock.unix_ms();
+        let now = self.target_ms();
         if self.stage != Stage::Following || !matches!(self.end, End::No) || self.stopping.is_some()
         {
             return;
@@ -131,7 +131,7 @@ impl Lane<'_> {
         if names.is_empty() {
             return;
         }
-        let finish = Finish::hold(self.server, self.deadlines.horizon(), self.clock.unix_ms());
+        let finish = Finish::hold(self.server, self.deadlines.horizon(), self.target_ms());
         let mut draft = Draft::new(db);
         for names in names.chunks(PAGE) {
             finish.keys(names, &mut draft);
@@ -146,13 +146,18 @@ impl Lane<'_> {
         self.holding = self.holding.saturating_sub(count);
     }
 
+    /// The time of day on the target's clock, in Unix milliseconds: the horizon is on that.
+    pub(super) fn target_ms(&self) -> i64 {
+        self.clock.unix_ms().saturating_add(self.clocks.target)
+    }
+
     /// When the horizon is to be looked at again.
     pub(super) fn horizon_alarm(&self) -> Option<Duration> {
         let good = self.target.keeper().record().good;
         if self.stage != Stage::Following || self.moving.is_some() || good == i64::MAX {
             return None;
         }
-        let wait = good.saturating_sub(self.soon()).saturating_sub(self.clock.unix_ms());
+        let wait = good.saturating_sub(self.soon()).saturating_sub(self.target_ms());
         let wait = u64::try_from(wait).unwrap_or(0).max(1);
         Some(self.clock.now() + Duration::from_millis(wait))
     }

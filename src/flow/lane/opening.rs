@@ -44,6 +44,7 @@ impl<'a> Lane<'a> {
         let Some(source) = plan.sources.get(index) else { return Err(LaneError::Strayed) };
         counters.enter(Phase::Connecting);
         let clock = net.clock();
+        let clocks = facts.clocks(index);
         let record_at = (job.db, job.key.clone());
         let Claimed { connection, mut target, beginning, record } =
             take_over(plan, known, to, job, tally.begun).await?;
@@ -80,6 +81,7 @@ impl<'a> Lane<'a> {
             // Whatever an earlier run has held back, nobody has kept the names.
             (None, false) => Deadlines::new(record.horizon, share.names).of_others(),
         };
+        deadlines.set_apart(clocks.apart());
         if record.unsure {
             deadlines.forget_unsure();
         }
@@ -171,6 +173,7 @@ impl<'a> Lane<'a> {
             moving: None,
             holding: 0,
             ahead: ahead(plan, facts),
+            clocks,
             resumes,
             announced: false,
             begins_anew: false,
@@ -225,7 +228,7 @@ async fn take_over(
         let connection = job.next_connection();
         let mut entrance = enter(net, to, &record_at, &connection, plan.until, waits).await?;
         job.fence(&mut entrance).await?;
-        let horizon = first_horizon(plan, facts, net.clock().unix_ms());
+        let horizon = first_horizon(plan, facts, entrance.now_ms);
         let (beginning, record) = job.decide(&entrance, horizon)?;
         // What of them is whose nobody could say.
         let is_mixed = plan.sources.len() > 1 && !plan.are_apart(index);
@@ -290,7 +293,7 @@ async fn enter(
     }
 }
 
-/// Up to when a job that begins holds deadlines back, in Unix milliseconds.
+/// Up to when a job that begins holds deadlines back, in Unix milliseconds of the target's clock.
 fn first_horizon(plan: &Plan, facts: &Facts, now_ms: i64) -> i64 {
     match plan.deadlines {
         OnDeadlines::Exact => now_ms.saturating_add(ahead(plan, facts)),

@@ -141,7 +141,7 @@ impl Lane<'_> {
                 }
                 Event::Command(command) => {
                     let end = command.end;
-                    let now_ms = then.unwrap_or_else(|| self.clock.unix_ms());
+                    let now_ms = then.unwrap_or_else(|| self.clock.unix_ms() + self.clocks.source);
                     let (doubts, unproven) = (&mut self.doubts, &mut self.tally.unproven);
                     let (unseen_to, changed) = (self.unseen_to, &mut self.doubts_changed);
                     let mut admits = |known, args: &[&[u8]], db| {
