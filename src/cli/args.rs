@@ -31,6 +31,9 @@ pub(crate) enum LogFormat {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Copy the whole data set of the sources, then follow their changes
+    #[command(
+        override_usage = "understudy sync [OPTIONS] --from <URL> --to <URL>\n       understudy sync [OPTIONS] --config <FILE>"
+    )]
     Sync(Box<Sync>),
     /// How a job stands that runs on this machine
     Status(Steered),
@@ -95,12 +98,20 @@ pub(crate) enum Rdb {
 pub(crate) struct Sync {
     /// A source: redis://[[user]:password@]host[:port][/db], rediss://… for TLS, unix:/path. May be given several times.
     /// The password may stand in UNDERSTUDY_FROM_PASSWORD instead
-    #[arg(long, value_name = "URL", required = true)]
+    #[arg(long, value_name = "URL", required_unless_present = "config")]
     pub(crate) from: Vec<String>,
 
     /// The target: a server, or a path to an .rdb file that is to be made. The password may stand in UNDERSTUDY_TO_PASSWORD instead
-    #[arg(long, value_name = "URL")]
-    pub(crate) to: String,
+    #[arg(long, value_name = "URL", required_unless_present = "config")]
+    pub(crate) to: Option<String>,
+
+    /// A TOML file with many sources, each with its own rules, and the target. Flags override it; with --from its sources are left out
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+
+    /// Show what would be done, with what stands in the way of it, and write nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
 
     /// When to end: once every source has been drained, or when told to stop
     /// [default: forever; caught-up into an .rdb file, which holds each source as it was when its copy began]
@@ -170,9 +181,9 @@ pub(crate) struct Writing {
     #[arg(long = "for", value_name = "SERVER", value_parser = super::intent::server)]
     pub(crate) written_for: Option<Server>,
 
-    /// All data in flight and in buffers, for all sources together (kB = 1000, KiB = 1024)
-    #[arg(long, value_name = "SIZE", default_value = "256MiB", value_parser = super::intent::size)]
-    pub(crate) memory: u64,
+    /// All data in flight and in buffers, for all sources together (kB = 1000, KiB = 1024) [default: 256MiB]
+    #[arg(long, value_name = "SIZE", value_parser = super::intent::size)]
+    pub(crate) memory: Option<u64>,
 
     /// How fast the target is written to, by all sources together: keys and commands a second (50000) or bytes (20MB)
     #[arg(long, value_name = "RATE", value_parser = super::rate::rate)]

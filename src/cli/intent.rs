@@ -1,24 +1,22 @@
 //! From what was typed to what is meant.
 
 use std::borrow::Cow;
-use std::env;
-use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use understudy::flow;
 use understudy::plan::{
-    Identity, Job, Method, OnConflict, OnDeadlines, OnUnknown, Place, PlaceError, Plan, Rules,
-    ServerPlace, Side, Source, Spool, Tls, Until,
+    Job, Method, OnConflict, OnDeadlines, OnUnknown, Place, Plan, Rate, Rules, ServerPlace, Source,
+    Spool, Until,
 };
-use understudy::repl::Credentials;
 use understudy::server::Server;
 
 use super::args::{
-    self, DeadlinesArg, FromTls, MethodArg, OnConflictArg, OnUnknownArg, Ping, Sync, ToTls,
-    UntilArg,
+    self, DeadlinesArg, MethodArg, OnConflictArg, OnUnknownArg, Ping, Sync, UntilArg,
 };
-use super::state;
+use super::config::{self, Config, Said};
+use super::places::Way;
+use super::{rate, sources, state};
 
 /// The least that a source can be read with.
 const LEAST_MEMORY: u64 = 1 << 20;
@@ -29,7 +27,7 @@ const LEAST_AWAY: Duration = Duration::from_secs(300);
 /// What a `record` stands for, as a plan whose target is the capture, and as what is to be done.
 pub(crate) fn record(args: &args::Record) -> Result<(Plan, flow::Record), Refusal> {
     let way = Way::from(&args.from_tls);
-    let from = place(&args.from, &way)?;
+    let from = way.place(&args.from)?;
     way.check_use([&from])?;
     let Place::Server(server) = &from else {
         return refuse(format!("--from {from}: a file says nothing new"), "give a server");
@@ -95,31 +93,11 @@ fn until(once: bool, until: Option<UntilArg>) -> Result<Option<Until>, Refusal> 
 
 /// The plan that a `sync` stands for.
 pub(crate) fn plan(args: &Sync) -> Result<Plan, Refusal> {
-    let from = Way::from(&args.from_tls);
-    let to = Way::to(&args.writing.to_tls);
-    let target = place(&args.to, &to)?;
-    let mut sources: Vec<Source> = Vec::new();
-    for text in &args.from {
-        let place = place(text, &from)?;
-        let name = place.to_string();
-        if sources.iter().any(|source| source.name == name) {
-            return refuse(format!("--from {name}: this source is given twice"), "give it once");
-        }
-        let rules = args
-            .writing
-            .rules
-            .of(&place, &target)
-            .map_err(|what| Refusal { what, mend: "see understudy sync --help".into() })?;
-        sources.push(Source { name, place, rules });
-    }
-    if sources.iter().any(|source| is_same(&source.place, &target)) {
-        let text = format!("{target} is source and target at once");
-        return refuse(text, "give another place as --to");
-    }
-    from.check_use(sources.iter().map(|source| &source.place))?;
-    to.check_use([&target])?;
+    let config = args.config.as_deref().map(Config::read).transpose()?.unwrap_or_default();
+    let (sources, target) = sources::of(args, &config)?;
+    let limits = Limits::of(args, &config.limits)?;
     let least = LEAST_MEMORY * sources.len() as u64;
-    if args.writing.memory < least {
+    if limits.memory < least {
         return refuse(
             format!("--memory: at least 1MiB a source is needed, {}MiB in all", least >> 20),
             "give more, or fewer sources at once",
@@ -163,16 +141,16 @@ pub(crate) fn plan(args: &Sync) -> Result<Plan, Refusal> {
             "leave them out",
         );
     }
-    if is_file && (args.spool.is_some() || args.spool_limit.is_some()) {
+    if is_file && (limits.spool.is_some() || limits.spool_limit.is_some()) {
         return refuse(
             "--spool and --spool-limit: nothing waits where a file is written".to_owned(),
             "leave them out",
         );
     }
     let spool = Spool {
-        folder: args.spool.clone().or_else(|| folder.clone()).filter(|_| !is_file),
-        named: args.spool.is_some(),
-        limit: args.spool_limit,
+        folder: limits.spool.clone().or_else(|| folder.clone()).filter(|_| !is_file),
+        named: limits.spool.is_some(),
+        limit: limits.spool_limit,
     };
     Ok(Plan {
         sources,
@@ -200,26 +178,56 @@ pub(crate) fn plan(args: &Sync) -> Result<Plan, Refusal> {
             DeadlinesArg::Live => OnDeadlines::Live,
         },
         accept_eviction: args.accept_eviction,
-        limit_rate: args.writing.limit_rate,
-        limit_read: args.writing.limit_read,
-        memory: args.writing.memory,
+        limit_rate: limits.limit_rate,
+        limit_read: limits.limit_read,
+        memory: limits.memory,
         spool,
     })
 }
 
-/// Whether both are one place by their names; that a server has two of them is found when it is asked.
-fn is_same(one: &Place, other: &Place) -> bool {
-    let path = |place: &Place| match place {
-        Place::Server(_) => None,
-        Place::Rdb(path) | Place::Capture(path) => fs::canonicalize(path).ok(),
-    };
-    one.to_string() == other.to_string() || path(one).is_some_and(|one| path(other) == Some(one))
+/// What all sources share.
+struct Limits {
+    memory: u64,
+    limit_rate: Option<Rate>,
+    limit_read: Option<u64>,
+    spool: Option<PathBuf>,
+    spool_limit: Option<u64>,
+}
+
+/// The memory of a run that is told nothing.
+const MEMORY: u64 = 256 << 20;
+
+impl Limits {
+    /// What was typed, and else what the file says.
+    fn of(args: &Sync, file: &config::Limits) -> Result<Self, Refusal> {
+        fn read<T>(
+            said: Option<&Said<String>>,
+            read: fn(&str) -> Result<T, String>,
+        ) -> Result<Option<T>, Refusal> {
+            let Some(said) = said else { return Ok(None) };
+            read(&said.value).map(Some).map_err(|error| Refusal {
+                what: format!("{}: {error}", said.at),
+                mend: "it takes what its flag takes: understudy sync --help".into(),
+            })
+        }
+        let written = &args.writing;
+        Ok(Self {
+            memory: written.memory.or(read(file.memory.as_ref(), size)?).unwrap_or(MEMORY),
+            limit_rate: written.limit_rate.or(read(file.limit_rate.as_ref(), rate::rate)?),
+            limit_read: written.limit_read.or(read(file.limit_read.as_ref(), rate::bytes)?),
+            spool: args
+                .spool
+                .clone()
+                .or_else(|| file.spool.as_ref().map(|said| said.value.clone().into())),
+            spool_limit: args.spool_limit.or(read(file.spool_limit.as_ref(), size)?),
+        })
+    }
 }
 
 /// The servers that `ping` was told.
 pub(crate) fn servers(args: &Ping) -> Result<Vec<ServerPlace>, Refusal> {
-    let way = Way { side: Side::Pinged, ..Way::from(&args.from_tls) };
-    let places: Result<Vec<_>, _> = args.servers.iter().map(|text| place(text, &way)).collect();
+    let way = Way::pinged(&args.from_tls);
+    let places: Result<Vec<_>, _> = args.servers.iter().map(|text| way.place(text)).collect();
     let places = places?;
     way.check_use(&places)?;
     places
@@ -241,109 +249,8 @@ pub(crate) struct Refusal {
     pub(crate) mend: Cow<'static, str>,
 }
 
-fn refuse<T>(what: String, mend: impl Into<Cow<'static, str>>) -> Result<T, Refusal> {
+pub(super) fn refuse<T>(what: String, mend: impl Into<Cow<'static, str>>) -> Result<T, Refusal> {
     Err(Refusal { what, mend: mend.into() })
-}
-
-/// What all places of one side share.
-struct Way {
-    side: Side,
-    tls: Tls,
-}
-
-impl Way {
-    fn from(args: &FromTls) -> Self {
-        let FromTls { from_ca, from_cert, from_key, from_insecure } = args;
-        let tls = wishes(from_ca.as_ref(), from_cert.as_ref(), from_key.as_ref(), *from_insecure);
-        Self { side: Side::Source, tls }
-    }
-
-    fn to(args: &ToTls) -> Self {
-        let ToTls { to_ca, to_cert, to_key, to_insecure } = args;
-        let tls = wishes(to_ca.as_ref(), to_cert.as_ref(), to_key.as_ref(), *to_insecure);
-        Self { side: Side::Target, tls }
-    }
-
-    /// Flags that nothing would heed are a mistake, and with TLS a grave one.
-    fn check_use<'p>(&self, places: impl IntoIterator<Item = &'p Place>) -> Result<(), Refusal> {
-        let speaks_tls =
-            |place: &Place| matches!(place, Place::Server(server) if server.tls.is_some());
-        if self.tls == Tls::default() || places.into_iter().any(speaks_tls) {
-            return Ok(());
-        }
-        let flag = self.side.flag();
-        let place = match self.side {
-            Side::Source | Side::Target => flag,
-            Side::Pinged => "URL",
-        };
-        refuse(
-            format!("{flag}-ca, -cert, -key and -insecure are for TLS, and no {place} speaks it"),
-            "write rediss:// in place of redis://",
-        )
-    }
-
-    fn password(&self) -> Option<String> {
-        env::var(self.side.password_variable()).ok().filter(|password| !password.is_empty())
-    }
-}
-
-fn wishes(
-    authorities: Option<&PathBuf>,
-    certificate: Option<&PathBuf>,
-    key: Option<&PathBuf>,
-    insecure: bool,
-) -> Tls {
-    let pair = certificate.cloned().zip(key.cloned());
-    let identity = pair.map(|(certificate, key)| Identity { certificate, key });
-    Tls { authorities: authorities.cloned(), identity, insecure }
-}
-
-fn place(text: &str, way: &Way) -> Result<Place, Refusal> {
-    let flag = way.side.place();
-    let mut place = match Place::parse(text) {
-        Ok(place) => place,
-        // The text may hold a password that was mistyped into a wrong place.
-        Err(_) if text.contains('@') => {
-            return refuse(
-                format!("{flag}: this is no place that can be reached"),
-                "write redis://user:password@host:port/db, with @ : / and % in a password as %40 %3A %2F %25",
-            );
-        }
-        Err(error) => return refuse(format!("{flag}: {error}"), advice(&error)),
-    };
-    if let Place::Server(server) = &mut place {
-        if let Some(password) = way.password() {
-            match &mut server.credentials {
-                Some(credentials) if credentials.password.is_empty() => {
-                    credentials.password = password;
-                }
-                Some(_) => {}
-                none => *none = Some(Credentials { user: None, password }),
-            }
-        }
-        if let Some(tls) = &mut server.tls {
-            *tls = way.tls.clone();
-        }
-    }
-    Ok(place)
-}
-
-fn advice(error: &PlaceError) -> Cow<'static, str> {
-    let advice = match error {
-        PlaceError::Unknown(text) => match listen(text.split('/').next().unwrap_or_default()) {
-            Ok(_) => return format!("write redis://{text}, or rediss://{text} for TLS").into(),
-            Err(_) => {
-                "write redis://[[user]:password@]host[:port][/db] for a server, rediss:// for TLS, unix:/path for a socket, or a path that ends in .rdb or .bin"
-            }
-        },
-        PlaceError::Port(_) => "a port is a number from 1 to 65535: redis://host:6379",
-        PlaceError::Db(_) => "a database is a number behind the last slash: redis://host:6379/3",
-        PlaceError::Host => "write redis://host:port",
-        PlaceError::Percent => "write @ : / and % in a user or a password as %40 %3A %2F %25",
-        PlaceError::Unsupported(_) => "give the master itself: redis://host:port",
-        _ => "",
-    };
-    advice.into()
 }
 
 /// Reads the name of a server and its version.

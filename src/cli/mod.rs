@@ -2,13 +2,16 @@
 //! prints.
 
 mod args;
+mod config;
 mod control;
 mod demo;
+mod dry_run;
 mod intent;
 mod logging;
 mod notice;
 mod outcome;
 mod ping;
+mod places;
 mod progress;
 mod rate;
 mod rdb;
@@ -17,6 +20,7 @@ mod replay;
 mod report;
 mod rules;
 mod signals;
+mod sources;
 mod state;
 mod sync;
 mod terminal;

@@ -20,7 +20,9 @@ pub(crate) async fn run(args: Replay) -> Outcome {
             let (method, job, restart) = (MethodArg::Auto, None, false);
             let sync = Sync {
                 from: vec![file],
-                to,
+                to: Some(to),
+                config: None,
+                dry_run: false,
                 until: None,
                 once: true,
                 method,

@@ -210,7 +210,7 @@ fn read(run: &Report, servers: &[Option<String>]) -> Table {
 }
 
 /// A table whose columns from this one on hold numbers.
-fn table(heads: &[&str], numbers: usize) -> Table {
+pub(super) fn table(heads: &[&str], numbers: usize) -> Table {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
     table.set_header(heads);
@@ -222,12 +222,12 @@ fn table(heads: &[&str], numbers: usize) -> Table {
     table
 }
 
-fn or_dash(text: Option<String>) -> String {
+pub(super) fn or_dash(text: Option<String>) -> String {
     text.unwrap_or_else(|| "-".to_owned())
 }
 
 #[expect(clippy::cast_precision_loss, reason = "sizes on a screen have three digits")]
-fn as_f64(number: u64) -> f64 {
+pub(super) fn as_f64(number: u64) -> f64 {
     number as f64
 }
 

@@ -6,8 +6,10 @@ use std::os::unix::ffi::OsStrExt;
 
 use clap::ValueEnum;
 use understudy::key::Db;
-use understudy::plan::rules::{Types, database_map, databases};
+use understudy::plan::rules::{RulesError, Types, database_map, databases};
 use understudy::plan::{Glob, OnFlush, Place, Rules};
+
+use super::config::Said;
 
 /// What is wanted, for all sources alike.
 #[derive(Debug, Default, clap::Args)]
@@ -50,28 +52,83 @@ enum OnFlushArg {
     Ignore,
 }
 
+/// The rules of one source as texts, from flags or from a file.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct RuleTexts {
+    pub(crate) only_db: Option<Said<String>>,
+    pub(crate) db_map: Option<Said<String>>,
+    pub(crate) include: Option<Vec<OsString>>,
+    pub(crate) exclude: Option<Vec<OsString>>,
+    pub(crate) types: Option<Said<String>>,
+}
+
 impl RuleArgs {
+    /// What was typed.
+    pub(crate) fn texts(&self) -> RuleTexts {
+        let said = |value: &Option<String>, flag: &str| {
+            value.clone().map(|value| Said { value, at: flag.to_owned() })
+        };
+        let globs = |globs: &[OsString]| (!globs.is_empty()).then(|| globs.to_vec());
+        RuleTexts {
+            only_db: said(&self.only_db, "--only-db"),
+            db_map: said(&self.db_map, "--db-map"),
+            include: globs(&self.include),
+            exclude: globs(&self.exclude),
+            types: said(&self.types, "--type"),
+        }
+    }
+
+    /// What was chosen for flushes.
+    pub(crate) fn on_flush(&self) -> Option<OnFlush> {
+        self.on_flush.map(|policy| match policy {
+            OnFlushArg::Stop => OnFlush::Stop,
+            OnFlushArg::Apply => OnFlush::Apply,
+            OnFlushArg::Ignore => OnFlush::Ignore,
+        })
+    }
+}
+
+impl RuleTexts {
+    /// What is said here, and else what is said there.
+    pub(crate) fn or(self, other: &Self) -> Self {
+        Self {
+            only_db: self.only_db.or_else(|| other.only_db.clone()),
+            db_map: self.db_map.or_else(|| other.db_map.clone()),
+            include: self.include.or_else(|| other.include.clone()),
+            exclude: self.exclude.or_else(|| other.exclude.clone()),
+            types: self.types.or_else(|| other.types.clone()),
+        }
+    }
+
     /// The rules for this source.
     pub(crate) fn of(&self, source: &Place, target: &Place) -> Result<Rules, String> {
-        let flag = |flag: &str| {
-            let flag = flag.to_owned();
-            move |error| format!("{flag}: {error}")
+        fn read<T>(
+            said: Option<&Said<String>>,
+            read: fn(&str) -> Result<T, RulesError>,
+        ) -> Result<Option<T>, String> {
+            let read =
+                said.map(|said| read(&said.value).map_err(|error| format!("{}: {error}", said.at)));
+            read.transpose()
+        }
+        let at = |said: &Option<Said<String>>, flag: &str| {
+            said.as_ref().map_or_else(|| flag.to_owned(), |said| said.at.clone())
         };
-        let mut only =
-            self.only_db.as_deref().map(databases).transpose().map_err(flag("--only-db"))?;
-        let map = self.db_map.as_deref().map(database_map).transpose().map_err(flag("--db-map"))?;
+        let mut only = read(self.only_db.as_ref(), databases)?;
+        let map = read(self.db_map.as_ref(), database_map)?;
         if let Some(db) = url_db(source) {
             if only.as_ref().is_some_and(|only| !only.contains(&db)) {
                 return Err(format!(
-                    "{source}: the URL names database {db}, which --only-db leaves out"
+                    "{source}: the URL names database {db}, which {} leaves out",
+                    at(&self.only_db, "--only-db")
                 ));
             }
             only = Some(BTreeSet::from([db]));
         }
+        let map_at = at(&self.db_map, "--db-map");
         let map = match (url_db(target), map) {
             (None, map) => map.unwrap_or_default(),
             (Some(_), Some(_)) => {
-                return Err("--db-map: the target's URL names a database already".to_owned());
+                return Err(format!("{map_at}: the target's URL names a database already"));
             }
             (Some(into), None) => match only.iter().flatten().collect::<Vec<_>>().as_slice() {
                 [from] => BTreeMap::from([(**from, into)]),
@@ -82,21 +139,12 @@ impl RuleArgs {
                 }
             },
         };
-        let globs = |patterns: &[OsString]| {
-            patterns.iter().map(|glob| Glob::new(glob.as_bytes())).collect()
+        let globs = |patterns: &Option<Vec<OsString>>| {
+            patterns.iter().flatten().map(|glob| Glob::new(glob.as_bytes())).collect()
         };
-        let types = self.types.as_deref().map(Types::parse).transpose().map_err(flag("--type"))?;
+        let types = read(self.types.as_ref(), Types::parse)?;
         Rules::new(only, map, globs(&self.include), globs(&self.exclude), types)
-            .map_err(flag("--db-map"))
-    }
-
-    /// What was chosen for flushes.
-    pub(crate) fn on_flush(&self) -> Option<OnFlush> {
-        self.on_flush.map(|policy| match policy {
-            OnFlushArg::Stop => OnFlush::Stop,
-            OnFlushArg::Apply => OnFlush::Apply,
-            OnFlushArg::Ignore => OnFlush::Ignore,
-        })
+            .map_err(|error| format!("{map_at}: {error}"))
     }
 }
 
@@ -116,7 +164,7 @@ mod tests {
     }
 
     fn places(args: &RuleArgs, from: &str, to: &str) -> Result<[Option<u32>; 3], String> {
-        let rules = args.of(&place(from), &place(to))?;
+        let rules = args.texts().of(&place(from), &place(to))?;
         Ok([0, 1, 2].map(|db| rules.place(Db::new(db)).map(Db::index)))
     }
 

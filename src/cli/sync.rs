@@ -20,7 +20,7 @@ use super::notice;
 use super::outcome::{Outcome, refused};
 use super::progress::{Mode, Show, Watched, grouped};
 use super::signals::Signals;
-use super::{intent, report};
+use super::{dry_run, intent, report};
 
 /// Runs `sync` to its end.
 pub(crate) async fn run(args: &Sync) -> Outcome {
@@ -41,7 +41,11 @@ pub(crate) async fn run(args: &Sync) -> Outcome {
 async fn begin(args: &Sync, plan: &Plan, signals: &Signals) -> Outcome {
     let net = Net::system();
     let counters: Vec<Arc<Counters>> = plan.sources.iter().map(|_| Arc::default()).collect();
-    let door = match Door::open(plan, &counters, signals.giver(), net.clock()) {
+    let door = match args.dry_run {
+        true => Ok(None),
+        false => Door::open(plan, &counters, signals.giver(), net.clock()),
+    };
+    let door = match door {
         Ok(door) => door,
         Err(refusal) => return refused(&refusal.what, &refusal.mend),
     };
@@ -56,12 +60,18 @@ async fn begin(args: &Sync, plan: &Plan, signals: &Signals) -> Outcome {
     let facts = match looked {
         Ok(facts) => facts,
         Err(error) => {
+            if args.dry_run {
+                dry_run::print(plan, &Facts::default());
+            }
             let found = finding(&error);
             notice::error(&format!("{}: {}", found.place, found.evidence), &found.mend);
             let ended = if error.is_damage() { Ended::Failed } else { Ended::Refused };
             return nothing_done(args, plan, &Facts::default(), ended, &[found]);
         }
     };
+    if args.dry_run {
+        dry_run::print(plan, &facts);
+    }
     let findings = [judge(&facts, plan), judge_records(&facts, plan)].concat();
     for finding in &findings {
         notice::error(&format!("{}: {}", finding.place, finding.evidence), &finding.mend);
@@ -75,6 +85,10 @@ async fn begin(args: &Sync, plan: &Plan, signals: &Signals) -> Outcome {
     }
     if let Some(line) = spool_line(&facts, plan).filter(|_| args.writing.progress != Mode::None) {
         notice::note(&line);
+    }
+    if args.dry_run {
+        notice::note("nothing stands in the way, and nothing was written (--dry-run)");
+        return nothing_done(args, plan, &facts, Ended::Done, &[]);
     }
     let mut monitors = JoinSet::new();
     if args.writing.progress != Mode::None || door.is_some() {

@@ -1,5 +1,7 @@
 //! Patterns as `KEYS` takes them.
 
+use std::fmt;
+
 /// A pattern on the bytes of a key, with the meaning that Redis gives it (`stringmatchlen` in its `util.c`), case counting:
 /// `*` any bytes, `?` one byte, `[a-z]` one of a range, `[^a]` none of these, `\` takes the next byte as it is.
 ///
@@ -18,6 +20,7 @@
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Glob {
     tokens: Vec<Token>,
+    text: Box<[u8]>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,6 +60,12 @@ impl Token {
     }
 }
 
+impl fmt::Display for Glob {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.text.escape_ascii().fmt(f)
+    }
+}
+
 impl Glob {
     /// Every sequence of bytes is a pattern.
     #[must_use]
@@ -84,7 +93,7 @@ impl Glob {
                 byte => tokens.push(Token::Byte(byte)),
             }
         }
-        Self { tokens }
+        Self { tokens, text: pattern.into() }
     }
 
     /// Whether the whole key matches.

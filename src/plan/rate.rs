@@ -1,5 +1,6 @@
 //! How fast a run may go.
 
+use std::fmt;
 use std::time::Duration;
 
 /// How much may go into the target in a second, by all sources together.
@@ -9,6 +10,15 @@ pub enum Rate {
     Keys(u64),
     /// Bytes of commands.
     Bytes(u64),
+}
+
+impl fmt::Display for Rate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Keys(keys) => write!(f, "{keys} keys/s"),
+            Self::Bytes(bytes) => write!(f, "{bytes} bytes/s"),
+        }
+    }
 }
 
 /// A token bucket, as a value: it is told what was done and when, and says when more may be.

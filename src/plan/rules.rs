@@ -1,7 +1,7 @@
 //! What of a source is wanted, and where it goes: databases chosen and renumbered, keys by their names and types.
 
-use std::collections::BTreeMap;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 use crate::key::Db;
 use crate::rdb::event::ModuleId;
@@ -222,6 +222,35 @@ impl Rules {
             types.modules.contains(&ModuleId::new(u64::from_be_bytes(*id)).to_string())
         })
     }
+}
+
+/// In the words of the flags; `all` if everything is wanted as it is.
+impl fmt::Display for Rules {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut parts = Vec::new();
+        if let Some(only) = &self.only {
+            parts.push(format!("only db {}", list(only, ",")));
+        }
+        if !self.map.is_empty() {
+            let pairs = self.map.iter().map(|(from, into)| format!("{from}:{into}"));
+            parts.push(format!("db {}", list(pairs, ",")));
+        }
+        let globs = [("include", &self.include), ("exclude", &self.exclude)];
+        for (name, globs) in globs.into_iter().filter(|(_, globs)| !globs.is_empty()) {
+            parts.push(format!("{name} {}", list(globs, " ")));
+        }
+        if let Some(types) = &self.types {
+            let plain = types.plain.iter().map(|kind| kind.name().to_owned());
+            let modules = types.modules.iter().map(|name| format!("module:{name}"));
+            parts.push(format!("type {}", list(plain.chain(modules), ",")));
+        }
+        f.write_str(if parts.is_empty() { "all" } else { "" })?;
+        f.write_str(&parts.join("; "))
+    }
+}
+
+fn list(all: impl IntoIterator<Item = impl fmt::Display>, between: &str) -> String {
+    all.into_iter().map(|one| one.to_string()).collect::<Vec<_>>().join(between)
 }
 
 impl Verdict {

@@ -18,6 +18,7 @@ mod captures;
 mod client;
 mod command_table;
 mod command_twins;
+mod configs;
 mod conflicts;
 mod control;
 mod data;
