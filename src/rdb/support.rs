@@ -15,22 +15,18 @@ impl Server {
     /// A server reads all older versions of its family too; Valkey from 9 on reads Redis's up to 11. What comes
     /// after [`Format::NEWEST`] is not written by this crate, so a newer server counts as the newest known.
     #[must_use]
-    pub const fn rdb_format(&self) -> Format {
-        let Version(major, minor, _) = self.version;
-        let version = match (self.flavour, major, minor) {
-            (Flavour::Valkey, 9.., _) => return Format { family: Family::Valkey, version: 80 },
+    pub fn rdb_format(&self) -> Format {
+        if self.flavour == Flavour::Valkey && self.version >= VALKEY.1 {
+            return Format { family: Family::Valkey, version: VALKEY.0 };
+        }
+        let version = match self.flavour {
             // Redict numbers its files as Redis 7.4 does, and has none of what 7.4 brought.
-            (Flavour::Redict, ..) | (Flavour::Redis, 8.., _) | (Flavour::Redis, 7, 4..) => 12,
-            (Flavour::Valkey, ..) | (Flavour::Redis, 7, 2..) => 11,
-            (Flavour::Redis, 7, _) => 10,
-            (Flavour::Redis, 5..=6, _) => 9,
-            (Flavour::Redis, 4, _) => 8,
-            (Flavour::Redis, 3, 2..) => 7,
-            (Flavour::Redis, 3, _) | (Flavour::Redis, 2, 6..) => 6,
-            (Flavour::Redis, 2, 4..) => 2,
-            (Flavour::Redis, ..) => 1,
+            Flavour::Redict => Version(7, 4, 0),
+            Flavour::Redis | Flavour::Valkey => self.as_redis(),
         };
-        Format { family: Family::Redis, version }
+        let mut known = REDIS.iter().rev();
+        let version = known.find(|(_, since)| *since <= version).map_or(1, |(format, _)| *format);
+        Format { family: Family::Redis, version: version.min(WRITTEN) }
     }
 
     /// Whether this server reads a value written as this object type, from a file or a payload.
@@ -65,23 +61,38 @@ impl Format {
     /// The first release that wrote this version; one from which this crate knows nothing newer for what came after
     /// [`NEWEST`](Self::NEWEST).
     #[must_use]
-    pub const fn first_server(self) -> Server {
-        let (flavour, version) = match (self.family, self.version) {
-            (Family::Valkey, _) => (Flavour::Valkey, Version(9, 0, 0)),
-            (Family::Redis, ..=1) => (Flavour::Redis, Version(2, 2, 0)),
-            (Family::Redis, 2..=5) => (Flavour::Redis, Version(2, 4, 0)),
-            (Family::Redis, 6) => (Flavour::Redis, Version(2, 6, 0)),
-            (Family::Redis, 7) => (Flavour::Redis, Version(3, 2, 0)),
-            (Family::Redis, 8) => (Flavour::Redis, Version(4, 0, 0)),
-            (Family::Redis, 9) => (Flavour::Redis, Version(5, 0, 0)),
-            (Family::Redis, 10) => (Flavour::Redis, Version(7, 0, 0)),
-            (Family::Redis, 11) => (Flavour::Redis, Version(7, 2, 0)),
-            (Family::Redis, 12) => (Flavour::Redis, Version(7, 4, 0)),
-            (Family::Redis, _) => (Flavour::Redis, Version(8, 4, 0)),
+    pub fn first_server(self) -> Server {
+        let mut known = REDIS.iter().rev();
+        let (flavour, version) = match self.family {
+            Family::Valkey => (Flavour::Valkey, VALKEY.1),
+            Family::Redis => {
+                let first = known.find(|(format, _)| *format <= self.version);
+                (Flavour::Redis, first.map_or(Version(2, 2, 0), |(_, since)| *since))
+            }
         };
         Server { flavour, version }
     }
 }
+
+/// The versions of the format that releases of Redis brought, and which did.
+const REDIS: [(u16, Version); 10] = [
+    (1, Version(2, 2, 0)),
+    (2, Version(2, 4, 0)),
+    (6, Version(2, 6, 0)),
+    (7, Version(3, 2, 0)),
+    (8, Version(4, 0, 0)),
+    (9, Version(5, 0, 0)),
+    (10, Version(7, 0, 0)),
+    (11, Version(7, 2, 0)),
+    (12, Version(7, 4, 0)),
+    (13, Version(8, 4, 0)),
+];
+
+/// The newest of them that this crate writes.
+const WRITTEN: u16 = 12;
+
+/// The same of Valkey, which wrote Redis's before.
+const VALKEY: (u16, Version) = (80, Version(9, 0, 0));
 
 /// The version of the format when `DUMP` and `RESTORE` came, in Redis 2.6.
 const FIRST_DUMP: u16 = 6;

@@ -33,6 +33,14 @@ pub(crate) const ALL: [&str; 13] = [
     "redict-7.3.6",
 ];
 
+#[test]
+fn the_script_gets_these_servers() {
+    let script = include_str!("../../scripts/servers.sh");
+    let (_, rest) = script.split_once("\nNAMES=(").unwrap();
+    let (names, _) = rest.split_once(')').unwrap();
+    assert_eq!(names.split_whitespace().collect::<Vec<_>>(), ALL);
+}
+
 /// How many lines of a server's log are kept: all from the beginning of a full synchronization to the end of a test.
 const LOG: usize = 40;
 

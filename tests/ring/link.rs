@@ -28,6 +28,8 @@ pub(crate) struct LinkPlan {
     pub(crate) mute: Option<(usize, Duration)>,
     /// It breaks when so many transactions have been run over it, before the last one is answered.
     pub(crate) executed: Option<usize>,
+    /// The same, of transactions that do something else when they are run again.
+    pub(crate) counted: Option<usize>,
     /// How long the other side waits before it acts, at the most.
     pub(crate) delay: Duration,
 }

@@ -89,18 +89,17 @@ pub(crate) fn judge(
             let is = |text: &str| failure.contains(text);
             let full = master.full().unwrap();
             let log = master.log_after(full.offset);
-            let is_sound = !target.fails_inside();
-            if is_sound {
+            if !target.fails_inside() {
                 // Whatever was cut off, however many copies were begun.
                 were_there(&there, &full, &log);
             }
             let record = record(&there);
             match &record {
-                // It was written with what it stands for. What ran unseen has run, and unless something failed there it is as it should be.
+                // It was written with what it stands for. Of what ran unseen keys may be ahead by now, and others behind.
                 Some(record)
                     if record.phase == Phase::Following
                         && record.doubts.is_empty()
-                        && (is_sound || record.clean == record.applied) =>
+                        && record.clean == record.applied =>
                 {
                     is_the_moment(&there, &full, &log, record.applied.offset, now);
                     // What a target has lost was confirmed before.

@@ -206,8 +206,10 @@ fn links(dice: &mut Dice, side: Side) -> VecDeque<LinkPlan> {
         (false, Side::Source) => 2500,
         (false, Side::Target) => 3000,
     };
-    let count = dice.below(7);
-    (0..count)
+    // What the gate is for: a transaction whose answer is lost must not be run again. These come before the others.
+    let loses_answers = matches!(side, Side::Target) && chance(dice, 80);
+    let lost = if loses_answers { 2 + dice.below(4) } else { 0 };
+    (0..lost + dice.below(7))
         .map(|number| {
             let room = [64, 512, 4096, 65_536][dice.below(4)];
             let mut link = LinkPlan { room, ..LinkPlan::default() };
@@ -219,7 +221,12 @@ fn links(dice: &mut Dice, side: Side) -> VecDeque<LinkPlan> {
             if matches!(side, Side::Target) && chance(dice, troubles / 2) {
                 link.executed = Some(2 + dice.below(20));
             }
-            if chance(dice, troubles) {
+            if number < lost {
+                link.counted = Some(1 + dice.below(2));
+            }
+            // Few of these break over something else before.
+            let others = if link.counted.is_some() { troubles / 4 } else { troubles };
+            if chance(dice, others) {
                 let bits = dice.below(14);
                 let after = spared + dice.below(2 << bits);
                 match (dice.below(4), side) {

@@ -171,7 +171,7 @@ impl Target {
             state.process
         };
         let mut room = [0; 4096];
-        let (mut said, mut executed) = (0, 0);
+        let (mut said, mut executed, mut counted) = (0, 0, 0);
         loop {
             let count = pipe.read(&mut room).await.unwrap_or(0);
             if count == 0 {
@@ -186,13 +186,15 @@ impl Target {
             while let Some(used) = reader.read(&input).unwrap() {
                 let args: Args = reader.args(&input).map(<[u8]>::to_vec).collect();
                 input.drain(..used);
-                executed += usize::from(args == [b"EXEC"]);
+                let is_executed = args == [b"EXEC"];
+                executed += usize::from(is_executed);
+                counted += usize::from(is_executed && client.queue_counts());
                 self.take_time(&args, &client).await;
                 if self.state.lock().unwrap().process != process {
                     return;
                 }
                 self.answer(&mut client, args).encode(&mut output);
-                if plan.executed == Some(executed) {
+                if plan.executed == Some(executed) || is_executed && plan.counted == Some(counted) {
                     return;
                 }
             }
@@ -302,6 +304,30 @@ impl Target {
         }
     }
 }
+
+impl Client {
+    /// Whether something in the open transaction does something else when it is done again.
+    fn queue_counts(&self) -> bool {
+        let is_own = |args: &Args| args.get(1).is_some_and(|key| key.starts_with(b"understudy:"));
+        let adds = |args: &Args| COUNTING.contains(&args[0].to_ascii_uppercase().as_slice());
+        let counts = |args: &Args| adds(args) && !is_own(args);
+        self.queue.as_ref().is_some_and(|(commands, _)| commands.iter().any(counts))
+    }
+}
+
+/// Commands that add to what is there.
+const COUNTING: [&[u8]; 10] = [
+    b"INCR",
+    b"INCRBY",
+    b"APPEND",
+    b"RPUSH",
+    b"LPUSH",
+    b"LPOP",
+    b"RPOPLPUSH",
+    b"LMOVE",
+    b"ZINCRBY",
+    b"HINCRBY",
+];
 
 impl State {
     fn refusal(&mut self, name: &str) -> Option<Kind> {
