@@ -157,6 +157,14 @@ pub(crate) struct Sync {
     #[arg(long, value_name = "SIZE", value_parser = super::intent::size)]
     pub(crate) spool_limit: Option<u64>,
 
+    /// How many full copies run together, the largest sources first [default: as many as --memory allows, 4MiB each]
+    #[arg(long, value_name = "N", value_parser = super::intent::count)]
+    pub(crate) sources_at_once: Option<usize>,
+
+    /// How many sources on one host may save their data sets at a time: each forks for that, and its memory may grow meanwhile [default: 1]
+    #[arg(long, value_name = "N", value_parser = super::intent::count)]
+    pub(crate) per_host: Option<usize>,
+
     #[command(flatten)]
     pub(crate) writing: Writing,
 

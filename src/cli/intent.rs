@@ -74,6 +74,8 @@ pub(crate) fn record(args: &args::Record) -> Result<(Plan, flow::Record), Refusa
         limit_read: None,
         memory: LEAST_MEMORY,
         spool: Spool::default(),
+        at_once: None,
+        per_host: 1,
     };
     Ok((plan, record))
 }
@@ -182,6 +184,8 @@ pub(crate) fn plan(args: &Sync) -> Result<Plan, Refusal> {
         limit_read: limits.limit_read,
         memory: limits.memory,
         spool,
+        at_once: limits.at_once,
+        per_host: limits.per_host,
     })
 }
 
@@ -192,6 +196,8 @@ struct Limits {
     limit_read: Option<u64>,
     spool: Option<PathBuf>,
     spool_limit: Option<u64>,
+    at_once: Option<usize>,
+    per_host: usize,
 }
 
 /// The memory of a run that is told nothing.
@@ -220,6 +226,8 @@ impl Limits {
                 .clone()
                 .or_else(|| file.spool.as_ref().map(|said| said.value.clone().into())),
             spool_limit: args.spool_limit.or(read(file.spool_limit.as_ref(), size)?),
+            at_once: args.sources_at_once.or(read(file.sources_at_once.as_ref(), count)?),
+            per_host: args.per_host.or(read(file.per_host.as_ref(), count)?).unwrap_or(1),
         })
     }
 }
@@ -301,6 +309,14 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
         rest = after;
     }
     Ok(sum)
+}
+
+/// Reads how many of something there may be: one at the least.
+pub(crate) fn count(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) | Err(_) => Err("this is a number from 1 on".to_owned()),
+        Ok(count) => Ok(count),
+    }
 }
 
 /// Reads a size: a number and a unit, where kB is 1000 bytes and KiB is 1024.

@@ -31,6 +31,8 @@ pub(crate) async fn run(args: Replay) -> Outcome {
                 restart,
                 spool: None,
                 spool_limit: None,
+                sources_at_once: None,
+                per_host: None,
                 deadlines: DeadlinesArg::Exact,
                 accept_eviction: false,
                 from_tls,

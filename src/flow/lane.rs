@@ -52,6 +52,7 @@ use super::remedy::{QUESTION_TRIES, pause};
 use super::report::Ended;
 use super::share::{Excess, Pool, Share};
 use super::throttle::Throttle;
+use super::turns::Turn;
 use super::upstream::Upstream;
 use super::watchdog::Watchdog;
 
@@ -137,6 +138,7 @@ struct Lane<'a> {
     /// The horizon is being moved, and so many keys that are held back with it are not confirmed.
     moving: Option<Moving>,
     holding: u64,
+    turn: Turn,
     /// How far ahead of now deadlines are held back, in milliseconds.
     ahead: i64,
     clocks: Clocks,
@@ -190,6 +192,8 @@ pub(super) struct Known<'k> {
     pub(super) pool: Pool,
     /// Where bytes wait that the target cannot take.
     pub(super) store: Option<Store>,
+    /// When it may copy.
+    pub(super) turn: Turn,
     pub(super) net: &'k Net,
 }
 

@@ -21,6 +21,7 @@ mod replay;
 mod report;
 mod share;
 mod throttle;
+mod turns;
 mod upstream;
 mod watchdog;
 
@@ -73,12 +74,13 @@ pub async fn migrate(
     let limit = plan.spool_limit(&facts);
     let store = plan.spool.folder.clone().filter(|_| limit > 0);
     let store = store.map(|folder| Store::new(folder, limit));
+    let turns = turns::Turns::new(&plan, &facts);
     let mut lanes = JoinSet::new();
     for (index, counters) in counters.iter().enumerate().take(plan.sources.len()) {
         let (plan, facts, orders) = (Arc::clone(&plan), Arc::clone(&facts), orders.clone());
         let (counters, net) = (Arc::clone(counters), net.clone());
         let (held, throttle, pool) = (held.clone(), throttle.clone(), pool.clone());
-        let store = store.clone();
+        let (store, turn) = (store.clone(), turns.of(index));
         let name = plan.sources.get(index).map(|source| source.name.clone()).unwrap_or_default();
         // At the level of errors, so that every line of a lane names its source.
         let span = tracing::error_span!("lane", source = %name);
@@ -88,7 +90,7 @@ pub async fn migrate(
                 let is_known = facts.is_known;
                 let net = &net;
                 let known =
-                    lane::Known { facts, held, is_known, index, throttle, pool, store, net };
+                    lane::Known { facts, held, is_known, index, throttle, pool, store, turn, net };
                 (index, lane::run(&plan, known, &counters, orders).await)
             }
             .instrument(span),

@@ -545,6 +545,8 @@ pub(super) mod tests {
             limit_read: None,
             memory: 1 << 26,
             spool: Spool::default(),
+            at_once: None,
+            per_host: 1,
         }
     }
 

@@ -62,6 +62,10 @@ pub struct Plan {
     pub memory: u64,
     /// Where waits what the target cannot take and memory has no room for.
     pub spool: Spool,
+    /// How many full copies run together; `None`: as many as memory allows.
+    pub at_once: Option<usize>,
+    /// How many masters may fork on one host at a time.
+    pub per_host: usize,
 }
 
 /// What is gone on with when a run is started again.
@@ -98,7 +102,17 @@ pub struct Source {
     pub rules: Rules,
 }
 
+/// What a copy needs of the memory to be fast. Others wait for their turn.
+const COPY_MEMORY: u64 = 4 << 20;
+
 impl Plan {
+    /// How many full copies run together: as many as were asked for, and else as memory allows.
+    #[must_use]
+    pub fn sources_at_once(&self) -> usize {
+        let allowed = usize::try_from(self.memory / COPY_MEMORY).unwrap_or(usize::MAX);
+        self.at_once.unwrap_or(allowed).max(1)
+    }
+
     /// The database of the target in which the job's records stand: the lowest that is written.
     #[must_use]
     pub fn record_db(&self) -> Db {

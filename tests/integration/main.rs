@@ -47,6 +47,7 @@ mod replicas;
 mod restarts;
 mod rules;
 mod said;
+mod schedule;
 mod servers;
 mod sessions;
 mod stream_memory;

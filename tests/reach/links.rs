@@ -204,6 +204,8 @@ fn every_obstacle_is_reached() {
         on_unknown: OnUnknown::Stop,
         deadlines: OnDeadlines::Exact,
         accept_eviction: false,
+        at_once: None,
+        per_host: 1,
     };
     let none = || Place::Rdb("/nowhere/a.rdb".into());
     let reached = block_on(async {

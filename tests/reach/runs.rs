@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -78,6 +78,8 @@ pub(crate) fn plan(sources: Vec<Place>, target: Place) -> Plan {
         on_unknown: OnUnknown::Stop,
         deadlines: OnDeadlines::Exact,
         accept_eviction: false,
+        at_once: None,
+        per_host: 1,
     }
 }
 
@@ -242,11 +244,12 @@ fn every_error_of_a_lane_is_reached() {
             ("NoOffsets", failure(&net(old), &at_target(&place("source")), new).await),
             ("GivenUp", failure(&goes_away(), &at_target(&place("source")), new).await),
             ("Late", {
-                // As if it had stood still between the first question and the second.
-                let begins = AtomicBool::new(true);
+                // As if it stood still for more than a day before each answer.
+                let day = AtomicU64::new(90_000);
                 let sleeps = move |_: &str, name: &str| match name {
-                    "TIME" if !begins.swap(false, Ordering::Relaxed) => {
-                        line("*2\r\n$10\r\n9700000000\r\n$1\r\n0")
+                    "TIME" => {
+                        let now = day.fetch_add(1, Ordering::Relaxed) * 100_000;
+                        line(&format!("*2\r\n$10\r\n{now}\r\n$1\r\n0"))
                     }
                     _ => Usual,
                 };
@@ -403,7 +406,8 @@ async fn unwritten(file: &Path) -> String {
 /// What a run says that holds back more deadlines than it has kept names of, where the target does not tell its keys.
 async fn unwalked(desk: &Desk) -> String {
     let network = net(only("INFO", line("-NOPERM this user may not")));
-    let soon = (network.clock().unix_ms() + 60_000).to_le_bytes();
+    // A minute after what the target's clock says.
+    let soon = 1_700_000_060_000_u64.to_le_bytes();
     let record = |n: u32| {
         let key = format!("{n:016383}");
         // A length of fourteen bits, and an empty value.

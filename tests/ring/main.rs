@@ -161,6 +161,8 @@ async fn play(seed: u64) -> (Ending, u64) {
         limit_read: None,
         memory: schedule.memory,
         spool: Spool::default(),
+        at_once: None,
+        per_host: 1,
     };
     let facts = |server, ahead| ServerFacts {
         server: Some(server),

@@ -69,6 +69,8 @@ pub(crate) struct Limits {
     pub(crate) limit_read: Option<Said<String>>,
     pub(crate) spool: Option<Said<String>>,
     pub(crate) spool_limit: Option<Said<String>>,
+    pub(crate) sources_at_once: Option<Said<String>>,
+    pub(crate) per_host: Option<Said<String>>,
 }
 
 const TABLES: [&str; 4] = ["target", "defaults", "source", "limits"];
@@ -76,7 +78,8 @@ const PLACE: [&str; 1] = ["url"];
 const NAME: [&str; 1] = ["name"];
 const ACCESS: [&str; 6] = ["password_env", "password_file", "ca", "cert", "key", "insecure"];
 const RULES: [&str; 5] = ["only_db", "db_map", "include", "exclude", "type"];
-const LIMITS: [&str; 5] = ["memory", "limit_rate", "limit_read", "spool", "spool_limit"];
+const LIMITS: [&str; 7] =
+    ["memory", "limit_rate", "limit_read", "spool", "spool_limit", "sources_at_once", "per_host"];
 
 impl Config {
     /// Reads the file.
@@ -129,6 +132,8 @@ impl Config {
                 limit_read: section.text("limit_read")?,
                 spool: section.text("spool")?,
                 spool_limit: section.joined("spool_limit")?,
+                sources_at_once: section.joined("sources_at_once")?,
+                per_host: section.joined("per_host")?,
             };
         }
         let known = [&PLACE[..], &NAME[..], &ACCESS[..], &RULES[..]].concat();

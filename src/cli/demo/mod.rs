@@ -234,6 +234,8 @@ async fn begin(
         limit_read: None,
         memory: 64 << 20,
         spool: Spool::default(),
+        at_once: None,
+        per_host: 1,
     };
     Ok(Pair { bundled, plan, target })
 }

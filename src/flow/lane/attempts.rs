@@ -36,6 +36,7 @@ pub(in super::super) async fn run(
     let mut job =
         Job::new(plan, source, known.is_known, known.facts.is_sole(plan), clock.unix_ms());
     let mut tally = Tally::default();
+    let _turn = known.turn.guard();
     let (mut tries, mut lost, mut copied_at) = (0, None::<Loss>, None::<Duration>);
     let ended = loop {
         let mut stop = orders.clone();

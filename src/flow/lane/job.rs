@@ -197,18 +197,10 @@ impl Job {
         };
         let old = self.read(stored)?;
         self.sole = old.sole;
-        let why = match (self.copy_anew, old.phase) {
-            (Some(why), _) => Some(why),
-            (None, Phase::Done) => return Ok((Beginning::Done, old)),
-            (None, Phase::Copying) => Some("the last copy was not finished"),
-            (None, Phase::Finishing) => {
-                Some("the job was ending, and keys may have died in the target since")
-            }
-            (None, Phase::Following) if old.is_late(entrance.now_ms) => Some(
-                "keys may have died in the target: it was left alone for longer than deadlines are held back",
-            ),
-            (None, Phase::Following) => None,
-        };
+        if self.copy_anew.is_none() && old.phase == Phase::Done {
+            return Ok((Beginning::Done, old));
+        }
+        let why = self.why_anew(&old, entrance.now_ms);
         let generation = old.generation + 1;
         if let (None, Some(resume)) = (why, old.resume()) {
             info!(offset = %resume.offset, doubts = old.doubts.len(), "the job goes on where its record says");
@@ -218,6 +210,30 @@ impl Job {
         let why = why.unwrap_or("the master has no offsets");
         info!(why, "the data set is copied anew");
         Ok((Beginning::Again, self.record(Record { generation, ..old }, horizon)))
+    }
+
+    /// Whether what stands there will be gone on with, by a first look: no data set will be copied.
+    pub(super) fn goes_on(&self, entrance: &Entrance) -> bool {
+        let old = entrance.stored.as_ref().and_then(|stored| self.read(stored).ok());
+        old.is_some_and(|old| {
+            let is_done = self.copy_anew.is_none() && old.phase == Phase::Done;
+            is_done || old.resume().is_some() && self.why_anew(&old, entrance.now_ms).is_none()
+        })
+    }
+
+    /// Why the data set is copied anew although there is a record.
+    fn why_anew(&self, old: &Record, now_ms: i64) -> Option<&'static str> {
+        match (self.copy_anew, old.phase) {
+            (Some(why), _) => Some(why),
+            (None, Phase::Copying) => Some("the last copy was not finished"),
+            (None, Phase::Finishing) => {
+                Some("the job was ending, and keys may have died in the target since")
+            }
+            (None, Phase::Following) if old.is_late(now_ms) => Some(
+                "keys may have died in the target: it was left alone for longer than deadlines are held back",
+            ),
+            (None, Phase::Following | Phase::Done) => None,
+        }
     }
 
     /// The record that stands there, to go on with.

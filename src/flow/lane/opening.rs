@@ -47,7 +47,7 @@ impl<'a> Lane<'a> {
         let clocks = facts.clocks(index);
         let record_at = (job.db, job.key.clone());
         let Claimed { connection, mut target, beginning, record } =
-            take_over(plan, known, to, job, tally.begun).await?;
+            take_over(plan, known, to, (job, counters), tally.begun).await?;
         let is_first = matches!(beginning, Beginning::First);
         let names = held.map_or(0, |held| Kept::BYTES_A_KEY * held.keys.len() as u64);
         let share = Share::of(plan.memory.saturating_sub(names), plan.sources.len());
@@ -172,6 +172,7 @@ impl<'a> Lane<'a> {
             quiet_since: clock.now(),
             moving: None,
             holding: 0,
+            turn: known.turn.clone(),
             ahead: ahead(plan, facts),
             clocks,
             resumes,
@@ -219,14 +220,28 @@ async fn take_over(
     plan: &Plan,
     known: &Known<'_>,
     to: &ServerPlace,
-    job: &mut Job,
+    (job, counters): (&mut Job, &Counters),
     waits: bool,
 ) -> Result<Claimed, LaneError> {
     let Known { facts, index, net, .. } = *known;
     let record_at = (job.db, job.key.clone());
+    let mut has_turn = false;
     loop {
         let connection = job.next_connection();
         let mut entrance = enter(net, to, &record_at, &connection, plan.until, waits).await?;
+        match job.goes_on(&entrance) {
+            true => known.turn.is_over(),
+            // A master that has begun to send is not held up.
+            false if !has_turn && job.begun.is_none() && !known.turn.asks() => {
+                drop(entrance);
+                counters.enter(Phase::Waiting);
+                known.turn.comes().await;
+                counters.enter(Phase::Connecting);
+                has_turn = true;
+                continue;
+            }
+            false => {}
+        }
         job.fence(&mut entrance).await?;
         let horizon = first_horizon(plan, facts, entrance.now_ms);
         let (beginning, record) = job.decide(&entrance, horizon)?;

@@ -65,6 +65,10 @@ impl Lane<'_> {
                 Event::FullSync { at, refused } => self.full_sync(at, refused.as_deref())?,
                 Event::PartialSync { at } => self.partial_sync(at),
                 Event::PayloadBegins { length, .. } => {
+                    if length.is_some() {
+                        // It has been saved to a disk.
+                        self.turn.has_forked();
+                    }
                     self.stage = Stage::Copying;
                     self.counters.enter(Phase::Copying);
                     Counters::set(&self.counters.payload_size, length.unwrap_or(0));
@@ -278,6 +282,7 @@ impl Lane<'_> {
     /// The copy has been read, and all is written that comes of it: the stream begins, with the record that says so.
     pub(super) fn copy_is_whole(&mut self) {
         self.tally.begun = true;
+        self.turn.is_over();
         let replid = self.history.map(|at| at.replid.to_string());
         let spot = Spot::new(self.taken, self.stream.db());
         self.target.keeper_mut().amend(|record| {

@@ -45,6 +45,8 @@ pub(super) fn once(source: &Server, to: &Proxy) -> Plan {
         limit_read: None,
         memory: 16 << 20,
         spool: Spool::default(),
+        at_once: None,
+        per_host: 1,
         deadlines: OnDeadlines::Exact,
         accept_eviction: false,
     }
