@@ -28,11 +28,12 @@ pub enum Existing {
 /// How much memory a copy may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// The largest value, in bytes of its payload, that goes as one command; a larger one goes in pieces. Also what may be held of a
-    /// larger one that no pieces can make: a stream's consumer groups.
+    /// The largest value, in bytes of its payload, that goes as one command; a larger one goes in pieces.
     pub whole: usize,
     /// How many bytes of commands one piece should have.
     pub piece: usize,
+    /// How many bytes may be held of a larger one that no pieces can make: a stream's consumer groups. [`Copy::holds`] tells how many are.
+    pub held: usize,
 }
 
 /// Why a record cannot be put into the target.
@@ -130,7 +131,7 @@ impl Copy {
             abilities: Abilities::of(target),
             existing,
             limits,
-            pieces: Pieces::new(target, existing, limits.piece, limits.whole, token),
+            pieces: Pieces::new(target, existing, limits, token),
             db: Db::default(),
             key: Vec::new(),
             object: ObjectType::String,
@@ -150,6 +151,12 @@ impl Copy {
         self.idle = head.idle_seconds;
         self.freq = head.freq;
         Depth::Verbatim { limit: self.limits.whole }
+    }
+
+    /// How many bytes are held of a value that is being taken and that no pieces can make.
+    #[must_use]
+    pub fn holds(&self) -> usize {
+        self.pieces.holds()
     }
 
     /// The record that is being taken: its database and its key.

@@ -30,7 +30,7 @@ use crate::rdb::value::{EncodeError, Encoder};
 use crate::resp;
 use crate::server::{Server, Version};
 
-use super::copy::CopyError;
+use super::copy::{CopyError, Limits};
 use super::{Batch, Deadlines, Draft, Existing};
 
 /// Writes large values in pieces, one value after the other.
@@ -42,8 +42,8 @@ pub(super) struct Pieces {
     unlink: bool,
     /// How many bytes a piece should have.
     size: usize,
-    /// How many bytes a payload may have that must be held whole: a stream's groups.
-    whole: usize,
+    /// What may be held.
+    limits: Limits,
     /// What stands in the names of this run's temporary keys.
     token: String,
     number: u64,
@@ -159,20 +159,14 @@ if #ids>0 then redis.call('XDEL',KEYS[1],unpack(ids)) end \
 return #ids";
 
 impl Pieces {
-    /// For this target. `size` is what a piece should have, in bytes, `whole` what must be held at once may have.
-    pub(super) fn new(
-        target: Server,
-        existing: Existing,
-        size: usize,
-        whole: usize,
-        token: String,
-    ) -> Self {
+    /// For this target.
+    pub(super) fn new(target: Server, existing: Existing, limits: Limits, token: String) -> Self {
         Self {
             target,
             existing,
             unlink: target.as_redis() >= Version(4, 0, 0),
-            size: size.max(1),
-            whole,
+            size: limits.piece.max(1),
+            limits,
             token,
             number: 0,
             ready: VecDeque::new(),
@@ -184,6 +178,14 @@ impl Pieces {
     /// The next batch that is to be sent.
     pub(super) fn poll_batch(&mut self) -> Option<Batch> {
         self.ready.pop_front()
+    }
+
+    /// How many bytes are held of a value that no pieces can make.
+    pub(super) fn holds(&self) -> usize {
+        match self.value.as_ref().map(|value| &value.kind) {
+            Some(Kind::Stream(stream)) => stream.groups_size,
+            _ => 0,
+        }
     }
 
     /// Whether a value has begun and not ended.
@@ -299,8 +301,9 @@ impl Pieces {
             (Kind::Stream(stream), element) => {
                 stream.group(&element, value.object, self.target)?;
                 let size = stream.groups_size;
-                return if size > self.whole {
-                    Err(self.too_large("groups of a stream", size as u64))
+                let held = self.limits.held;
+                return if size > held {
+                    Err(too_large("groups of a stream", size as u64, held))
                 } else {
                     Ok(())
                 };
@@ -332,7 +335,7 @@ impl Pieces {
                 let name = module.map_or_else(|| "module".to_owned(), |id| format!("module:{id}"));
                 self.value = None;
                 self.temporary.pop_back();
-                return Err(self.too_large(name, bytes));
+                return Err(too_large(name, bytes, self.limits.whole));
             }
             Kind::Zset { signed, .. } if signed.count > 0 => {
                 let signed = std::mem::take(signed);
@@ -494,10 +497,10 @@ impl Pieces {
     fn unsupported(&self, what: Feature) -> CopyError {
         CopyError::from(Unsupported { what, server: self.target })
     }
+}
 
-    fn too_large(&self, what: impl Into<String>, size: u64) -> CopyError {
-        CopyError::TooLarge { what: what.into(), size, limit: self.whole as u64 }
-    }
+fn too_large(what: impl Into<String>, size: u64, limit: usize) -> CopyError {
+    CopyError::TooLarge { what: what.into(), size, limit: limit as u64 }
 }
 
 impl Value {

@@ -68,7 +68,7 @@ pub fn remedy(error: &LaneError) -> Remedy {
         LaneError::Copy {
             source: CopyError::TooLarge { .. } | CopyError::Fields { .. }, ..
         } => Remedy::Ask(
-            "raise --memory, so that an eighth of it, divided by the number of sources, holds this value; or leave the key out with --exclude",
+            "raise --memory: a value that must be held whole may take an eighth of a source's share of it, and the groups of a stream a quarter of all; or leave the key out with --exclude",
         ),
         LaneError::Copy { .. } => Remedy::Ask(
             "give a target whose version knows this type, or leave such keys out with --exclude or --type",

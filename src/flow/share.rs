@@ -5,7 +5,8 @@
 //! share        on its way to the target 1/2, names of keys with deadlines 1/4,
 //!              a value being gathered 1/8, in the reader's buffer and once more as a command;
 //!              what waits in the spool, its first and its last blocks 3/32 at the most
-//! a piece      1/4 of all: an element of a value, a command or a transaction of the stream, in the same two places
+//! a piece      1/4 of all: an element of a value, a stream's consumer groups, a command or a transaction of the stream, in the same two
+//!              places
 //! ```
 //! A piece that is larger than a quarter of its source's share is in the pool: one source at a time may hold such a one, while the
 //! others go on with smaller ones. Not all are full at once: while a large piece is read nothing else is gathered.
@@ -52,14 +53,19 @@ impl Share {
         let all = usize::try_from(memory).unwrap_or(usize::MAX);
         let shared = if sources > 1 { all / 2 } else { all };
         let share = (shared / sources.max(1)).max(LEAST);
+        let largest = (all / 4).max(share / 4);
         Self {
             room: share / 2,
             names: share / 4,
             scripts: share / 32,
             piece: share / 4,
             block: (share / 32).min(LARGEST_BLOCK),
-            largest: (all / 4).max(share / 4),
-            copy: Limits { whole: share / 8, piece: (share / 16).min(LARGEST_PIECE) },
+            largest,
+            copy: Limits {
+                whole: share / 8,
+                piece: (share / 16).min(LARGEST_PIECE),
+                held: largest,
+            },
         }
     }
 }
@@ -133,7 +139,7 @@ mod tests {
     fn a_share_is_the_same_part_of_any_memory() {
         let share = Share::of(64 << 20, 1);
         assert_eq!((share.room, share.piece, share.largest), (32 << 20, 16 << 20, 16 << 20));
-        assert_eq!(share.copy, Limits { whole: 8 << 20, piece: 512 << 10 });
+        assert_eq!(share.copy, Limits { whole: 8 << 20, piece: 512 << 10, held: 16 << 20 });
         assert_eq!(Share::of(74 << 20, 37).room, Share::of(1 << 20, 1).room);
         assert_eq!(Share::of(1 << 20, 37), Share::of(1 << 20, 1), "there is a least");
         assert_eq!(Share::of(256 << 20, 37).largest, 64 << 20, "whoever comes first");

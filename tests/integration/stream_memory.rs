@@ -114,7 +114,10 @@ fn fill_a_little(source: &Server, nth: usize) {
             redis.call('RPUSH','list:{nth}','element:'..n)
             redis.call('HSET','hash:{nth}',n,string.rep('v',n%60)..n)
             redis.call('ZADD','zset:{nth}',n/7,'member:'..n)
+            redis.call('XADD','stream:{nth}',n..'-1','n',n)
         end
+        redis.call('XGROUP','CREATE','stream:{nth}','group','0')
+        redis.call('XREADGROUP','GROUP','group','one','COUNT',5000,'STREAMS','stream:{nth}','>')
         redis.call('SET','large:{nth}',string.rep('0123456789',200000)..'{nth}')"
     );
     source.client().call(cmd!("EVAL", script, 0));

@@ -394,7 +394,7 @@ fn make_text(client: &mut Client) {
     }
 }
 
-/// Makes a stream of 500,000 entries with two groups, in which some 70,000 deliveries wait, of three consumers; some entries are gone.
+/// Makes a stream of 500,000 entries with two groups, in which some 145,000 deliveries wait, of three consumers; some entries are gone.
 fn make_groups(client: &mut Client) {
     make(
         client,
@@ -404,9 +404,9 @@ fn make_groups(client: &mut Client) {
         redis.call('XGROUP','CREATE','k','late','400000-1')
         redis.call('XGROUP','CREATECONSUMER','k','late','idle')
         for _,to in ipairs({'one','two','one','three','two'}) do
-            redis.call('XREADGROUP','GROUP','all',to,'COUNT',12000,'STREAMS','k','>')
+            redis.call('XREADGROUP','GROUP','all',to,'COUNT',25000,'STREAMS','k','>')
         end
-        redis.call('XREADGROUP','GROUP','late','one','COUNT',12000,'STREAMS','k','>')
+        redis.call('XREADGROUP','GROUP','late','one','COUNT',25000,'STREAMS','k','>')
         for n=100,400000,997 do redis.call('XDEL','k',n..'-1') end
         for n=1,50000,7 do redis.call('XACK','k','all',n..'-1') end",
     );

@@ -283,7 +283,7 @@ fn stream(fields: u16) -> Vec<u8> {
 
 /// A copy into this target that awaits a value.
 fn copy(target: Server, whole: usize, object: ObjectType) -> Copy {
-    let limits = Limits { whole, piece: 1 << 20 };
+    let limits = Limits { whole, piece: 1 << 20, held: whole };
     let mut copy = Copy::new(target, Existing::Replace, limits, "run".to_owned());
     let (db, key) = (Db::default(), &b"k"[..]);
     let head = KeyHead { db, key, object, expire_at_ms: None, idle_seconds: None, freq: None };

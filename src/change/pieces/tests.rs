@@ -310,8 +310,12 @@ fn play(batches: &[Batch], model: &mut Model, mut dice: impl Iterator<Item = usi
 
 const TARGET: Server = Server { flavour: Flavour::Redis, version: Version(8, 0, 0) };
 
+fn limits(piece: usize, whole: usize) -> Limits {
+    Limits { whole, piece, held: whole }
+}
+
 fn pieces(size: usize) -> Pieces {
-    Pieces::new(TARGET, Existing::Replace, size, 1 << 20, "run".to_owned())
+    Pieces::new(TARGET, Existing::Replace, limits(size, 1 << 20), "run".to_owned())
 }
 
 /// Elements, with the strings that they borrow.
@@ -518,7 +522,7 @@ fn what_may_be_left_is_removed_until_it_has_its_name() {
 
 #[test]
 fn a_modules_value_is_refused_with_its_type_and_size() {
-    let mut pieces = Pieces::new(TARGET, Existing::Replace, 100, 4, "run".to_owned());
+    let mut pieces = Pieces::new(TARGET, Existing::Replace, limits(100, 4), "run".to_owned());
     let object = ObjectType::Module2;
     pieces.begin(&Head { db: Db::new(0), key: KEY, object, deadline: None }).unwrap();
     let mut deadlines = Deadlines::new(0, 1000);
@@ -535,7 +539,7 @@ fn a_modules_value_is_refused_with_its_type_and_size() {
 #[test]
 fn what_a_target_cannot_hold_is_refused_at_its_first_element() {
     let old = Server { flavour: Flavour::Redis, version: Version(3, 2, 0) };
-    let mut pieces = Pieces::new(old, Existing::Replace, 100, 100, "run".to_owned());
+    let mut pieces = Pieces::new(old, Existing::Replace, limits(100, 100), "run".to_owned());
     let head = |object| Head { db: Db::new(0), key: KEY, object, deadline: None };
     let refused = |what| CopyError::from(Unsupported { what, server: old });
     assert_eq!(pieces.begin(&head(ObjectType::StreamListpacks)), Err(refused(Feature::Streams)));

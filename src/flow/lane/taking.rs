@@ -213,7 +213,7 @@ impl Lane<'_> {
     /// Whether the piece that is being read, or what is being gathered, is larger than this lane's own share allows.
     pub(super) fn holds_much(&self) -> bool {
         let claimed = if self.starved { self.source.claimed() } else { 0 };
-        claimed.max(self.draft.size()) > self.share.piece
+        claimed.max(self.draft.size()).max(self.copy.holds()) > self.share.piece
     }
 
     /// The master is about to send all that it has.
