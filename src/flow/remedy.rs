@@ -77,7 +77,7 @@ pub fn remedy(error: &LaneError) -> Remedy {
             "give a target whose version knows this type, or that has its module, or leave such keys out with --exclude or --type",
         ),
         LaneError::Stream { source: StreamError::Undecidable(_), .. } => Remedy::Ask(
-            "take both keys into the rules or leave both out, then empty the target and start again; nothing behind it was applied",
+            "a source without offsets cannot be asked what it did: take both keys into the rules or leave both out, then empty the target and start again; nothing behind it was applied",
         ),
         LaneError::Stream { source: StreamError::Flush { .. }, .. } => Remedy::Ask(
             "flush in the target by hand what it meant and start again; --on-flush ignore passes over FLUSHALL and FLUSHDB; nothing behind it was applied",

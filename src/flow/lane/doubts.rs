@@ -5,6 +5,7 @@ use std::time::Duration;
 use tracing::{debug, warn};
 
 use crate::change::{Batch, Failure, StreamError, refill};
+use crate::command::keys::{Keys, keys};
 use crate::command::{Class, lookup};
 use crate::doubt::{Call, Verdict};
 use crate::key::{Db, Escaped};
@@ -116,6 +117,40 @@ impl Lane<'_> {
         }
     }
 
+    /// A command that makes keys which are wanted out of what is left out: the source is asked for what became of them.
+    pub(super) fn undecided(
+        &mut self,
+        args: &[Vec<u8>],
+        end: Offset,
+        error: StreamError,
+    ) -> Result<(), LaneError> {
+        if !self.can_fetch() {
+            return Err(LaneError::Stream { offset: end, source: error });
+        }
+        let args: Vec<&[u8]> = args.iter().map(Vec::as_slice).collect();
+        let (stream, doubts) = (&self.stream, &mut self.doubts);
+        let (scope, db) = (stream.scope(), stream.db());
+        for used in keys(&args).iter().flat_map(Keys::iter).filter(|used| used.access.writes()) {
+            let (of, key) =
+                (used.db.unwrap_or(db), args.get(used.position).copied().unwrap_or_default());
+            if scope.judge(of, key).is_keep() {
+                doubts.doubt(of, key, end);
+            }
+        }
+        let name = args.first().copied().unwrap_or_default();
+        if lookup(name).is_some_and(|known| known.class(&args) == Class::Eval) {
+            // It may have written keys that it does not name.
+            self.tally.unproven += 1;
+        }
+        debug!(command = %name.escape_ascii(), offset = %end, "the rules cannot split this command: its keys are in doubt");
+        self.doubts_changed = true;
+        self.stream.reached(end, &mut self.draft);
+        self.taken = end;
+        self.last_data = self.clock.now();
+        Ok(())
+    }
+
+    /// Whether the source can be asked for keys, each with the offset at which that held.
     fn can_fetch(&self) -> bool {
         matches!(self.from, Place::Server(_)) && self.history.is_some()
     }

@@ -175,6 +175,11 @@ impl Lane<'_> {
                             }
                             continue;
                         }
+                        Err(error @ StreamError::Undecidable(_)) => {
+                            let args: Vec<Vec<u8>> = command.args().map(<[u8]>::to_vec).collect();
+                            self.undecided(&args, end, error)?;
+                            continue;
+                        }
                         data => data.map_err(|source| LaneError::Stream { offset: end, source })?,
                     };
                     match taken {
