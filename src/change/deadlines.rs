@@ -10,7 +10,7 @@
 //!        D           else
 //! ```
 //! With the horizon [`LIVE`] none is held back. Where the clocks of both sides differ, D is the source's deadline and that difference: a key lives
-//! as long as it does on the source.
+//! as long as it does on the source, and longer by what the rules add.
 
 use std::hash::BuildHasher;
 
@@ -32,6 +32,8 @@ pub struct Deadlines {
     horizon: i64,
     /// How far the target's clock is ahead of the source's.
     apart: i64,
+    /// By how much later the rules want each deadline.
+    extends: i64,
     held: Names,
     fields: Names,
     unsure: Names,
@@ -51,6 +53,7 @@ impl Deadlines {
         Self {
             horizon,
             apart: 0,
+            extends: 0,
             held: Names::within(memory / 8 * 5),
             fields: Names::within(memory / 8),
             unsure: Names::within(memory / 8),
@@ -72,10 +75,20 @@ impl Deadlines {
         self.apart = apart;
     }
 
+    /// Each deadline is so many milliseconds later in the target.
+    pub fn set_extension(&mut self, extends: i64) {
+        self.extends = extends;
+    }
+
     /// A time of day on the source's clock, on the target's.
     #[must_use]
     pub fn on_target(&self, at_ms: i64) -> i64 {
         at_ms.saturating_add(self.apart)
+    }
+
+    /// A deadline of the source, as it shall be in the target.
+    fn meant(&self, at_ms: i64) -> i64 {
+        self.on_target(at_ms).saturating_add(self.extends)
     }
 
     /// Others have held back deadlines too, and nobody has kept the names.
@@ -100,7 +113,7 @@ impl Deadlines {
 
     /// Where the deadline of a key stands until the run is finished.
     pub fn hold(&mut self, db: Db, key: &[u8], at_ms: i64) -> i64 {
-        let at_ms = self.on_target(at_ms);
+        let at_ms = self.meant(at_ms);
         if at_ms >= self.horizon {
             return at_ms;
         }
@@ -111,7 +124,7 @@ impl Deadlines {
     /// Where the deadline of a field of the hash `key` stands until the run is finished. All of them are held back, since
     /// conditions compare them with each other.
     pub fn hold_field(&mut self, db: Db, key: &[u8], at_ms: i64) -> i64 {
-        let at_ms = self.on_target(at_ms);
+        let at_ms = self.meant(at_ms);
         if self.horizon == LIVE {
             return at_ms;
         }

@@ -2,14 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
+use std::fmt::Display;
 use std::os::unix::ffi::OsStrExt;
 
 use clap::ValueEnum;
 use understudy::key::Db;
-use understudy::plan::rules::{RulesError, Types, database_map, databases};
+use understudy::plan::rules::{Types, database_map, databases};
 use understudy::plan::{Glob, OnFlush, Place, Rules};
 
 use super::config::Said;
+use super::intent::duration;
 
 /// What is wanted, for all sources alike.
 #[derive(Debug, Default, clap::Args)]
@@ -34,6 +36,10 @@ pub(crate) struct RuleArgs {
     /// Only keys of these types: string, list, set, zset, hash, stream, module, module:<name>
     #[arg(long = "type", value_name = "LIST")]
     types: Option<String>,
+
+    /// Each deadline so much later in the target. A key that dies on the source meanwhile dies there too
+    #[arg(long, value_name = "DURATION")]
+    extend_ttl: Option<String>,
 
     /// What becomes of a source's FLUSHALL, FLUSHDB or SWAPDB. Without this flag it is applied where the target was empty, no database is
     /// chosen or renumbered and there is one source; else the run stops. A SWAPDB is never ignored
@@ -60,6 +66,7 @@ pub(crate) struct RuleTexts {
     pub(crate) include: Option<Vec<OsString>>,
     pub(crate) exclude: Option<Vec<OsString>>,
     pub(crate) types: Option<Said<String>>,
+    pub(crate) extend_ttl: Option<Said<String>>,
 }
 
 impl RuleArgs {
@@ -75,6 +82,7 @@ impl RuleArgs {
             include: globs(&self.include),
             exclude: globs(&self.exclude),
             types: said(&self.types, "--type"),
+            extend_ttl: said(&self.extend_ttl, "--extend-ttl"),
         }
     }
 
@@ -97,14 +105,15 @@ impl RuleTexts {
             include: self.include.or_else(|| other.include.clone()),
             exclude: self.exclude.or_else(|| other.exclude.clone()),
             types: self.types.or_else(|| other.types.clone()),
+            extend_ttl: self.extend_ttl.or_else(|| other.extend_ttl.clone()),
         }
     }
 
     /// The rules for this source.
     pub(crate) fn of(&self, source: &Place, target: &Place) -> Result<Rules, String> {
-        fn read<T>(
+        fn read<T, E: Display>(
             said: Option<&Said<String>>,
-            read: fn(&str) -> Result<T, RulesError>,
+            read: impl FnOnce(&str) -> Result<T, E>,
         ) -> Result<Option<T>, String> {
             let read =
                 said.map(|said| read(&said.value).map_err(|error| format!("{}: {error}", said.at)));
@@ -143,8 +152,13 @@ impl RuleTexts {
             patterns.iter().flatten().map(|glob| Glob::new(glob.as_bytes())).collect()
         };
         let types = read(self.types.as_ref(), Types::parse)?;
-        Rules::new(only, map, globs(&self.include), globs(&self.exclude), types)
-            .map_err(|error| format!("{map_at}: {error}"))
+        let extends = read(self.extend_ttl.as_ref(), duration)?;
+        if let (Some(said), Place::Rdb(_)) = (&self.extend_ttl, target) {
+            return Err(format!("{}: deadlines in a file are the source's own", said.at));
+        }
+        let rules = Rules::new(only, map, globs(&self.include), globs(&self.exclude), types)
+            .map_err(|error| format!("{map_at}: {error}"))?;
+        Ok(rules.extending(extends.unwrap_or_default()))
     }
 }
 

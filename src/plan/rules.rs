@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::time::Duration;
 
 use crate::key::Db;
 use crate::rdb::event::ModuleId;
@@ -19,6 +20,8 @@ pub struct Rules {
     include: Vec<Glob>,
     exclude: Vec<Glob>,
     types: Option<Types>,
+    /// By how much later each deadline is, in milliseconds.
+    extends: i64,
 }
 
 /// What becomes of a key.
@@ -125,7 +128,19 @@ impl Rules {
             }
         }
         let map = map.into_iter().filter(|(from, into)| from != into).collect();
-        Ok(Self { only, map, include, exclude, types })
+        Ok(Self { only, map, include, exclude, types, extends: 0 })
+    }
+
+    /// The same, with each deadline so much later in the target.
+    #[must_use]
+    pub fn extending(self, by: Duration) -> Self {
+        Self { extends: i64::try_from(by.as_millis()).unwrap_or(i64::MAX), ..self }
+    }
+
+    /// By how much later each deadline is in the target, in milliseconds.
+    #[must_use]
+    pub fn extends(&self) -> i64 {
+        self.extends
     }
 
     /// Whether everything is wanted as it is.
@@ -243,6 +258,9 @@ impl fmt::Display for Rules {
             let plain = types.plain.iter().map(|kind| kind.name().to_owned());
             let modules = types.modules.iter().map(|name| format!("module:{name}"));
             parts.push(format!("type {}", list(plain.chain(modules), ",")));
+        }
+        if self.extends > 0 {
+            parts.push(format!("deadlines {} s later", self.extends / 1000));
         }
         f.write_str(if parts.is_empty() { "all" } else { "" })?;
         f.write_str(&parts.join("; "))

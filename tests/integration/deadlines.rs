@@ -244,3 +244,53 @@ deadlines_are_the_sources! {
         valkey_9_1 "valkey-9.1.2" "valkey-9.1.2",
     }
 }
+
+#[test]
+fn deadlines_are_later_if_that_was_asked_for() {
+    const LATER: i64 = 3 * 3600 * 1000;
+    for name in ["redis-5.0.6", "redis-7.0.15", "redis-8.0.2"] {
+        let Some(pair) = Pair::start(name, name) else { return };
+        let has_fields = pair.source.version.at_least(7, 4);
+        let mut client = pair.source.client();
+        let mut keys = vec!["copied:soon", "copied:late", "live:soon", "live:late"];
+        client.call(cmd!("SET", "copied:soon", 1, "EX", 100));
+        client.call(cmd!("SET", "copied:late", 1, "EX", 500_000));
+        if has_fields {
+            client.call(cmd!("HSET", "hash", "f", 1));
+            client.call(cmd!("HEXPIRE", "hash", 100, "FIELDS", 1, "f"));
+        }
+        let mut running = pair.sync(&["--extend-ttl", "3h"]);
+        pair.arrives(&mut running, "copied");
+        client.call(cmd!("SETEX", "live:soon", 100, 1));
+        client.call(cmd!("SET", "live:late", 1));
+        client.call(cmd!("EXPIRE", "live:late", 500_000));
+        client.call(cmd!("SET", "live:dies", 1, "PX", 1));
+        pair.wait_for_deaths(&["live:dies".to_owned()]);
+        pair.arrives(&mut running, "behind");
+        running.end_job(PATIENCE).assert_code(130);
+
+        let mut there = pair.target.client();
+        if has_fields {
+            keys.push("hash");
+        }
+        for key in keys {
+            let command = |word: &str| match key {
+                "hash" => cmd!(format!("H{word}"), "hash", "FIELDS", 1, "f"),
+                key => cmd!(word, key),
+            };
+            let number = |client: &mut Client, word: &str| match client.call(command(word)) {
+                crate::client::Value::Array(told) => told[0].int(),
+                told => told.int(),
+            };
+            if pair.source.version.at_least(7, 0) {
+                let at = number(&mut client, "PEXPIRETIME");
+                assert_eq!(number(&mut there, "PEXPIRETIME"), at + LATER, "{name} {key}");
+            } else {
+                let left = number(&mut client, "PTTL");
+                let far = number(&mut there, "PTTL") - left - LATER;
+                assert!(far.abs() < 100, "{name} {key}: {far}");
+            }
+        }
+        assert_eq!(there.call(cmd!("EXISTS", "live:dies")).int(), 0);
+    }
+}

@@ -77,7 +77,7 @@ const TABLES: [&str; 4] = ["target", "defaults", "source", "limits"];
 const PLACE: [&str; 1] = ["url"];
 const NAME: [&str; 1] = ["name"];
 const ACCESS: [&str; 6] = ["password_env", "password_file", "ca", "cert", "key", "insecure"];
-const RULES: [&str; 5] = ["only_db", "db_map", "include", "exclude", "type"];
+const RULES: [&str; 6] = ["only_db", "db_map", "include", "exclude", "type", "extend_ttl"];
 const LIMITS: [&str; 7] =
     ["memory", "limit_rate", "limit_read", "spool", "spool_limit", "sources_at_once", "per_host"];
 
@@ -201,6 +201,7 @@ fn endpoint<'a>(
                 .list("exclude")?
                 .map(|said| said.value.into_iter().map(Into::into).collect()),
             types: section.joined("type")?,
+            extend_ttl: section.text("extend_ttl")?,
         },
     };
     endpoint.access.check(endpoint.url.as_ref())?;

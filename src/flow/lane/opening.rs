@@ -82,6 +82,7 @@ impl<'a> Lane<'a> {
             (None, false) => Deadlines::new(record.horizon, share.names).of_others(),
         };
         deadlines.set_apart(clocks.apart());
+        deadlines.set_extension(source.rules.extends());
         if record.unsure {
             deadlines.forget_unsure();
         }
