@@ -1,5 +1,6 @@
 //! What is shown while a run goes on: bars, lines or JSON lines on stderr, all of one [`Reading`] of the counters.
 
+mod fold;
 mod reading;
 mod words;
 
@@ -17,6 +18,7 @@ use tokio::time::interval;
 use understudy::net::Clock;
 use understudy::progress::Counters;
 
+use fold::{LINES, fold};
 use reading::Meter;
 use reading::Reading;
 pub(super) use words::{grouped, size};
@@ -69,10 +71,10 @@ impl Show {
         let (stop, stopped) = oneshot::channel();
         let view: Box<dyn View + Send> = match mode {
             Mode::None => Box::new(Nothing),
-            Mode::Json => Box::new(Lines::new(JSON_EVERY, write_json)),
+            Mode::Json => Box::new(Lines::new(JSON_EVERY, write_json, false)),
             Mode::Auto if io::stderr().is_terminal() => Box::new(Bars::new(&sources)),
             Mode::Bar => Box::new(Bars::new(&sources)),
-            Mode::Auto | Mode::Plain => Box::new(Lines::new(PLAIN_EVERY, write_plain)),
+            Mode::Auto | Mode::Plain => Box::new(Lines::new(PLAIN_EVERY, write_plain, true)),
         };
         Self { stop, task: tokio::spawn(show(view, sources, clock, stopped)) }
     }
@@ -136,6 +138,8 @@ type WriteLine = fn(Option<&str>, Duration, &Reading) -> String;
 struct Lines {
     every: Duration,
     write: WriteLine,
+    /// Of many sources the quiet ones are counted in one line, but for what is new of them.
+    folds: bool,
     /// When all were written last.
     written: Option<Duration>,
     /// What was written last of each source, and of all together.
@@ -143,8 +147,8 @@ struct Lines {
 }
 
 impl Lines {
-    fn new(every: Duration, write: WriteLine) -> Self {
-        Self { every, write, written: None, doing: Vec::new() }
+    fn new(every: Duration, write: WriteLine, folds: bool) -> Self {
+        Self { every, write, folds, written: None, doing: Vec::new() }
     }
 
     /// The lines that are due.
@@ -153,11 +157,20 @@ impl Lines {
         let total = (readings.len() > 1).then(|| total(readings));
         let each = readings.iter().map(|(name, reading)| (Some(name.as_str()), reading));
         let all: Vec<_> = each.chain(total.iter().map(|total| (None, total))).collect();
+        let folded = self.folds.then(|| fold(readings));
         let mut lines = Vec::new();
         for (index, (name, reading)) in all.iter().enumerate() {
             let is_new = self.doing.get(index) != Some(&reading.doing());
+            let is_shown = index >= readings.len()
+                || folded.as_ref().is_none_or(|folded| folded.shown.contains(&index));
+            if index == readings.len()
+                && again
+                && let Some(rest) = folded.as_ref().and_then(|folded| folded.rest.clone())
+            {
+                lines.push(rest);
+            }
             // What has ended has nothing new to tell.
-            if is_new || again && !reading.phase.is_end() {
+            if is_new || again && is_shown && !reading.phase.is_end() {
                 lines.push((self.write)(*name, elapsed, reading));
             }
         }
@@ -189,9 +202,10 @@ fn write_json(name: Option<&str>, elapsed: Duration, reading: &Reading) -> Strin
     words::json(name, elapsed, reading).to_string()
 }
 
-/// A bar for each source, and one for all.
+/// A bar for each source, or each on which something goes on; a line for the others, and a bar for all.
 struct Bars {
     bars: Vec<ProgressBar>,
+    rest: Option<ProgressBar>,
     total: Option<ProgressBar>,
     /// Columns that a bar and its name take.
     taken: usize,
@@ -207,26 +221,35 @@ impl Bars {
     fn new(sources: &[Watched]) -> Self {
         let width = sources.iter().map(|source| source.name.chars().count()).max().unwrap_or(0);
         let width = width.clamp(5, 32);
-        let bar = |name: &str| {
+        let line = |template: &str| {
             let bar = terminal::bars().add(ProgressBar::new(FULL));
-            let template = format!("{{prefix:{width}!}} {{bar:{BAR}}} {{wide_msg}}");
-            if let Ok(style) = ProgressStyle::with_template(&template) {
+            if let Ok(style) = ProgressStyle::with_template(template) {
                 bar.set_style(style.progress_chars("=> "));
             }
-            bar.set_prefix(name.to_owned());
             bar
         };
-        let bars = sources.iter().map(|source| bar(&source.name)).collect();
-        let total = (sources.len() > 1).then(|| bar("total"));
-        Self { bars, total, taken: width + 1 + BAR + 1 }
+        let template = format!("{{prefix:{width}!}} {{bar:{BAR}}} {{wide_msg}}");
+        let bars = sources.iter().take(LINES).map(|_| line(&template)).collect();
+        let rest = (sources.len() > LINES).then(|| line("{wide_msg}"));
+        let total = (sources.len() > 1).then(|| line(&template));
+        if let Some(total) = &total {
+            total.set_prefix("total");
+        }
+        Self { bars, rest, total, taken: width + 1 + BAR + 1 }
     }
 }
 
 impl View for Bars {
     fn show(&mut self, _: Duration, readings: &[(String, Reading)]) {
         let room = terminal::columns().saturating_sub(self.taken);
-        for (bar, (_, reading)) in self.bars.iter().zip(readings) {
+        let folded = fold(readings);
+        let shown = folded.shown.iter().filter_map(|index| readings.get(*index));
+        for (bar, (name, reading)) in self.bars.iter().zip(shown) {
+            bar.set_prefix(name.clone());
             draw(bar, reading, room);
+        }
+        if let (Some(bar), Some(rest)) = (&self.rest, folded.rest) {
+            bar.set_message(rest);
         }
         if let Some(bar) = &self.total {
             draw(bar, &total(readings), room);
@@ -235,7 +258,7 @@ impl View for Bars {
 
     fn end(&mut self) {
         // The table says what there is to say.
-        for bar in self.bars.iter().chain(&self.total) {
+        for bar in self.bars.iter().chain(&self.rest).chain(&self.total) {
             bar.finish_and_clear();
         }
     }
@@ -265,7 +288,7 @@ mod tests {
 
     #[test]
     fn lines_come_now_and_then_and_when_something_new_begins() {
-        let mut lines = Lines::new(at(5), write_plain);
+        let mut lines = Lines::new(at(5), write_plain, true);
         let mut due =
             |seconds, phase| lines.due(at(seconds), &[("a".to_owned(), reading(phase, seconds))]);
         assert_eq!(due(0, Phase::Connecting), ["a  connecting"]);
@@ -278,8 +301,25 @@ mod tests {
     }
 
     #[test]
+    fn of_many_sources_the_quiet_ones_share_a_line() {
+        let mut lines = Lines::new(at(5), write_plain, true);
+        let mut sources: Vec<_> =
+            (0..30).map(|n| (format!("s{n}"), reading(Phase::Waiting, 0))).collect();
+        assert_eq!(
+            lines.due(at(0), &sources).len(),
+            32,
+            "each is new, and the rest, and the total"
+        );
+        sources[20].1.phase = Phase::Copying;
+        assert!(lines.due(at(1), &sources)[0].starts_with("s20  copying"));
+        let due = lines.due(at(5), &sources);
+        assert_eq!(due.len(), LINES + 2);
+        assert!(due.contains(&"20 more: 20 waiting".to_owned()), "{due:?}");
+    }
+
+    #[test]
     fn several_sources_have_a_total() {
-        let mut lines = Lines::new(at(1), write_json);
+        let mut lines = Lines::new(at(1), write_json, false);
         let sources = ["a", "b"].map(|name| (name.to_owned(), reading(Phase::Following, 2)));
         let due = lines.due(at(0), &sources);
         assert_eq!(due.len(), 3);

@@ -47,6 +47,8 @@ pub(super) struct Reading {
     pub(super) in_flight: u64,
     /// Bytes that were read from the source and wait to be taken.
     pub(super) spooled: u64,
+    /// Keys that the source held before and that the target has not confirmed, until the copy is read.
+    pub(super) left_keys: u64,
     /// Until the copy is read, or until the lane has caught up. `None` if it does not come nearer.
     pub(super) eta: Option<Duration>,
 }
@@ -105,6 +107,10 @@ impl Meter {
             }),
             in_flight: snapshot.in_flight,
             spooled: snapshot.spooled,
+            left_keys: match snapshot.phase < Phase::CatchingUp {
+                true => self.expected_keys.unwrap_or(0).saturating_sub(snapshot.keys),
+                false => 0,
+            },
             eta,
         };
         let doing = reading.doing();
@@ -181,9 +187,15 @@ impl Reading {
             total.lag_seconds = longest(total.lag_seconds, one.lag_seconds, f64::max);
             total.in_flight += one.in_flight;
             total.spooled += one.spooled;
+            total.left_keys += one.left_keys;
             total.eta = longest(total.eta, one.eta, Duration::max);
         }
         total.percent = percent;
+        if total.phase < Phase::Copying && all.iter().any(|one| one.phase == Phase::Copying) {
+            // Some wait for their turn: how long that is, is how fast the others are.
+            total.phase = Phase::Copying;
+            total.eta = time_for(as_f64(total.left_keys), total.keys_per_s);
+        }
         let same = all.iter().filter(|one| one.doing() == total.doing());
         total.lasting = same.map(|one| one.lasting).max().unwrap_or_default();
         total
@@ -261,6 +273,21 @@ mod tests {
         let mut meter = Meter::new(None);
         meter.read(at(0), following(3000, 2500));
         assert_eq!(meter.read(at(1), following(3000, 2600)).lag_seconds, None);
+    }
+
+    #[test]
+    fn while_some_wait_for_their_turn_all_are_copying() {
+        let waits = Reading { phase: Phase::Waiting, left_keys: 900, ..Reading::default() };
+        let copies = Reading {
+            phase: Phase::Copying,
+            left_keys: 100,
+            keys_per_s: 50.0,
+            eta: Some(at(2)),
+            ..Reading::default()
+        };
+        let total = Reading::total(&[waits.clone(), copies]);
+        assert_eq!((total.doing(), total.eta), ("copying", Some(at(20))));
+        assert_eq!(Reading::total(&[waits]).doing(), "waiting");
     }
 
     #[test]
