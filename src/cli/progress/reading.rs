@@ -191,7 +191,7 @@ impl Reading {
             total.eta = longest(total.eta, one.eta, Duration::max);
         }
         total.percent = percent;
-        if total.phase < Phase::Copying && all.iter().any(|one| one.phase == Phase::Copying) {
+        if total.phase == Phase::Waiting && all.iter().any(|one| one.phase == Phase::Copying) {
             // Some wait for their turn: how long that is, is how fast the others are.
             total.phase = Phase::Copying;
             total.eta = time_for(as_f64(total.left_keys), total.keys_per_s);
