@@ -249,7 +249,7 @@ pub fn digest(text: &str) -> String {
 /// A digest of rules: empty for those that want all as it is.
 #[must_use]
 pub fn rules_digest(rules: &Rules) -> String {
-    if rules.is_all() { String::new() } else { digest(&format!("{rules:?}")) }
+    if rules.is_all() { String::new() } else { digest(&rules.to_string()) }
 }
 
 #[cfg(test)]

@@ -14,15 +14,19 @@ use tempfile::TempDir;
 use crate::client::{Client, cmd};
 use crate::data::Commands;
 
-/// The server that is measured with: that of the tests, else the one on PATH.
-pub(crate) fn program() -> Option<PathBuf> {
+/// A server of the tests, if it is there.
+pub(crate) fn cached(name: &str) -> Option<PathBuf> {
     let set = |name| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let cache = set("XDG_CACHE_HOME").or_else(|| Some(set("HOME")?.join(".cache")));
-    let cache = set("UNDERSTUDY_CACHE").or_else(|| Some(cache?.join("understudy")));
-    let cached = cache.map(|cache| cache.join("servers/redis-7.0.15/redis-server"));
+    let cache = set("UNDERSTUDY_CACHE").or_else(|| Some(cache?.join("understudy")))?;
+    Some(cache.join("servers").join(name).join("redis-server")).filter(|program| program.exists())
+}
+
+/// The server that is measured with: that of the tests, else the one on PATH.
+pub(crate) fn program() -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     let on_path = env::split_paths(&path).map(|folder| folder.join("redis-server"));
-    cached.into_iter().chain(on_path).find(|program| program.exists())
+    cached("redis-7.0.15").or_else(|| { on_path }.find(|program| program.exists()))
 }
 
 /// A running server without data. It dies with this value.
@@ -34,9 +38,11 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) fn start(program: &Path) -> Self {
-        // Before 7.0 DEBUG needs no leave, and there is no such option.
-        let debug: [&[&str]; 2] = [&["--enable-debug-command", "yes"], &[]];
-        let mut tries = debug.iter().filter_map(|options| Self::try_start(program, options));
+        // Before 7.0 DEBUG needs no leave, and the oldest know no diskless saves.
+        let delay = ["--repl-diskless-sync-delay", "0"];
+        let debug = ["--enable-debug-command", "yes"];
+        let all = [[delay, debug].concat(), delay.to_vec(), Vec::new()];
+        let mut tries = all.iter().filter_map(|options| Self::try_start(program, options));
         tries.next().unwrap_or_else(|| panic!("{} does not start", program.display()))
     }
 
@@ -45,7 +51,7 @@ impl Server {
         let folder = tempfile::tempdir().unwrap();
         let mut child = Command::new(program)
             .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", ""])
-            .args(["--appendonly", "no", "--repl-diskless-sync-delay", "0"])
+            .args(["--appendonly", "no"])
             .args(options)
             .current_dir(folder.path())
             .stdout(Stdio::null())

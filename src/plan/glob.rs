@@ -60,9 +60,10 @@ impl Token {
     }
 }
 
+/// As it was given; of several in a row it can be seen where each ends.
 impl fmt::Display for Glob {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.text.escape_ascii().fmt(f)
+        self.text.escape_ascii().to_string().replace(' ', "\\x20").fmt(f)
     }
 }
 

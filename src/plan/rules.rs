@@ -239,7 +239,8 @@ impl Rules {
     }
 }
 
-/// In the words of the flags; `all` if everything is wanted as it is.
+/// In the words of the flags; `all` if everything is wanted as it is. Rules that differ are shown otherwise, in every version alike: the
+/// position records hold a digest of this.
 impl fmt::Display for Rules {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut parts = Vec::new();
@@ -260,7 +261,9 @@ impl fmt::Display for Rules {
             parts.push(format!("type {}", list(plain.chain(modules), ",")));
         }
         if self.extends > 0 {
-            parts.push(format!("deadlines {} s later", self.extends / 1000));
+            let (seconds, millis) = (self.extends / 1000, self.extends % 1000);
+            let millis = if millis > 0 { format!(".{millis:03}") } else { String::new() };
+            parts.push(format!("deadlines {seconds}{millis} s later"));
         }
         f.write_str(if parts.is_empty() { "all" } else { "" })?;
         f.write_str(&parts.join("; "))
@@ -364,6 +367,24 @@ mod tests {
         let only = only.map(databases).transpose()?;
         let map = if map.is_empty() { BTreeMap::new() } else { database_map(map)? };
         Rules::new(only, map, Vec::new(), Vec::new(), None)
+    }
+
+    #[test]
+    fn rules_are_shown_in_the_words_of_the_flags() {
+        let globs = |globs: &[&str]| globs.iter().map(|glob| Glob::new(glob.as_bytes())).collect();
+        let all = Rules::new(
+            Some(databases("3,0").unwrap()),
+            database_map("0:5").unwrap(),
+            globs(&["a*", "b c"]),
+            globs(&["\u{e9}"]),
+            Some(Types::parse("zset,module:one").unwrap()),
+        );
+        let all = all.unwrap().extending(Duration::from_millis(90_500));
+        assert_eq!(
+            all.to_string(),
+            r"only db 0,3; db 0:5; include a* b\x20c; exclude \xc3\xa9; type zset,module:one; deadlines 90.500 s later"
+        );
+        assert_eq!(Rules::default().to_string(), "all");
     }
 
     #[test]

@@ -1,0 +1,185 @@
+//! Thirty-seven real servers of several versions and very uneven sizes, merged into one.
+//!
+//! ```text
+//! cargo bench --bench many                           a million keys
+//! UNDERSTUDY_BENCH_SCALE=1 cargo bench --bench many  ten millions
+//! cargo bench --bench many -- apart                  each source by itself too, one after the other
+//! ```
+//!
+//! One source holds half of the keys and 36 share the rest. What counts is the ratio to a blast, the commands that make all of it over one
+//! connection, which is what the target takes at the most, and with `apart` to the ideal: all keys at the best rate of a run with one
+//! source. All servers and the tool share the machine's cores. Where the target does not hold what the sources hold the bench fails.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "a bench fails by panicking, and prints what it has found"
+)]
+#![expect(clippy::disallowed_methods, reason = "real servers run on the real clock")]
+
+#[path = "../../tests/integration/client.rs"]
+#[expect(dead_code, reason = "the tests ask more of it")]
+mod client;
+#[path = "../sync/data.rs"]
+#[expect(dead_code, reason = "the other bench has sets of its own")]
+mod data;
+#[path = "../../tests/integration/dice.rs"]
+#[expect(dead_code, reason = "the tests ask more of it")]
+mod dice;
+#[path = "../sync/servers.rs"]
+#[expect(dead_code, reason = "the other bench asks more of it")]
+mod servers;
+
+use std::env;
+use std::fs;
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::client::cmd;
+use crate::data::Commands;
+use crate::servers::{Cost, LOOK, Server, cached, cost, program};
+
+/// An odd number: the digest of all data is then that of the target.
+const SOURCES: usize = 37;
+
+/// What the sources are, in turn.
+const VERSIONS: [&str; 5] =
+    ["redis-2.8.17", "redis-3.0.5", "redis-3.2.6", "redis-5.0.6", "redis-7.0.15"];
+
+/// Keys in all, at full size.
+const KEYS: f64 = 10e6;
+
+fn main() {
+    let args: Vec<String> = env::args().skip(1).collect();
+    // Test runners start benches too, and are not meant.
+    if !args.iter().any(|arg| arg == "--bench") {
+        return;
+    }
+    let Some(newest) = program() else {
+        println!("skipped: there is no redis-server; scripts/servers.sh gets one, or install it");
+        return;
+    };
+    let scale = env::var("UNDERSTUDY_BENCH_SCALE").map_or(0.1, |scale| scale.parse().unwrap());
+    let target = Server::start(&newest);
+    let mut blast = Duration::ZERO;
+    let sources: Vec<Server> = (0..SOURCES)
+        .map(|number| {
+            let version = VERSIONS[number % VERSIONS.len()];
+            let source = Server::start(&cached(version).unwrap_or_else(|| newest.clone()));
+            let commands = keys_of(number, share(number, KEYS * scale));
+            source.blast(&commands);
+            blast += target.blast(&commands);
+            source
+        })
+        .collect();
+    let wanted = sources.iter().fold([0; 20], |sum, source| xor(sum, &source.digest()));
+    assert_eq!(xor([0; 20], &target.digest()), wanted, "the digest of all data");
+    let keys = target.client().call(cmd!("DBSIZE")).int();
+    println!(
+        "{SOURCES} sources, {keys} keys; a blast of all commands took {:.2} s",
+        blast.as_secs_f64()
+    );
+
+    target.empty();
+    let all: Vec<&Server> = sources.iter().collect();
+    let (took, spent) = run(&all, &target);
+    assert_eq!(xor([0; 20], &target.digest()), wanted, "the digest of the target");
+    println!(
+        "together: {:.2} s, {:.0} keys/s, {:.2} CPU s, {} MiB at the most; {:.2} of a blast",
+        took.as_secs_f64(),
+        per_second(keys, took),
+        spent.cpu.as_secs_f64(),
+        spent.memory >> 20,
+        took.as_secs_f64() / blast.as_secs_f64(),
+    );
+    if args.iter().any(|arg| arg == "apart") {
+        apart(&sources, &target, (keys, took));
+    }
+}
+
+/// Runs with one source each, one after the other.
+fn apart(sources: &[Server], target: &Server, (keys, together): (i64, Duration)) {
+    let (mut sum, mut best) = (Duration::ZERO, 0.0_f64);
+    for source in sources {
+        target.empty();
+        let (took, _) = run(&[source], target);
+        sum += took;
+        best = best.max(per_second(source.client().call(cmd!("DBSIZE")).int(), took));
+    }
+    let ideal = Duration::from_secs_f64(f64::from(u32::try_from(keys).unwrap()) / best);
+    println!(
+        "apart: {:.2} s in all; the best had {best:.0} keys/s: {:.2} s for all keys, of which together took {:.2}",
+        sum.as_secs_f64(),
+        ideal.as_secs_f64(),
+        together.as_secs_f64() / ideal.as_secs_f64(),
+    );
+}
+
+/// How many of all keys this source holds: the first a half, the others unevenly the rest.
+fn share(number: usize, all: f64) -> u32 {
+    let part = |number: usize| 1.0 / (1.0 + f64::from(u32::try_from(number).unwrap()));
+    let others: f64 = (1..SOURCES).map(part).sum();
+    let share = if number == 0 { 0.5 } else { 0.5 * part(number) / others };
+    let share = Duration::from_secs_f64(all * share);
+    u32::try_from(share.as_secs()).unwrap().max(10)
+}
+
+/// What makes these many keys: mostly short strings, some hashes and lists, in words that every version knows.
+fn keys_of(source: usize, count: u32) -> Commands {
+    let mut commands = Commands { bytes: Vec::new(), count: 0 };
+    for n in 0..count {
+        let key = format!("source-{source}:key:{n}");
+        let value = format!("{n:064}");
+        commands.push(&match n % 10 {
+            0 => cmd!("HMSET", key, "name", value, "count", n, "kind", "some"),
+            1 => cmd!("RPUSH", key, value, n, n + 1, n + 2),
+            _ => cmd!("SET", key, value),
+        });
+    }
+    commands
+}
+
+/// One whole run, from the start of the tool to its end.
+fn run(sources: &[&Server], target: &Server) -> (Duration, Cost) {
+    let state = tempfile::tempdir().unwrap();
+    let stderr = state.path().join("stderr");
+    let from = sources.iter().flat_map(|source| ["--from".to_owned(), source.url()]);
+    let begun = Instant::now();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_understudy"))
+        .args(["sync", "--once", "--progress", "none", "--to", &target.url()])
+        .args(from)
+        .env("UNDERSTUDY_STATE", state.path())
+        .stdout(Stdio::null())
+        .stderr(fs::File::create(&stderr).unwrap())
+        .spawn()
+        .unwrap();
+    let mut so_far = Cost::default();
+    loop {
+        let (now, ended) = cost(child.id(), so_far);
+        so_far = now;
+        if ended {
+            break;
+        }
+        thread::sleep(LOOK);
+    }
+    let took = begun.elapsed();
+    let ended = child.wait().unwrap();
+    assert!(ended.success(), "{}", fs::read_to_string(stderr).unwrap());
+    (took, so_far)
+}
+
+/// Digests of data in one database each: all begin alike, and each key is put on by exclusive or (`computeDatasetDigest` in Redis's
+/// `debug.c`).
+fn xor(mut sum: [u8; 20], digest: &str) -> [u8; 20] {
+    let byte = |at: usize| u8::from_str_radix(&digest[2 * at..2 * at + 2], 16).unwrap();
+    sum.iter_mut().enumerate().for_each(|(at, sum)| *sum ^= byte(at));
+    sum
+}
+
+fn per_second(keys: i64, took: Duration) -> f64 {
+    f64::from(u32::try_from(keys).unwrap()) / took.as_secs_f64()
+}
