@@ -35,6 +35,8 @@ pub(crate) struct Schedule {
     /// After how many bytes to and from the target the first runs are killed. Each time the same command is given again.
     pub(crate) kills: Vec<usize>,
     pub(crate) slow: Option<Slow>,
+    /// Half of all commands set deadlines that come soon, renew them or take them away.
+    mortal: bool,
 }
 
 const SOURCES: [Version; 5] =
@@ -109,6 +111,7 @@ impl Schedule {
             refusals,
             kills,
             slow,
+            mortal: chance(dice, 30),
             ahead: match chance(dice, 20) {
                 true => i64::try_from(dice.below(14_400_000)).unwrap() - 7_200_000,
                 false => 0,
@@ -140,7 +143,9 @@ impl Schedule {
             [30, 120, 400, 1500, 60_000, 8 << 20][dice.below(6)] + dice.below(200)
         };
         let has_lmove = self.master.server.version.min(self.target.version) >= Version(6, 2, 0);
-        let line = match dice.below(30) {
+        let kind =
+            if self.mortal && chance(dice, 50) { 23 + dice.below(5) } else { dice.below(30) };
+        let line = match kind {
             0 | 1 => format!("INCR {}", key(dice, 'n')),
             2 => format!("INCRBY {} {}", key(dice, 'n'), dice.below(90)),
             3 | 4 => format!("APPEND {} {}", key(dice, 't'), word(dice)),
