@@ -13,6 +13,7 @@ use tokio_rustls::client::TlsStream;
 
 use crate::plan::{Address, ServerPlace, Side, SshHost};
 
+#[cfg(feature = "ssh")]
 use super::ssh::{Hosts, SshError};
 use super::tls;
 use super::tls::{Connectors, TlsError};
@@ -54,6 +55,7 @@ pub type Dialing<'a> = Pin<Box<dyn Future<Output = Result<Link, LinkError>> + Se
 #[derive(Debug, Default)]
 pub struct Sockets {
     connectors: Connectors,
+    #[cfg(feature = "ssh")]
     hosts: Hosts,
 }
 
@@ -91,6 +93,7 @@ pub enum LinkError {
     },
     /// The ssh host that leads there does not.
     #[error(transparent)]
+    #[cfg(feature = "ssh")]
     Ssh(#[from] SshError),
     /// TLS cannot be spoken.
     #[error(transparent)]
@@ -122,6 +125,7 @@ impl LinkError {
                 }
                 _ => format!("check the socket's path in {place} (unixsocket in the server's configuration)"),
             },
+            #[cfg(feature = "ssh")]
             Self::Ssh(error) => error.advice(side),
             Self::Tls(error) => error.advice(side),
         }
@@ -158,7 +162,20 @@ impl Sockets {
         })
     }
 
+    /// A library without the feature `ssh`.
+    #[cfg(not(feature = "ssh"))]
+    async fn connect_through(
+        &self,
+        _: &SshHost,
+        _: &ServerPlace,
+        _: bool,
+    ) -> Result<Link, LinkError> {
+        let without = io::Error::new(io::ErrorKind::Unsupported, "this build knows no ssh");
+        Err(LinkError::Connect(without))
+    }
+
     /// Connects from an ssh host. It has its own patience at each step.
+    #[cfg(feature = "ssh")]
     async fn connect_through(
         &self,
         via: &SshHost,

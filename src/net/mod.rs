@@ -6,6 +6,7 @@ mod greet;
 mod link;
 mod listener;
 mod ping;
+#[cfg(feature = "ssh")]
 mod ssh;
 mod tls;
 
@@ -17,6 +18,7 @@ pub use control::{Control, ControlError, Foreign, Reply, info_field};
 pub use link::{Carrier, Dial, Dialing, Link, LinkError, Sockets};
 pub use listener::Listener;
 pub use ping::round_trips;
+#[cfg(feature = "ssh")]
 pub use ssh::{ByHand, SshError};
 pub use tls::TlsError;
 
