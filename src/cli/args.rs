@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
+use understudy::plan::SshName;
 use understudy::server::Server;
 
 use super::progress::Mode;
@@ -170,6 +171,9 @@ pub(crate) struct Sync {
 
     #[command(flatten)]
     pub(crate) from_tls: FromTls,
+
+    #[command(flatten)]
+    pub(crate) from_ssh: FromSsh,
 }
 
 /// How data is written to a target, and what is said of it.
@@ -215,6 +219,12 @@ pub(crate) struct Writing {
 
     #[command(flatten)]
     pub(crate) to_tls: ToTls,
+
+    #[command(flatten)]
+    pub(crate) to_ssh: ToSsh,
+
+    #[command(flatten)]
+    pub(crate) ssh: SshArgs,
 }
 
 /// How TLS is spoken with what is read.
@@ -259,6 +269,44 @@ pub(crate) struct ToTls {
     pub(crate) to_insecure: bool,
 }
 
+/// The ssh host through which is reached what is read.
+#[derive(Debug, Default, clap::Args)]
+#[command(next_help_heading = "SSH")]
+pub(crate) struct FromSsh {
+    /// Reach the sources through this ssh host: host and port of a URL are those that it sees. The user is the one who runs this unless
+    /// told; the port is 22
+    #[arg(long, value_name = "USER@HOST[:PORT]", value_parser = super::ssh::name)]
+    pub(crate) from_ssh: Option<SshName>,
+}
+
+/// The ssh host through which the target is reached.
+#[derive(Debug, Default, clap::Args)]
+#[command(next_help_heading = "SSH")]
+pub(crate) struct ToSsh {
+    /// Reach the target through this ssh host, as --from-ssh does the sources
+    #[arg(long, value_name = "USER@HOST[:PORT]", value_parser = super::ssh::name)]
+    pub(crate) to_ssh: Option<SshName>,
+}
+
+/// What ssh hosts are shown, and how they are known.
+#[derive(Clone, Debug, Default, clap::Args)]
+#[command(next_help_heading = "SSH")]
+pub(crate) struct SshArgs {
+    /// The private key to log in with; its passphrase may stand in UNDERSTUDY_SSH_PASSPHRASE [default: those of the ssh agent, then
+    /// ~/.ssh/id_ed25519, id_ecdsa and id_rsa]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ssh_key: Option<PathBuf>,
+
+    /// Where the keys of ssh hosts are written down; a host that is not among them is refused
+    /// [default: ~/.ssh/known_hosts, then /etc/ssh/ssh_known_hosts]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ssh_known_hosts: Option<PathBuf>,
+
+    /// Another ssh host, through which the ssh hosts are reached
+    #[arg(long, value_name = "USER@HOST[:PORT]", value_parser = super::ssh::name)]
+    pub(crate) ssh_jump: Option<SshName>,
+}
+
 /// Which job is meant.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Steered {
@@ -289,6 +337,12 @@ pub(crate) struct Ping {
 
     #[command(flatten)]
     pub(crate) from_tls: FromTls,
+
+    #[command(flatten)]
+    pub(crate) from_ssh: FromSsh,
+
+    #[command(flatten)]
+    pub(crate) ssh: SshArgs,
 }
 
 /// What `record` was told.
@@ -320,6 +374,12 @@ pub(crate) struct Record {
 
     #[command(flatten)]
     pub(crate) from_tls: FromTls,
+
+    #[command(flatten)]
+    pub(crate) from_ssh: FromSsh,
+
+    #[command(flatten)]
+    pub(crate) ssh: SshArgs,
 }
 
 /// What `replay` was told.

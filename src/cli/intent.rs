@@ -7,7 +7,7 @@ use std::time::Duration;
 use understudy::flow;
 use understudy::plan::{
     Job, Method, OnConflict, OnDeadlines, OnUnknown, Place, Plan, Rate, Rules, ServerPlace, Source,
-    Spool, Until,
+    Spool, SshHost, Until,
 };
 use understudy::server::Server;
 
@@ -15,7 +15,7 @@ use super::args::{
     self, DeadlinesArg, MethodArg, OnConflictArg, OnUnknownArg, Ping, Sync, UntilArg,
 };
 use super::config::{self, Config, Said};
-use super::places::Way;
+use super::places::{Way, check_ssh};
 use super::{rate, sources, state};
 
 /// The least that a source can be read with.
@@ -26,8 +26,9 @@ const LEAST_AWAY: Duration = Duration::from_secs(300);
 
 /// What a `record` stands for, as a plan whose target is the capture, and as what is to be done.
 pub(crate) fn record(args: &args::Record) -> Result<(Plan, flow::Record), Refusal> {
-    let way = Way::from(&args.from_tls);
+    let way = Way::from(&args.from_tls, &args.from_ssh, &args.ssh);
     let from = way.place(&args.from)?;
+    check_ssh(&args.ssh, [&from])?;
     way.check_use([&from])?;
     let Place::Server(server) = &from else {
         return refuse(format!("--from {from}: a file says nothing new"), "give a server");
@@ -98,10 +99,15 @@ pub(crate) fn plan(args: &Sync) -> Result<Plan, Refusal> {
     let config = args.config.as_deref().map(Config::read).transpose()?.unwrap_or_default();
     let (sources, target) = sources::of(args, &config)?;
     let limits = Limits::of(args, &config.limits)?;
-    let least = LEAST_MEMORY * sources.len() as u64;
+    let through = sources.iter().filter(|source| source.place.is_behind_ssh()).count();
+    let least = LEAST_MEMORY * sources.len() as u64 + (SshHost::HELD * through) as u64;
     if limits.memory < least {
+        let more = if through > 0 { ", and 256KiB for one behind an ssh host" } else { "" };
         return refuse(
-            format!("--memory: at least 1MiB a source is needed, {}MiB in all", least >> 20),
+            format!(
+                "--memory: at least 1MiB a source is needed{more}, {}MiB in all",
+                least.div_ceil(1 << 20)
+            ),
             "give more, or fewer sources at once",
         );
     }
@@ -234,9 +240,10 @@ impl Limits {
 
 /// The servers that `ping` was told.
 pub(crate) fn servers(args: &Ping) -> Result<Vec<ServerPlace>, Refusal> {
-    let way = Way::pinged(&args.from_tls);
+    let way = Way::pinged(&args.from_tls, &args.from_ssh, &args.ssh);
     let places: Result<Vec<_>, _> = args.servers.iter().map(|text| way.place(text)).collect();
     let places = places?;
+    check_ssh(&args.ssh, &places)?;
     way.check_use(&places)?;
     places
         .into_iter()

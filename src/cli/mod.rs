@@ -21,6 +21,7 @@ mod report;
 mod rules;
 mod signals;
 mod sources;
+mod ssh;
 mod state;
 mod sync;
 mod terminal;

@@ -1,4 +1,4 @@
-//! Where sources and targets are, who we are to them, and how TLS is spoken with them.
+//! Where sources and targets are, who we are to them, how TLS is spoken with them and which ssh host leads there.
 
 use std::borrow::Cow;
 use std::env;
@@ -9,15 +9,17 @@ use std::path::{Path, PathBuf};
 use understudy::plan::{Identity, Place, PlaceError, Side, Tls};
 use understudy::repl::Credentials;
 
-use super::args::{FromTls, ToTls};
+use super::args::{FromSsh, FromTls, SshArgs, ToSsh, ToTls};
 use super::config::{Access, Said};
 use super::intent::{Refusal, listen, refuse};
+use super::ssh::Through;
 
 /// How the places of one side are come to.
 #[derive(Clone)]
 pub(crate) struct Way {
     side: Side,
     tls: Tls,
+    ssh: Through,
     /// The password of this place alone, and where it was said.
     own: Option<Said<String>>,
     /// Where the place was said, if it was not by a flag.
@@ -25,20 +27,22 @@ pub(crate) struct Way {
 }
 
 impl Way {
-    pub(crate) fn from(args: &FromTls) -> Self {
+    pub(crate) fn from(args: &FromTls, via: &FromSsh, ssh: &SshArgs) -> Self {
         let FromTls { from_ca, from_cert, from_key, from_insecure } = args;
         let tls = wishes(from_ca.as_ref(), from_cert.as_ref(), from_key.as_ref(), *from_insecure);
-        Self { side: Side::Source, tls, own: None, at: None }
+        let ssh = Through::typed(via.from_ssh.as_ref(), ssh);
+        Self { side: Side::Source, tls, ssh, own: None, at: None }
     }
 
-    pub(crate) fn to(args: &ToTls) -> Self {
+    pub(crate) fn to(args: &ToTls, via: &ToSsh, ssh: &SshArgs) -> Self {
         let ToTls { to_ca, to_cert, to_key, to_insecure } = args;
         let tls = wishes(to_ca.as_ref(), to_cert.as_ref(), to_key.as_ref(), *to_insecure);
-        Self { side: Side::Target, tls, own: None, at: None }
+        let ssh = Through::typed(via.to_ssh.as_ref(), ssh);
+        Self { side: Side::Target, tls, ssh, own: None, at: None }
     }
 
-    pub(crate) fn pinged(args: &FromTls) -> Self {
-        Self { side: Side::Pinged, ..Self::from(args) }
+    pub(crate) fn pinged(args: &FromTls, via: &FromSsh, ssh: &SshArgs) -> Self {
+        Self { side: Side::Pinged, ..Self::from(args, via, ssh) }
     }
 
     /// The way to a place that a file names. What flags say goes before it.
@@ -53,7 +57,8 @@ impl Way {
             identity: self.tls.identity.clone().or(told.identity),
             insecure: self.tls.insecure || told.insecure && self.tls.authorities.is_none(),
         };
-        Ok(Self { side: self.side, tls, own: password(access)?, at: Some(url.at.clone()) })
+        let ssh = self.ssh.of_file(&access.ssh)?;
+        Ok(Self { side: self.side, tls, ssh, own: password(access)?, at: Some(url.at.clone()) })
     }
 
     /// Flags that nothing would heed are a mistake, and with TLS a grave one.
@@ -61,12 +66,20 @@ impl Way {
         &self,
         places: impl IntoIterator<Item = &'p Place>,
     ) -> Result<(), Refusal> {
+        let flag = self.side.flag();
+        let places: Vec<&Place> = places.into_iter().collect();
+        let is_server = |place: &&Place| matches!(place, Place::Server(_));
+        if self.ssh.leads() && !places.iter().any(is_server) {
+            return refuse(
+                format!("{flag}-ssh leads to a server, and no server is given"),
+                "leave it out, or give redis://host:port",
+            );
+        }
         let speaks_tls =
             |place: &Place| matches!(place, Place::Server(server) if server.tls.is_some());
         if self.tls == Tls::default() || places.into_iter().any(speaks_tls) {
             return Ok(());
         }
-        let flag = self.side.flag();
         let place = match self.side {
             Side::Source | Side::Target => flag,
             Side::Pinged => "URL",
@@ -106,6 +119,7 @@ impl Way {
         if let Some(tls) = &mut server.tls {
             *tls = self.tls.clone();
         }
+        server.via = self.ssh.host()?.map(Box::new);
         Ok(place)
     }
 
@@ -114,6 +128,24 @@ impl Way {
         let of_side = || env::var(self.side.password_variable()).ok();
         own.or_else(of_side).filter(|password| !password.is_empty())
     }
+}
+
+/// What is said of ssh hosts is a mistake where none leads to any place.
+pub(crate) fn check_ssh<'p>(
+    ssh: &SshArgs,
+    places: impl IntoIterator<Item = &'p Place>,
+) -> Result<(), Refusal> {
+    let SshArgs { ssh_key, ssh_known_hosts, ssh_jump } = ssh;
+    if ssh_key.is_none() && ssh_known_hosts.is_none() && ssh_jump.is_none()
+        || places.into_iter().any(Place::is_behind_ssh)
+    {
+        return Ok(());
+    }
+    refuse(
+        "--ssh-key, --ssh-known-hosts and --ssh-jump are for ssh hosts, and none is given"
+            .to_owned(),
+        "give --from-ssh or --to-ssh user@host",
+    )
 }
 
 /// The password that a place of a file has for itself.

@@ -6,7 +6,7 @@ use understudy::flow::{Recording, chain, replay};
 use understudy::net::Listener;
 use understudy::plan::Place;
 
-use super::args::{DeadlinesArg, FromTls, MethodArg, Replay, Sync};
+use super::args::{DeadlinesArg, FromSsh, FromTls, MethodArg, Replay, Sync};
 use super::outcome::{Outcome, failed, refused};
 use super::signals::Signals;
 use super::sync;
@@ -36,6 +36,7 @@ pub(crate) async fn run(args: Replay) -> Outcome {
                 deadlines: DeadlinesArg::Exact,
                 accept_eviction: false,
                 from_tls,
+                from_ssh: FromSsh::default(),
                 writing,
             };
             sync::run(&sync).await

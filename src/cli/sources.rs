@@ -4,17 +4,18 @@ use std::fs;
 
 use understudy::plan::{Place, Source};
 
-use super::args::Sync;
+use super::args::{Sync, Writing};
 use super::config::{Config, Endpoint};
 use super::intent::{Refusal, refuse};
-use super::places::Way;
+use super::places::{Way, check_ssh};
 use super::rules::RuleTexts;
 
 /// All sources, and the target. What was typed goes before what the file says; sources that were typed take the place of those of the
 /// file.
 pub(crate) fn of(args: &Sync, config: &Config) -> Result<(Vec<Source>, Place), Refusal> {
-    let from = Way::from(&args.from_tls);
-    let to = Way::to(&args.writing.to_tls);
+    let Writing { to_tls, to_ssh, ssh, .. } = &args.writing;
+    let from = Way::from(&args.from_tls, &args.from_ssh, ssh);
+    let to = Way::to(to_tls, to_ssh, ssh);
     let target = target(args, config, &to)?;
     let typed = args.writing.rules.texts();
     let mut sources: Vec<Source> = Vec::new();
@@ -42,6 +43,8 @@ pub(crate) fn of(args: &Sync, config: &Config) -> Result<(Vec<Source>, Place), R
         let text = format!("{target} is source and target at once");
         return refuse(text, "give another place as --to");
     }
+    let servers = sources.iter().map(|source| &source.place).chain([&target]);
+    check_ssh(ssh, servers)?;
     from.check_use(sources.iter().map(|source| &source.place))?;
     to.check_use([&target])?;
     Ok((sources, target))

@@ -11,8 +11,10 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream, lookup_host};
 use tokio_rustls::client::TlsStream;
 
-use crate::plan::{Address, ServerPlace, Side};
+use crate::plan::{Address, ServerPlace, Side, SshHost};
 
+#[cfg(feature = "ssh")]
+use super::ssh::{Hosts, SshError};
 use super::tls;
 use super::tls::{Connectors, TlsError};
 
@@ -38,6 +40,12 @@ impl<T: AsyncRead + AsyncWrite + fmt::Debug + Send + Unpin> Carrier for T {}
 pub trait Dial: fmt::Debug + Send + Sync {
     /// Connects to a server. Who we are to it is said over the connection later.
     fn dial<'a>(&'a self, place: &'a ServerPlace) -> Dialing<'a>;
+
+    /// The same, for a connection whose bytes may be left unread for long: that may hold up no other one. Such are the streams of
+    /// masters; answers are always read.
+    fn dial_stream<'a>(&'a self, place: &'a ServerPlace) -> Dialing<'a> {
+        self.dial(place)
+    }
 }
 
 /// A connection that is being made.
@@ -47,11 +55,17 @@ pub type Dialing<'a> = Pin<Box<dyn Future<Output = Result<Link, LinkError>> + Se
 #[derive(Debug, Default)]
 pub struct Sockets {
     connectors: Connectors,
+    #[cfg(feature = "ssh")]
+    hosts: Hosts,
 }
 
 impl Dial for Sockets {
     fn dial<'a>(&'a self, place: &'a ServerPlace) -> Dialing<'a> {
-        Box::pin(connect(place, &self.connectors))
+        Box::pin(self.connect(place, false))
+    }
+
+    fn dial_stream<'a>(&'a self, place: &'a ServerPlace) -> Dialing<'a> {
+        Box::pin(self.connect(place, true))
     }
 }
 
@@ -77,6 +91,10 @@ pub enum LinkError {
         #[source]
         source: io::Error,
     },
+    /// The ssh host that leads there does not.
+    #[error(transparent)]
+    #[cfg(feature = "ssh")]
+    Ssh(#[from] SshError),
     /// TLS cannot be spoken.
     #[error(transparent)]
     Tls(#[from] TlsError),
@@ -107,6 +125,8 @@ impl LinkError {
                 }
                 _ => format!("check the socket's path in {place} (unixsocket in the server's configuration)"),
             },
+            #[cfg(feature = "ssh")]
+            Self::Ssh(error) => error.advice(side),
             Self::Tls(error) => error.advice(side),
         }
     }
@@ -115,33 +135,69 @@ impl LinkError {
 /// How long a connection may take to be made.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Connects to a server.
-///
-/// # Errors
-/// If there is no answer within ten seconds, a refusal, or no TLS that can be trusted.
-async fn connect(place: &ServerPlace, connectors: &Connectors) -> Result<Link, LinkError> {
-    let open = async {
-        Ok(match &place.address {
-            Address::Tcp { host, port } => {
-                let stream = open_tcp(host, *port).await?;
-                match &place.tls {
-                    None => Link::Tcp(stream),
-                    Some(tls) => {
-                        let connector = connectors.connector(tls)?;
-                        Link::Tls(Box::new(tls::shake_hands(&connector, host, stream).await?))
-                    }
-                }
+impl Sockets {
+    /// Connects to a server.
+    async fn connect(&self, place: &ServerPlace, is_stream: bool) -> Result<Link, LinkError> {
+        match &place.via {
+            Some(via) => self.connect_through(via, place, is_stream).await,
+            None => {
+                let open = self.connect_from_here(place);
+                let opened = tokio::time::timeout(PATIENCE, open).await;
+                opened.unwrap_or(Err(LinkError::TimedOut(PATIENCE)))
             }
-            Address::Unix(path) => {
+        }
+    }
+
+    async fn connect_from_here(&self, place: &ServerPlace) -> Result<Link, LinkError> {
+        Ok(match (&place.address, &place.tls) {
+            (Address::Tcp { host, port }, None) => Link::Tcp(open_tcp(host, *port).await?),
+            (Address::Tcp { host, port }, Some(tls)) => {
+                let stream = open_tcp(host, *port).await?;
+                let connector = self.connectors.connector(tls)?;
+                Link::Tls(Box::new(tls::shake_hands(&connector, host, stream).await?))
+            }
+            (Address::Unix(path), _) => {
                 Link::Unix(UnixStream::connect(path).await.map_err(LinkError::Socket)?)
             }
         })
-    };
-    tokio::time::timeout(PATIENCE, open).await.unwrap_or(Err(LinkError::TimedOut(PATIENCE)))
+    }
+
+    /// A library without the feature `ssh`.
+    #[cfg(not(feature = "ssh"))]
+    async fn connect_through(
+        &self,
+        _: &SshHost,
+        _: &ServerPlace,
+        _: bool,
+    ) -> Result<Link, LinkError> {
+        let without = io::Error::new(io::ErrorKind::Unsupported, "this build knows no ssh");
+        Err(LinkError::Connect(without))
+    }
+
+    /// Connects from an ssh host. It has its own patience at each step.
+    #[cfg(feature = "ssh")]
+    async fn connect_through(
+        &self,
+        via: &SshHost,
+        place: &ServerPlace,
+        is_stream: bool,
+    ) -> Result<Link, LinkError> {
+        let stream = match is_stream {
+            true => self.hosts.connect_alone(via, &place.address).await?,
+            false => self.hosts.connect(via, &place.address).await?,
+        };
+        Ok(match (&place.address, &place.tls) {
+            (Address::Tcp { host, .. }, Some(tls)) => {
+                let connector = self.connectors.connector(tls)?;
+                Link::Other(Box::new(tls::shake_hands(&connector, host, stream).await?))
+            }
+            _ => Link::Other(Box::new(stream)),
+        })
+    }
 }
 
 /// Tries the addresses of a host one by one.
-async fn open_tcp(host: &str, port: u16) -> Result<TcpStream, LinkError> {
+pub(super) async fn open_tcp(host: &str, port: u16) -> Result<TcpStream, LinkError> {
     let no_such_host = |source| LinkError::NoSuchHost { host: host.to_owned(), source };
     let mut failure = None;
     for address in lookup_host((host, port)).await.map_err(no_such_host)? {

@@ -6,6 +6,8 @@ mod greet;
 mod link;
 mod listener;
 mod ping;
+#[cfg(feature = "ssh")]
+mod ssh;
 mod tls;
 
 use std::sync::Arc;
@@ -16,6 +18,8 @@ pub use control::{Control, ControlError, Foreign, Reply, info_field};
 pub use link::{Carrier, Dial, Dialing, Link, LinkError, Sockets};
 pub use listener::Listener;
 pub use ping::round_trips;
+#[cfg(feature = "ssh")]
+pub use ssh::{ByHand, SshError};
 pub use tls::TlsError;
 
 use crate::plan::ServerPlace;
@@ -69,5 +73,13 @@ impl Net {
     /// If there is no answer in time, or a refusal.
     pub async fn connect(&self, place: &ServerPlace) -> Result<Link, LinkError> {
         self.dial.dial(place).await
+    }
+
+    /// Connects to a server whose stream may be left unread for long.
+    ///
+    /// # Errors
+    /// As [`connect`](Self::connect).
+    pub async fn connect_stream(&self, place: &ServerPlace) -> Result<Link, LinkError> {
+        self.dial.dial_stream(place).await
     }
 }

@@ -12,7 +12,8 @@ use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::time::Duration;
 
-use tokio::net::TcpStream;
+use tokio::io::AsyncRead;
+use tokio::io::AsyncWrite;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -180,11 +181,11 @@ const PATIENCE: Duration = Duration::from_secs(5);
 ///
 /// # Errors
 /// [`TlsError`], with what the server's certificate lacks.
-pub(super) async fn shake_hands(
+pub(super) async fn shake_hands<S: AsyncRead + AsyncWrite + Unpin>(
     connector: &TlsConnector,
     host: &str,
-    stream: TcpStream,
-) -> Result<TlsStream<TcpStream>, TlsError> {
+    stream: S,
+) -> Result<TlsStream<S>, TlsError> {
     let name =
         ServerName::try_from(host.to_owned()).map_err(|_| TlsError::Name(host.to_owned()))?;
     match timeout(PATIENCE, connector.connect(name, stream)).await {

@@ -10,6 +10,7 @@ mod place;
 mod rate;
 pub mod rules;
 mod spool;
+mod ssh;
 mod tls;
 
 pub use facts::{Clocks, Facts, Finding, Forbidden, Role, ServerFacts, Side, judge, remarks};
@@ -19,6 +20,7 @@ pub use place::{Address, Place, PlaceError, ServerPlace};
 pub use rate::{Bucket, Rate};
 pub use rules::{OnFlush, Rules, Verdict, Why};
 pub use spool::{Forecast, OutputBuffer, Spool, SpoolFacts, spool_line};
+pub use ssh::{Passphrase, SshAccess, SshHost, SshKeys, SshName};
 pub use tls::{Identity, Tls};
 
 pub use crate::repl::Method;
@@ -123,6 +125,13 @@ impl Plan {
             chosen.or_else(|| (0..=u32::MAX).map(Db::new).find(|db| source.rules.writes(*db)))
         };
         self.sources.iter().filter_map(lowest).min().unwrap_or_default()
+    }
+
+    /// What of the memory is for streams that come through ssh hosts.
+    #[must_use]
+    pub fn held_by_ssh(&self) -> u64 {
+        let through = self.sources.iter().filter(|source| source.place.is_behind_ssh());
+        (SshHost::HELD * through.count()) as u64
     }
 }
 

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use crate::key::Db;
 use crate::repl::Credentials;
 
-use super::Tls;
+use super::{SshHost, Tls};
 
 /// A source or a target, as the command line names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +24,8 @@ pub enum Place {
 pub struct ServerPlace {
     /// Where it listens.
     pub address: Address,
+    /// The ssh host that it is reached through, on whose side the address is looked up.
+    pub via: Option<Box<SshHost>>,
     /// How TLS is spoken; `None` for a server that is spoken to in plain.
     pub tls: Option<Tls>,
     /// Who we are; from the URL, or later from the environment.
@@ -95,6 +97,12 @@ impl Place {
         }
     }
 
+    /// Whether it is a server that is reached through an ssh host.
+    #[must_use]
+    pub const fn is_behind_ssh(&self) -> bool {
+        matches!(self, Self::Server(ServerPlace { via: Some(_), .. }))
+    }
+
     fn file(text: &str) -> Result<Self, PlaceError> {
         let path = PathBuf::from(text);
         match path.extension().and_then(|ending| ending.to_str()) {
@@ -128,6 +136,7 @@ impl Place {
         };
         Ok(Self::Server(ServerPlace {
             address: Address::Tcp { host: host.to_owned(), port },
+            via: None,
             tls,
             credentials: login.map(credentials).transpose()?.flatten(),
             db: database(path)?,
@@ -142,6 +151,7 @@ impl Place {
         }
         Ok(Self::Server(ServerPlace {
             address: Address::Unix(PathBuf::from(path)),
+            via: None,
             tls: None,
             credentials: None,
             db: database(db)?,
@@ -208,9 +218,11 @@ impl fmt::Display for Place {
 impl fmt::Display for ServerPlace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.db {
-            Some(db) => write!(f, "{}/{db}", self.address),
-            None => self.address.fmt(f),
+            Some(db) => write!(f, "{}/{db}", self.address)?,
+            None => self.address.fmt(f)?,
         }
+        // Behind another host the same address is another server.
+        self.via.as_ref().map_or(Ok(()), |via| write!(f, " via {via}"))
     }
 }
 

@@ -75,7 +75,7 @@ impl Replica {
         method: Method,
         resume: Option<Resume>,
     ) -> Result<Self, SourceError> {
-        let link = net.connect(place).await?;
+        let link = net.connect_stream(place).await?;
         let request = Request { credentials: place.credentials.clone(), resume };
         let session = Session::new(request).method(method);
         let clock = net.clock();

@@ -50,6 +50,8 @@ mod said;
 mod schedule;
 mod servers;
 mod sessions;
+mod ssh;
+mod sshd;
 mod stream_memory;
 mod sync;
 mod tls;

@@ -58,6 +58,13 @@ impl Understudy {
         Self::spawn(command, args, Some("info"), &new_state())
     }
 
+    /// The same, with these variables set.
+    pub(crate) fn start_with_env(args: &[&str], env: &[(&str, &str)]) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_understudy"));
+        command.envs(env.iter().copied());
+        Self::spawn(command, args, None, &new_state())
+    }
+
     fn start_with_log(args: &[&str], log: Option<&str>, state: &Arc<TempDir>) -> Self {
         Self::spawn(Command::new(env!("CARGO_BIN_EXE_understudy")), args, log, state)
     }

@@ -11,6 +11,7 @@
 )]
 
 mod formats;
+mod gates;
 mod joints;
 mod links;
 mod objects;

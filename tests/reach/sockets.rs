@@ -19,7 +19,7 @@ use tokio_rustls::rustls::crypto::aws_lc_rs;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use understudy::net::{LinkError, Net, TlsError};
-use understudy::plan::{Address, Identity, ServerPlace, Tls};
+use understudy::plan::{Address, Identity, ServerPlace, SshAccess, SshHost, Tls};
 
 use crate::links::block_on;
 use crate::peers::server;
@@ -44,6 +44,14 @@ fn says(text: &'static [u8]) -> u16 {
 async fn connect(host: &str, port: u16, tls: Option<Tls>) -> LinkError {
     let mut place = server(&format!("{host}:{port}"));
     place.tls = tls;
+    Net::system().connect(&place).await.unwrap_err()
+}
+
+/// A server behind an ssh host on this port.
+async fn behind(port: u16) -> LinkError {
+    let (user, host) = ("ada".to_owned(), "127.0.0.1".to_owned());
+    let via = SshHost { user, host, port, access: SshAccess::default(), jump: None };
+    let place = ServerPlace { via: Some(Box::new(via)), ..server("nobody") };
     Net::system().connect(&place).await.unwrap_err()
 }
 
@@ -74,6 +82,7 @@ fn every_error_of_a_link_is_reached() {
                 Net::system().connect(&place).await.unwrap_err()
             },
             connect("127.0.0.1", says(b"-ERR Protocol error\r\n"), insecure).await,
+            behind(gone).await,
         ]
     }));
     assert_eq!(names(reached), variants("LinkError"));

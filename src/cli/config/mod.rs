@@ -59,6 +59,16 @@ pub(crate) struct Access {
     pub(crate) cert: Option<Said<String>>,
     pub(crate) key: Option<Said<String>>,
     pub(crate) insecure: Option<Said<bool>>,
+    pub(crate) ssh: SshTexts,
+}
+
+/// The ssh host that leads to a place, and how it is logged in to.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct SshTexts {
+    pub(crate) host: Option<Said<String>>,
+    pub(crate) jump: Option<Said<String>>,
+    pub(crate) key: Option<Said<String>>,
+    pub(crate) known_hosts: Option<Said<String>>,
 }
 
 /// What all sources share.
@@ -76,7 +86,18 @@ pub(crate) struct Limits {
 const TABLES: [&str; 4] = ["target", "defaults", "source", "limits"];
 const PLACE: [&str; 1] = ["url"];
 const NAME: [&str; 1] = ["name"];
-const ACCESS: [&str; 6] = ["password_env", "password_file", "ca", "cert", "key", "insecure"];
+const ACCESS: [&str; 10] = [
+    "password_env",
+    "password_file",
+    "ca",
+    "cert",
+    "key",
+    "insecure",
+    "ssh",
+    "ssh_jump",
+    "ssh_key",
+    "ssh_known_hosts",
+];
 const RULES: [&str; 6] = ["only_db", "db_map", "include", "exclude", "type", "extend_ttl"];
 const LIMITS: [&str; 7] =
     ["memory", "limit_rate", "limit_read", "spool", "spool_limit", "sources_at_once", "per_host"];
@@ -190,6 +211,12 @@ fn endpoint<'a>(
             cert: section.text("cert")?,
             key: section.text("key")?,
             insecure: section.flag("insecure")?,
+            ssh: SshTexts {
+                host: section.text("ssh")?,
+                jump: section.text("ssh_jump")?,
+                key: section.text("ssh_key")?,
+                known_hosts: section.text("ssh_known_hosts")?,
+            },
         },
         rules: RuleTexts {
             only_db: section.joined("only_db")?,
@@ -309,6 +336,21 @@ impl Access {
             cert,
             key,
             insecure: self.insecure.or_else(|| other.insecure.clone()),
+            ssh: self.ssh.or(&other.ssh),
+        }
+    }
+}
+
+impl SshTexts {
+    /// What is said here, and else what is said there.
+    fn or(self, other: &Self) -> Self {
+        // Another host has another way to it.
+        let own = self.host.is_some();
+        Self {
+            jump: if own { self.jump } else { self.jump.or_else(|| other.jump.clone()) },
+            host: self.host.or_else(|| other.host.clone()),
+            key: self.key.or_else(|| other.key.clone()),
+            known_hosts: self.known_hosts.or_else(|| other.known_hosts.clone()),
         }
     }
 }

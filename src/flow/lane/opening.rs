@@ -50,7 +50,8 @@ impl<'a> Lane<'a> {
             take_over(plan, known, to, (job, counters), tally.begun).await?;
         let is_first = matches!(beginning, Beginning::First);
         let names = held.map_or(0, |held| Kept::BYTES_A_KEY * held.keys.len() as u64);
-        let share = Share::of(plan.memory.saturating_sub(names), plan.sources.len());
+        let others = names + plan.held_by_ssh();
+        let share = Share::of(plan.memory.saturating_sub(others), plan.sources.len());
         // No two runs, nor two lanes of one, write the same temporary key.
         let token = format!("{}-{}", job.token(), record.copies);
         let server = facts.target.as_ref().and_then(|target| target.server).unwrap_or(OLDEST);
