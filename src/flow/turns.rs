@@ -107,10 +107,16 @@ impl Drop for Guard {
 /// On which machine a master forks.
 fn host(place: &Place) -> Option<String> {
     match place {
-        Place::Server(server) => Some(match &server.address {
-            Address::Tcp { host, .. } => host.clone(),
-            Address::Unix(_) => "localhost".to_owned(),
-        }),
+        Place::Server(server) => {
+            let host = match &server.address {
+                Address::Tcp { host, .. } => host.clone(),
+                Address::Unix(_) => "localhost".to_owned(),
+            };
+            // The same name behind another host is another machine.
+            Some(
+                server.via.as_ref().map_or_else(|| host.clone(), |via| format!("{host} via {via}")),
+            )
+        }
         // Nobody forks for a file.
         Place::Rdb(_) | Place::Capture(_) => None,
     }

@@ -280,3 +280,42 @@ fn a_session_that_is_lost_is_made_again_and_the_stream_goes_on() {
     let (first, second) = (Dump::read(&mut writer), Dump::read(&mut target.client()));
     assert_same(&first, &second, Forgiving::default(), "after three lost sessions");
 }
+
+#[test]
+fn sessions_that_are_lost_in_the_midst_of_a_copy() {
+    let Some(sshd) = Sshd::start() else { return };
+    let (Some(source), Some(target)) = (Server::start(SERVER), Server::start(SERVER)) else {
+        return;
+    };
+    let mut writer = source.client();
+    for index in 0..400 {
+        writer.call(cmd!("SET", format!("key:{index}"), vec![b'x'; 64 << 10]));
+    }
+    let (from, to, gate) = (source.url(), target.url(), sshd.address());
+    let (key, known) = (sshd.file("client"), sshd.file("known"));
+    // Slow enough to be met in the midst of it, and with less memory than there is data.
+    let more = [
+        "--ssh-key",
+        &key,
+        "--ssh-known-hosts",
+        &known,
+        "--limit-rate",
+        "8MB",
+        "--memory",
+        "4MiB",
+        "--once",
+    ];
+    let mut running = alone(&[through(&from, &to, &gate), more.to_vec()].concat(), &[]);
+    let mut reader = target.client();
+    crate::asking::until("a part has arrived", PATIENCE, || {
+        assert!(running.is_running());
+        reader.call(cmd!("DBSIZE")).int() > 50
+    });
+    let logins = sshd.logins();
+    sshd.drop_sessions();
+    let ended = running.wait(PATIENCE);
+    ended.assert_code(0);
+    assert!(sshd.logins() >= logins + 2, "{} after {logins}", sshd.logins());
+    let (first, second) = (Dump::read(&mut writer), Dump::read(&mut reader));
+    assert_same(&first, &second, Forgiving::default(), "after sessions were lost in a copy");
+}

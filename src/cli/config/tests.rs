@@ -133,3 +133,30 @@ fn what_makes_no_sense_is_told_with_its_place() {
         assert!(said.1.starts_with(mend), "{text:?}: {said:?}");
     }
 }
+
+#[test]
+fn another_ssh_host_has_another_way_to_it() {
+    let config = parse(
+        r#"
+        [defaults]
+        ssh = "ada@gate"
+        ssh_jump = "outer"
+        ssh_key = "key"
+        [[source]]
+        url = "redis://a"
+        [[source]]
+        url = "redis://b"
+        ssh = "ada@other"
+        [[source]]
+        url = "redis://c"
+        ssh = ""
+        "#,
+    )
+    .unwrap();
+    let texts = config.sources.iter().map(|source| {
+        let ssh = &source.access.ssh;
+        [value(&ssh.host), value(&ssh.jump), value(&ssh.key)].map(Option::unwrap_or_default)
+    });
+    let texts: Vec<[String; 3]> = texts.collect();
+    assert_eq!(texts, [["ada@gate", "outer", "key"], ["ada@other", "", "key"], ["", "", "key"]]);
+}
