@@ -46,6 +46,10 @@ pub(crate) fn print(plan: &Plan, facts: &Facts) {
 
 fn place(place: &Place) -> String {
     match place {
+        Place::Server(server) if server.is_found() && server.tls.is_some() => {
+            format!("rediss-sentinel://{place}")
+        }
+        Place::Server(server) if server.is_found() => format!("redis-sentinel://{place}"),
         Place::Server(server) if server.tls.is_some() => format!("rediss://{place}"),
         _ => place.to_string(),
     }

@@ -6,7 +6,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use understudy::plan::{Identity, Place, PlaceError, Side, Tls};
+use understudy::plan::{Address, Identity, Place, PlaceError, Side, Tls};
 use understudy::repl::Credentials;
 
 use super::args::{FromSsh, FromTls, SshArgs, ToSsh, ToTls};
@@ -112,6 +112,17 @@ impl Way {
                 "write it in one place, best not in the url",
             );
         }
+        if let (Side::Target, true) = (self.side, server.is_found()) {
+            return refuse(
+                format!(
+                    "{at}: the target is one server, and Sentinels tell another after a failover"
+                ),
+                "give the master itself: redis://host:port",
+            );
+        }
+        if let Address::Watched(watched) = &mut server.address {
+            watched.credentials = sentinel_credentials();
+        }
         if let Some(password) = self.password().filter(|_| !told) {
             let user = server.credentials.take().and_then(|credentials| credentials.user);
             server.credentials = Some(Credentials { user, password });
@@ -128,6 +139,13 @@ impl Way {
         let of_side = || env::var(self.side.password_variable()).ok();
         own.or_else(of_side).filter(|password| !password.is_empty())
     }
+}
+
+/// Who we are to Sentinels.
+fn sentinel_credentials() -> Option<Credentials> {
+    let told = |name| env::var(name).ok().filter(|value| !value.is_empty());
+    let password = told("UNDERSTUDY_SENTINEL_PASSWORD")?;
+    Some(Credentials { user: told("UNDERSTUDY_SENTINEL_USER"), password })
 }
 
 /// What is said of ssh hosts is a mistake where none leads to any place.
@@ -215,6 +233,9 @@ fn advice(error: &PlaceError) -> Cow<'static, str> {
         PlaceError::Port(_) => "a port is a number from 1 to 65535: redis://host:6379",
         PlaceError::Db(_) => "a database is a number behind the last slash: redis://host:6379/3",
         PlaceError::Host => "write redis://host:port",
+        PlaceError::Master => {
+            "write redis-sentinel://host:26379,host:26379/NAME, with the name of `sentinel monitor NAME`"
+        }
         PlaceError::Percent => "write @ : / and % in a user or a password as %40 %3A %2F %25",
         PlaceError::Unsupported(_) => "give the master itself: redis://host:port",
         _ => "",

@@ -36,7 +36,7 @@ use crate::change::{Carries, Copy, Deadlines, Draft, Failure, Kept, Stream};
 use crate::doubt::Doubts;
 use crate::key::Db;
 use crate::net::{Clock, Control, Net, info_field};
-use crate::offset::Offset;
+use crate::offset::{Offset, ReplId};
 use crate::plan::{Clocks, Facts, Place, Plan, ServerPlace, Until};
 use crate::progress::{Counters, Phase};
 use crate::repl::{Remark, Resume};
@@ -106,7 +106,7 @@ struct Lane<'a> {
     /// The source has nothing more to tell until more has been read.
     starved: bool,
     /// The master is being asked for its offset.
-    asking: Option<Later<Option<Offset>>>,
+    asking: Option<Later<Option<Stands>>>,
     goal: Goal,
     deadlines: Deadlines,
     /// The target, and until when a deadline is so near that it is held back.
@@ -320,11 +320,7 @@ impl Lane<'_> {
                     self.moved = self.clock.now();
                     self.swept(page)?;
                 }
-                offset = later(&mut self.asking) => {
-                    self.asking = None;
-                    self.goal = offset.map_or(Goal::Silence, Goal::Offset);
-                    debug!(goal = ?self.goal, "the master was asked where it is");
-                }
+                stands = later(&mut self.asking) => self.goal_told(stands),
                 () = self.excess.granted() => {}
                 answer = self.end.answered() => {
                     self.moved = self.clock.now();
@@ -410,8 +406,16 @@ const STEADY: Duration = Duration::from_secs(60);
 /// How many of the keys that were there before are named in the report.
 const CONFLICTS_NAMED: usize = 100;
 
+/// Where a master's stream stands.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Stands {
+    pub(super) offset: Offset,
+    /// The history that it counts in, if the master tells.
+    pub(super) replid: Option<ReplId>,
+}
+
 /// Asks a master where its stream stands now; `None` if it has no offsets or does not tell.
-pub(super) async fn ask_offset(net: Net, place: ServerPlace, has_offsets: bool) -> Option<Offset> {
+pub(super) async fn ask_offset(net: Net, place: ServerPlace, has_offsets: bool) -> Option<Stands> {
     if !has_offsets {
         return None;
     }
@@ -428,7 +432,9 @@ pub(super) async fn ask_offset(net: Net, place: ServerPlace, has_offsets: bool) 
             Err(_) => return None,
         }
     };
-    info_field(&info, "master_repl_offset")?.parse().ok().map(Offset::new)
+    let offset = info_field(&info, "master_repl_offset")?.parse().ok().map(Offset::new)?;
+    let replid = info_field(&info, "master_replid").and_then(|id| ReplId::parse(id.as_bytes()));
+    Some(Stands { offset, replid })
 }
 
 /// Waits for something that is under way, or for ever.

@@ -30,7 +30,7 @@ use crate::repl::{Event, Layout, Method, Part, Resume, Sidecar};
 use crate::server::Server;
 use crate::source::{Replica, SourceError, Wants};
 
-use super::lane::{Later, SILENCE, ask_offset, chain, later, sleep_until_some};
+use super::lane::{Later, SILENCE, Stands, ask_offset, chain, later, sleep_until_some};
 use super::loss::Loss;
 use super::order::stop_requested;
 use super::remedy::{Remedy, patience, remedy};
@@ -121,7 +121,7 @@ struct Recorder<'a> {
     /// Where the stream stood when it was taken last.
     offset: Offset,
     /// The master is being asked where it is.
-    asking: Option<Later<Option<Offset>>>,
+    asking: Option<Later<Option<Stands>>>,
     goal: Goal,
     /// When the last command came that is no ping.
     last_data: Duration,
@@ -226,9 +226,9 @@ impl<'a> Recorder<'a> {
                         self.lost(error.into())?;
                     }
                 }
-                offset = later(&mut self.asking) => {
+                stands = later(&mut self.asking) => {
                     self.asking = None;
-                    self.goal = offset.map_or(Goal::Silence, Goal::Offset);
+                    self.goal = stands.map_or(Goal::Silence, |stands| Goal::Offset(stands.offset));
                 }
                 () = sleep_until_some(alarm.map(|at| self.clock.at(at))) => {}
                 () = stop_requested(&mut self.stop) => return Ok(Ended::Stopped),

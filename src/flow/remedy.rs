@@ -34,7 +34,8 @@ pub fn remedy(error: &LaneError) -> Remedy {
             | SourceError::Lost(_)
             | SourceError::Closed
             | SourceError::CutOff
-            | SourceError::Silent(_) => Remedy::ReconnectSource,
+            | SourceError::Silent(_)
+            | SourceError::Replaced => Remedy::ReconnectSource,
             SourceError::Repl(error) => match error.remark() {
                 Remark::Later => Remedy::ReconnectSource,
                 Remark::Ask(advice) => Remedy::Ask(advice),

@@ -111,6 +111,8 @@ fn host(place: &Place) -> Option<String> {
             let host = match &server.address {
                 Address::Tcp { host, .. } => host.clone(),
                 Address::Unix(_) => "localhost".to_owned(),
+                // Where its master will be when it forks nobody knows.
+                Address::Watched(watched) => watched.to_string(),
             };
             // The same name behind another host is another machine.
             Some(

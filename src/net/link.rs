@@ -13,6 +13,7 @@ use tokio_rustls::client::TlsStream;
 
 use crate::plan::{Address, ServerPlace, Side, SshHost};
 
+use super::sentinel::SentinelError;
 #[cfg(feature = "ssh")]
 use super::ssh::{Hosts, SshError};
 use super::tls;
@@ -38,7 +39,7 @@ impl<T: AsyncRead + AsyncWrite + fmt::Debug + Send + Unpin> Carrier for T {}
 
 /// How connections are made.
 pub trait Dial: fmt::Debug + Send + Sync {
-    /// Connects to a server. Who we are to it is said over the connection later.
+    /// Connects to a server, whose place is never one that is found by asking others. Who we are to it is said over the connection later.
     fn dial<'a>(&'a self, place: &'a ServerPlace) -> Dialing<'a>;
 
     /// The same, for a connection whose bytes may be left unread for long: that may hold up no other one. Such are the streams of
@@ -91,6 +92,9 @@ pub enum LinkError {
         #[source]
         source: io::Error,
     },
+    /// The Sentinels do not lead to it.
+    #[error(transparent)]
+    Sentinel(#[from] Box<SentinelError>),
     /// The ssh host that leads there does not.
     #[error(transparent)]
     #[cfg(feature = "ssh")]
@@ -125,6 +129,7 @@ impl LinkError {
                 }
                 _ => format!("check the socket's path in {place} (unixsocket in the server's configuration)"),
             },
+            Self::Sentinel(error) => error.advice(side),
             #[cfg(feature = "ssh")]
             Self::Ssh(error) => error.advice(side),
             Self::Tls(error) => error.advice(side),
@@ -159,6 +164,7 @@ impl Sockets {
             (Address::Unix(path), _) => {
                 Link::Unix(UnixStream::connect(path).await.map_err(LinkError::Socket)?)
             }
+            (Address::Watched(_), _) => return Err(LinkError::Connect(not_found())),
         })
     }
 
@@ -194,6 +200,11 @@ impl Sockets {
             _ => Link::Other(Box::new(stream)),
         })
     }
+}
+
+/// Who is found by asking others has no address until that is done.
+pub(super) fn not_found() -> io::Error {
+    io::Error::new(io::ErrorKind::Unsupported, "nobody was asked where it is")
 }
 
 /// Tries the addresses of a host one by one.

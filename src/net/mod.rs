@@ -6,11 +6,17 @@ mod greet;
 mod link;
 mod listener;
 mod ping;
+mod sentinel;
 #[cfg(feature = "ssh")]
 mod ssh;
 mod tls;
 
+use std::borrow::Cow;
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 pub use clock::Clock;
@@ -18,11 +24,16 @@ pub use control::{Control, ControlError, Foreign, Reply, info_field};
 pub use link::{Carrier, Dial, Dialing, Link, LinkError, Sockets};
 pub use listener::Listener;
 pub use ping::round_trips;
+pub use sentinel::SentinelError;
 #[cfg(feature = "ssh")]
 pub use ssh::{ByHand, SshError};
 pub use tls::TlsError;
 
-use crate::plan::ServerPlace;
+use crate::plan::{Address, ServerPlace};
+
+/// A place that is being found out.
+pub type Locating<'p> =
+    Pin<Box<dyn Future<Output = Result<Cow<'p, ServerPlace>, LinkError>> + Send + 'p>>;
 
 /// The world outside: how connections are made, and what time it is.
 #[derive(Clone, Debug)]
@@ -72,7 +83,7 @@ impl Net {
     /// # Errors
     /// If there is no answer in time, or a refusal.
     pub async fn connect(&self, place: &ServerPlace) -> Result<Link, LinkError> {
-        self.dial.dial(place).await
+        self.dial.dial(&*self.locate(place).await?).await
     }
 
     /// Connects to a server whose stream may be left unread for long.
@@ -80,6 +91,58 @@ impl Net {
     /// # Errors
     /// As [`connect`](Self::connect).
     pub async fn connect_stream(&self, place: &ServerPlace) -> Result<Link, LinkError> {
-        self.dial.dial_stream(place).await
+        self.dial.dial_stream(&*self.locate(place).await?).await
+    }
+
+    /// Where a server is just now. One that Sentinels watch is asked for, and says itself that it is a master; any other is where its place says.
+    ///
+    /// # Errors
+    /// If the Sentinels do not lead to a master.
+    pub fn locate<'p>(&'p self, place: &'p ServerPlace) -> Locating<'p> {
+        // Asking is connecting, which is locating.
+        Box::pin(async move {
+            match &place.address {
+                Address::Watched(watched) => {
+                    let found = sentinel::locate(self, place, watched).await;
+                    Ok(Cow::Owned(found.map_err(Box::new)?))
+                }
+                Address::Tcp { .. } | Address::Unix(_) => Ok(Cow::Borrowed(place)),
+            }
+        })
+    }
+
+    /// Tells when another server plays the part of the one that was found at this address.
+    #[must_use]
+    pub fn succession(&self, place: &ServerPlace, at: &Address) -> Succession {
+        let told: Option<Pin<Box<dyn Future<Output = ()> + Send>>> = match &place.address {
+            Address::Watched(watched) => {
+                let (net, place, at) = (self.clone(), place.clone(), at.clone());
+                let watched = watched.clone();
+                Some(Box::pin(async move {
+                    sentinel::replaced(&net, &place, &watched, &at).await;
+                }))
+            }
+            Address::Tcp { .. } | Address::Unix(_) => None,
+        };
+        Succession(told)
+    }
+}
+
+/// Whether another server has taken a master's place, by the word of those who tell where it is. A master that is passed over may not know it.
+pub struct Succession(Option<Pin<Box<dyn Future<Output = ()> + Send>>>);
+
+impl Succession {
+    /// Ready once, when that has happened.
+    pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(told) = &mut self.0 else { return Poll::Pending };
+        ready!(told.as_mut().poll(cx));
+        self.0 = None;
+        Poll::Ready(())
+    }
+}
+
+impl fmt::Debug for Succession {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Succession").field(&self.0.is_some()).finish()
     }
 }

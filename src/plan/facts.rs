@@ -207,7 +207,7 @@ pub fn judge(facts: &Facts, plan: &Plan) -> Vec<Finding> {
         if facts.sentinel {
             say(
                 "this source is a Sentinel, which holds no data",
-                "give the address of the master that it watches (SENTINEL get-master-addr-by-name NAME tells it)",
+                "let it lead to the master that it watches: redis-sentinel://host:port/NAME, with a name that SENTINEL MASTERS tells",
             );
         }
         if facts.cluster {

@@ -12,6 +12,7 @@ pub mod rules;
 mod spool;
 mod ssh;
 mod tls;
+mod watched;
 
 pub use facts::{Clocks, Facts, Finding, Forbidden, Role, ServerFacts, Side, judge, remarks};
 pub(crate) use facts::{LET_WRITE, UNSAVED};
@@ -22,6 +23,7 @@ pub use rules::{OnFlush, Rules, Verdict, Why};
 pub use spool::{Forecast, OutputBuffer, Spool, SpoolFacts, spool_line};
 pub use ssh::{Passphrase, SshAccess, SshHost, SshKeys, SshName};
 pub use tls::{Identity, Tls};
+pub use watched::Watched;
 
 pub use crate::repl::Method;
 

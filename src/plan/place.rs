@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use crate::key::Db;
 use crate::repl::Credentials;
 
-use super::{SshHost, Tls};
+use super::{SshHost, Tls, Watched};
 
 /// A source or a target, as the command line names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,6 +46,8 @@ pub enum Address {
     },
     /// A socket in the file system.
     Unix(PathBuf),
+    /// Wherever Sentinels say that it is.
+    Watched(Box<Watched>),
 }
 
 /// Why a text names no place.
@@ -64,8 +66,11 @@ pub enum PlaceError {
     /// There is no host.
     #[error("the URL names no host")]
     Host,
+    /// Sentinels, and no name of a master.
+    #[error("the URL does not name the master that the Sentinels watch")]
+    Master,
     /// A percent sign that begins no `%XX`.
-    #[error("a percent sign in a user or a password must be written %25")]
+    #[error("a percent sign in a user, a password or a master's name must be written %25")]
     Percent,
     /// Understood, and not built yet.
     #[error("{0} places are not supported by this version")]
@@ -90,9 +95,8 @@ impl Place {
             "rediss" | "valkeys" => Self::tcp(rest, Some(Tls::default())),
             "unix" | "redis+unix" | "valkey+unix" => Self::unix(rest),
             "redis-cluster" | "valkey-cluster" => Err(PlaceError::Unsupported("redis-cluster://")),
-            "redis-sentinel" | "valkey-sentinel" => {
-                Err(PlaceError::Unsupported("redis-sentinel://"))
-            }
+            "redis-sentinel" | "valkey-sentinel" => Self::watched(rest, None),
+            "rediss-sentinel" | "valkeys-sentinel" => Self::watched(rest, Some(Tls::default())),
             _ => Err(PlaceError::Unknown(text.to_owned())),
         }
     }
@@ -101,6 +105,12 @@ impl Place {
     #[must_use]
     pub const fn is_behind_ssh(&self) -> bool {
         matches!(self, Self::Server(ServerPlace { via: Some(_), .. }))
+    }
+
+    /// Whether it is found by asking others where it is.
+    #[must_use]
+    pub const fn is_found(&self) -> bool {
+        matches!(self, Self::Server(server) if server.is_found())
     }
 
     fn file(text: &str) -> Result<Self, PlaceError> {
@@ -114,32 +124,35 @@ impl Place {
 
     fn tcp(rest: &str, tls: Option<Tls>) -> Result<Self, PlaceError> {
         let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
-        // A password may hold an @; a host cannot.
-        let (login, host_port) = match authority.rsplit_once('@') {
-            Some((login, host_port)) => (Some(login), host_port),
-            None => (None, authority),
-        };
-        let (host, port) = match host_port.strip_prefix('[').and_then(|inner| inner.split_once(']'))
-        {
-            Some((host, after)) => (host, after.strip_prefix(':')),
-            None => match host_port.rsplit_once(':') {
-                Some((host, port)) => (host, Some(port)),
-                None => (host_port, None),
-            },
-        };
-        if host.is_empty() {
-            return Err(PlaceError::Host);
-        }
-        let port = match port {
-            None | Some("") => 6379,
-            Some(digits) => digits.parse().map_err(|_| PlaceError::Port(digits.to_owned()))?,
-        };
+        let (login, host_port) = login(authority);
         Ok(Self::Server(ServerPlace {
-            address: Address::Tcp { host: host.to_owned(), port },
+            address: tcp(address(host_port, 6379)?),
             via: None,
             tls,
             credentials: login.map(credentials).transpose()?.flatten(),
             db: database(path)?,
+        }))
+    }
+
+    fn watched(rest: &str, tls: Option<Tls>) -> Result<Self, PlaceError> {
+        let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+        let (login, hosts) = login(authority);
+        let (name, db) = path.split_once('/').unwrap_or((path, ""));
+        let mut sentinels = Vec::new();
+        for host_port in hosts.split(',') {
+            sentinels.push(address(host_port, 26379)?);
+        }
+        let name = decoded(name)?;
+        if name.is_empty() {
+            return Err(PlaceError::Master);
+        }
+        let watched = Watched { sentinels, name, credentials: None };
+        Ok(Self::Server(ServerPlace {
+            address: Address::Watched(Box::new(watched)),
+            via: None,
+            tls,
+            credentials: login.map(credentials).transpose()?.flatten(),
+            db: database(db)?,
         }))
     }
 
@@ -157,6 +170,45 @@ impl Place {
             db: database(db)?,
         }))
     }
+}
+
+impl ServerPlace {
+    /// Whether it is found by asking others where it is: at one time this server plays it and at another time that one.
+    #[must_use]
+    pub const fn is_found(&self) -> bool {
+        matches!(self.address, Address::Watched(_))
+    }
+}
+
+/// Who we are, and what stands behind it. A password may hold an @; a host cannot.
+fn login(authority: &str) -> (Option<&str>, &str) {
+    match authority.rsplit_once('@') {
+        Some((login, hosts)) => (Some(login), hosts),
+        None => (None, authority),
+    }
+}
+
+/// Reads `host[:port]`.
+fn address(host_port: &str, usual: u16) -> Result<(String, u16), PlaceError> {
+    let (host, port) = match host_port.strip_prefix('[').and_then(|inner| inner.split_once(']')) {
+        Some((host, after)) => (host, after.strip_prefix(':')),
+        None => match host_port.rsplit_once(':') {
+            Some((host, port)) => (host, Some(port)),
+            None => (host_port, None),
+        },
+    };
+    if host.is_empty() {
+        return Err(PlaceError::Host);
+    }
+    let port = match port {
+        None | Some("") => usual,
+        Some(digits) => digits.parse().map_err(|_| PlaceError::Port(digits.to_owned()))?,
+    };
+    Ok((host.to_owned(), port))
+}
+
+fn tcp((host, port): (String, u16)) -> Address {
+    Address::Tcp { host, port }
 }
 
 fn credentials(login: &str) -> Result<Option<Credentials>, PlaceError> {
@@ -201,6 +253,7 @@ impl fmt::Display for Address {
             Self::Tcp { host, port } if host.contains(':') => write!(f, "[{host}]:{port}"),
             Self::Tcp { host, port } => write!(f, "{host}:{port}"),
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
+            Self::Watched(watched) => watched.fmt(f),
         }
     }
 }
@@ -258,6 +311,29 @@ mod tests {
         assert_eq!(server("REDISS://Host/1").tls, Some(Tls::default()));
         assert_eq!(server("Unix:/run/redis.sock"), server("unix:/run/redis.sock"));
         assert_eq!(server("unix:/run/redis.sock").address, Address::Unix("/run/redis.sock".into()));
+    }
+
+    #[test]
+    fn masters_that_sentinels_watch() {
+        let place = server("redis-sentinel://app:p%40s@s2:26380,[::1],s1/my%2Fmaster/3");
+        let Address::Watched(watched) = &place.address else { panic!("{place:?}") };
+        let sentinels: Vec<String> = watched.addresses().map(|one| one.to_string()).collect();
+        assert_eq!(sentinels, ["s2:26380", "[::1]:26379", "s1:26379"]);
+        assert_eq!((watched.name.as_str(), place.db), ("my/master", Some(Db::new(3))));
+        // It is for the master.
+        assert_eq!(place.credentials.as_ref().unwrap().password, "p@s");
+        assert_eq!(watched.credentials, None);
+        assert_eq!(place.to_string(), "[::1]:26379,s1:26379,s2:26380/my/master/3");
+        // In which order they are asked makes it no other.
+        let (one, other) = (server("redis-sentinel://a,b/m"), server("valkey-sentinel://b,a/m"));
+        assert_eq!(one.to_string(), other.to_string());
+        assert_eq!(server("rediss-sentinel://a/m").tls, Some(Tls::default()));
+        let error = |text: &str| Place::parse(text).unwrap_err();
+        assert_eq!(error("redis-sentinel://a:1,b:2"), PlaceError::Master);
+        assert_eq!(error("redis-sentinel://a:1,b:2//3"), PlaceError::Master);
+        assert_eq!(error("redis-sentinel://a:1,,b/m"), PlaceError::Host);
+        assert_eq!(error("redis-sentinel://a:x/m"), PlaceError::Port("x".into()));
+        assert_eq!(error("redis-sentinel://a/m/x"), PlaceError::Db("x".into()));
     }
 
     #[test]

@@ -26,6 +26,9 @@ pub enum SourceError {
     /// It has said nothing for so long that it must be gone: a master pings its replicas every ten seconds.
     #[error("the master has been silent for {} s", .0.as_secs())]
     Silent(Duration),
+    /// Another server has taken the place of the one that we are linked to, which has not cut the link.
+    #[error("another server is the master now, and the link leads to the old one")]
+    Replaced,
     /// What waited in the spool cannot be read.
     #[error("the spool cannot be read")]
     Spool(#[source] io::Error),
@@ -87,6 +90,7 @@ impl SourceError {
             | Self::Closed
             | Self::CutOff
             | Self::Silent(_)
+            | Self::Replaced
             | Self::Spool(_)
             | Self::Unreadable { .. }
             | Self::NoDataSet => false,
@@ -102,6 +106,7 @@ impl SourceError {
             | Self::Closed
             | Self::CutOff
             | Self::Silent(_)
+            | Self::Replaced
             | Self::Repl(_) => false,
             Self::Spool(_)
             | Self::Unreadable { .. }
@@ -116,7 +121,7 @@ impl SourceError {
     #[must_use]
     pub fn advice(&self) -> &'static str {
         match self {
-            Self::Link(_) | Self::Lost(_) | Self::Closed | Self::Silent(_) => {
+            Self::Link(_) | Self::Lost(_) | Self::Closed | Self::Silent(_) | Self::Replaced => {
                 "see that the address is right, the server is up and no firewall stands between"
             }
             Self::CutOff => "give --spool-limit more, or a target that is written to faster",

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::sleep_until;
 
-use crate::net::{Clock, Link, Net};
+use crate::net::{Clock, Link, Net, Succession};
 use crate::offset::Offset;
 use crate::plan::ServerPlace;
 use crate::rdb::parser::Depth;
@@ -21,6 +21,8 @@ use super::SourceError;
 #[derive(Debug)]
 pub struct Replica {
     link: Link,
+    /// Tells when another server has taken the master's place.
+    succession: Succession,
     session: Session,
     clock: Clock,
     /// When the master was heard last, or when we last did not listen.
@@ -75,12 +77,15 @@ impl Replica {
         method: Method,
         resume: Option<Resume>,
     ) -> Result<Self, SourceError> {
-        let link = net.connect_stream(place).await?;
+        let found = net.locate(place).await?;
+        let link = net.connect_stream(&found).await?;
+        let succession = net.succession(place, &found.address);
         let request = Request { credentials: place.credentials.clone(), resume };
         let session = Session::new(request).method(method);
         let clock = net.clock();
         Ok(Self {
             link,
+            succession,
             session,
             clock,
             heard: clock.now(),
@@ -181,6 +186,7 @@ impl Replica {
         self.brought.extend_from_slice(unread);
         self.joint = Some((at.offset, self.session.uncounted()));
         (self.link, self.heard, self.lost, self.full_at) = (other.link, other.heard, None, None);
+        self.succession = other.succession;
         true
     }
 
@@ -253,6 +259,10 @@ impl Replica {
         let mut came = self.poll_spool(cx, wants, now)?;
         if self.spool.as_ref().is_some_and(|spool| spool.full().is_some()) {
             self.full_at = Some(now);
+        }
+        if self.lost.is_none() && self.succession.poll(cx).is_ready() {
+            self.lost = Some(SourceError::Replaced);
+            came |= self.lost_at().is_some();
         }
         if self.lost.is_none() {
             match self.poll_link(cx, wants) {

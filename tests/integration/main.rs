@@ -48,6 +48,7 @@ mod restarts;
 mod rules;
 mod said;
 mod schedule;
+mod sentinels;
 mod servers;
 mod sessions;
 mod ssh;

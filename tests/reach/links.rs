@@ -14,7 +14,7 @@ use understudy::command::judge::Expect;
 use understudy::key::Db;
 use understudy::ledger::older::{self, OlderError};
 use understudy::ledger::{Ledger, LedgerError, Scratch};
-use understudy::net::{Control, ControlError, Net};
+use understudy::net::{Control, ControlError, LinkError, Net};
 use understudy::offset::ReplId;
 use understudy::plan::{Job, OnDeadlines, OnUnknown, Place, Plan, Rules, Source, Spool, Until};
 use understudy::position::{self, Phase, Record, RecordError, Spot};
@@ -27,7 +27,7 @@ use understudy::target::{Confirmed, FileError, Keeper, RdbPlace, Standalone, Tar
 
 use crate::formats::{EMPTY, FULLRESYNC, redis};
 use crate::peers::Says::{self, Last, On, Usual};
-use crate::peers::{Kept, bulk, line, net, net_keeping, place, server};
+use crate::peers::{Kept, bulk, line, net, net_keeping, place, server, server_at};
 use crate::{names, variants};
 
 /// Runs on a clock that leaps to whatever is waited for.
@@ -88,6 +88,47 @@ fn every_kind_of_stranger_is_reached() {
         found
     });
     assert_eq!(names(reached), variants("Foreign"));
+}
+
+/// Two masters, of which a Sentinel names the first when it is asked first, and then the other.
+fn house() -> Net {
+    let asked = AtomicU64::new(0);
+    net(move |host, command| match (host, command) {
+        ("watch", "SENTINEL") => match asked.fetch_add(1, Ordering::Relaxed) {
+            0 => line("*2\r\n$3\r\nold\r\n$4\r\n6379"),
+            _ => line("*2\r\n$3\r\nnew\r\n$4\r\n6379"),
+        },
+        (_, "ROLE") => line("*2\r\n$6\r\nmaster\r\n:0"),
+        (_, "PSYNC") => On([FULLRESYNC, b"$18\r\n", EMPTY].concat()),
+        _ => Usual,
+    })
+}
+
+#[test]
+fn every_error_of_sentinels_is_reached() {
+    let leads = |watch: &'static str, to: &'static str, says: Says| async move {
+        let named = line(watch);
+        let net = net(move |host, command| match (host, command) {
+            ("watch", "SENTINEL") => named.clone(),
+            (host, "ROLE") if host == to => says.clone(),
+            _ => Usual,
+        });
+        let place = server_at("redis-sentinel://nobody,watch/main");
+        match net.connect(&place).await.unwrap_err() {
+            LinkError::Sentinel(error) => *error,
+            other => panic!("{other:?}"),
+        }
+    };
+    let at_server = "*2\r\n$6\r\nserver\r\n$4\r\n6379";
+    let reached = block_on(async {
+        [
+            leads("-NOPERM", "none", Usual).await,
+            leads("*-1", "none", Usual).await,
+            leads("*2\r\n$6\r\nnobody\r\n$4\r\n6379", "none", Usual).await,
+            leads(at_server, "server", line("*1\r\n$5\r\nslave")).await,
+        ]
+    });
+    assert_eq!(names(reached), variants("SentinelError"));
 }
 
 /// How a source that is read to its end fails.
@@ -176,6 +217,7 @@ fn every_error_of_a_source_is_reached() {
             follows("server", On(Vec::new())).await,
             follows("server", line("-NOAUTH Authentication required.")).await,
             reads(Place::Rdb(folder.path().join("none.rdb"))).await,
+            source_fails(&house(), &Place::Server(server_at("redis-sentinel://watch/main"))).await,
             reads(capture("newer", whole, "{\"version\":9}")).await,
             reads(capture("longer", whole, "{\"recorded_from_ms\":1,\"total_bytes\":9}")).await,
             reads(capture("later", &[b"+CONTINUE\r\n"], SIDECAR)).await,

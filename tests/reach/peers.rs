@@ -58,7 +58,11 @@ pub(crate) fn place(host: &str) -> Place {
 }
 
 pub(crate) fn server(host: &str) -> ServerPlace {
-    match place(host) {
+    server_at(&format!("redis://{host}"))
+}
+
+pub(crate) fn server_at(url: &str) -> ServerPlace {
+    match Place::parse(url).unwrap() {
         Place::Server(server) => server,
         other => panic!("{other:?}"),
     }

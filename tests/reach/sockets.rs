@@ -22,7 +22,7 @@ use understudy::net::{LinkError, Net, TlsError};
 use understudy::plan::{Address, Identity, ServerPlace, SshAccess, SshHost, Tls};
 
 use crate::links::block_on;
-use crate::peers::server;
+use crate::peers::{server, server_at};
 use crate::{names, variants};
 
 /// A port where each connection is talked to so.
@@ -83,6 +83,10 @@ fn every_error_of_a_link_is_reached() {
             },
             connect("127.0.0.1", says(b"-ERR Protocol error\r\n"), insecure).await,
             behind(gone).await,
+            {
+                let watched = server_at(&format!("redis-sentinel://127.0.0.1:{gone}/main"));
+                Net::system().connect(&watched).await.unwrap_err()
+            },
         ]
     }));
     assert_eq!(names(reached), variants("LinkError"));

@@ -306,7 +306,11 @@ impl Access {
                 "leave one out",
             );
         }
-        let is_plain = url.is_some_and(|url| !url.value.starts_with("rediss:"));
+        let is_plain = url.is_some_and(|url| {
+            !["rediss:", "rediss-", "valkeys:", "valkeys-"]
+                .iter()
+                .any(|tls| url.value.starts_with(tls))
+        });
         match [&self.ca, &self.cert].into_iter().flatten().next() {
             Some(said) if is_plain => refuse(
                 said,

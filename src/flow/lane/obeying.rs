@@ -1,12 +1,15 @@
 //! What the lane is told while it goes on.
 
-use tracing::info;
+use std::time::Duration;
+
+use tokio::time::sleep;
+use tracing::{debug, info};
 
 use crate::plan::{Place, Until};
 use crate::progress::Phase;
 
 use super::super::order::Order;
-use super::{Goal, Lane, Stage, ask_offset};
+use super::{Goal, Lane, Stage, Stands, ask_offset};
 
 impl Lane<'_> {
     /// Does as the last order says.
@@ -34,6 +37,27 @@ impl Lane<'_> {
         if self.is_finishing { Until::CaughtUp } else { self.plan.until }
     }
 
+    /// The source has told how far it is.
+    pub(super) fn goal_told(&mut self, stands: Option<Stands>) {
+        self.asking = None;
+        let history = self.history.map(|at| at.replid);
+        if let (Place::Server(from), Some(stands)) = (self.from, stands)
+            && from.is_found()
+            && stands.replid.is_some_and(|replid| history != Some(replid))
+        {
+            // It was another server than the one that is followed: one of both is passed over, and our link will tell.
+            debug!("the master that was asked where it is has another history");
+            let asking = ask_offset(self.net.clone(), from.clone(), true);
+            self.asking = Some(Box::pin(async move {
+                sleep(ASK_AGAIN).await;
+                asking.await
+            }));
+            return;
+        }
+        self.goal = stands.map_or(Goal::Silence, |stands| Goal::Offset(stands.offset));
+        debug!(goal = ?self.goal, "the master was asked where it is");
+    }
+
     /// Asks the source how far it is: so far the lane goes before it ends. A file is drained at its end, and only there.
     pub(super) fn seek_goal(&mut self) {
         if let Place::Server(from) = self.from
@@ -44,3 +68,6 @@ impl Lane<'_> {
         }
     }
 }
+
+/// A master that was asked where it is and was not the one that is followed is asked again after so long.
+const ASK_AGAIN: Duration = Duration::from_millis(250);

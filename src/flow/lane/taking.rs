@@ -20,7 +20,7 @@ use crate::source::Wants;
 
 use super::super::left_out::{Left, left_out};
 use super::end::End;
-use super::{CONFLICTS_NAMED, Lane, LaneError, Stage};
+use super::{CONFLICTS_NAMED, Goal, Lane, LaneError, Stage};
 
 impl Lane<'_> {
     /// Whether the source is listened to: not while deadlines are asked for, and not behind the last one.
@@ -258,7 +258,13 @@ impl Lane<'_> {
     fn partial_sync(&mut self, at: Resume) {
         Counters::add(&self.counters.partial_syncs, 1);
         self.source_is_there();
+        let is_renamed = self.history.is_some_and(|before| before.replid != at.replid);
         self.history = Some(at);
+        if is_renamed && self.goal != Goal::None {
+            // It was the old master's. What the new one has not got it will never tell.
+            self.goal = Goal::None;
+            self.seek_goal();
+        }
         self.tally.cuts = 0;
         self.last_data = self.clock.now();
         self.acknowledge();

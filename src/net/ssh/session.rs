@@ -19,6 +19,7 @@ use tokio::sync::watch;
 
 use crate::plan::{Address, SshHost, SshKeys};
 
+use super::super::link::not_found;
 use super::error::{ByHand, SshError};
 use super::held::Held;
 use super::known::{Judgement, Known};
@@ -182,6 +183,14 @@ impl Session {
             Address::Unix(path) => {
                 let path = path.to_string_lossy().into_owned();
                 self.handle.channel_open_direct_streamlocal(path).await
+            }
+            Address::Watched(_) => {
+                let reason = format!(": {}", not_found());
+                return Err(SshError::NoWay {
+                    host: self.host.clone(),
+                    to: to.to_string(),
+                    reason,
+                });
             }
         };
         let (host, to) = (self.host.clone(), to.to_string());
