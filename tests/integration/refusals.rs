@@ -193,7 +193,7 @@ fn a_sentinel_holds_no_data() {
         2,
         &[(port, "SOURCE")],
         "SOURCE: this source is a Sentinel, which holds no data",
-        "give the address of the master that it watches (SENTINEL get-master-addr-by-name NAME tells it)",
+        "let it lead to the master that it watches: redis-sentinel://host:port/NAME, with a name that SENTINEL MASTERS tells",
     );
 }
 

@@ -175,6 +175,15 @@ fn a_failover_is_followed_and_the_stream_goes_on() {
     NAMES.into_iter().for_each(goes_on_with_the_replica);
 }
 
+/// Tells the writers to end, whatever becomes of the test.
+struct Ends<'a>(&'a AtomicBool);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// Writes to whichever server takes it until it is told to end.
 fn write_to(house: &House, ends: &AtomicBool) {
     let mut n = 0_u64;
@@ -205,14 +214,18 @@ fn changes_places_under_writes(name: &'static str) {
     let mut running = sync(&house.url(), &target);
     let ends = AtomicBool::new(false);
     thread::scope(|scope| {
+        let _ends = Ends(&ends);
         scope.spawn(|| write_to(&house, &ends));
         assert!(Client::wait_for_key(target.port, 0, "count", PATIENCE, || running.is_running()));
-        house.sentinel.client().call(cmd!("SENTINEL", "FAILOVER", "main"));
+        let mut sentinel = house.sentinel.client();
+        // It promotes none of which it has not heard for a while.
+        asking::until("the Sentinel begins", PATIENCE, || {
+            !sentinel.try_call(cmd!("SENTINEL", "FAILOVER", "main")).is_error()
+        });
         house.wait_for_failover();
         let mut promoted = house.replica.client();
         promoted.call(cmd!("SET", "behind", 1));
         assert!(Client::wait_for_key(target.port, 0, "behind", PATIENCE, || running.is_running()));
-        ends.store(true, Ordering::Relaxed);
     });
     ends_equal(running, &house.replica, &target);
 }
