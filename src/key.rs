@@ -39,10 +39,13 @@ pub fn fingerprint(db: Db, key: &[u8]) -> u128 {
     xxhash_rust::xxh3::xxh3_128_with_seed(key, db.index().into())
 }
 
+/// The names of the keys that the tool itself keeps in a target begin so.
+pub const OWN: &[u8] = b"understudy:";
+
 /// Whether this is the name of a key that the tool itself keeps in a target. Such keys are nobody's data.
 #[must_use]
 pub fn is_own(key: &[u8]) -> bool {
-    key.starts_with(b"understudy:")
+    key.starts_with(OWN)
 }
 
 /// Shows bytes as redis-cli does: in double quotes, with `\n \r \t \a \b \\ \"` and `\xHH`.

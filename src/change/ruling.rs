@@ -7,7 +7,7 @@
 use std::borrow::Cow;
 
 use crate::command::judge::Expect;
-use crate::command::keys::{Access, KeyUse, keys};
+use crate::command::keys::{Access, KeyUse, Reach, keys};
 use crate::command::{Class, Command};
 use crate::key::{Db, Escaped};
 use crate::plan::{Rules, Verdict, Why};
@@ -18,7 +18,7 @@ use super::Scope;
 /// What becomes of a command.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Ruling<'a> {
-    /// It is played as it stands, but for the numbers of databases in it.
+    /// It is played as it stands, but for the numbers of databases and the names of keys in it.
     Play,
     /// The same, and keys that are not there are no surprise.
     PlayLeniently,
@@ -74,6 +74,12 @@ pub(super) fn rule<'a>(
     let Some(first_out) = judged.iter().find(|one| !one.verdict.is_keep()) else {
         if class == Class::Eval {
             return eval(known, &judged, db, rules);
+        }
+        // SORT finds keys by the patterns of BY and GET, which are under their own names on the source only.
+        let changes_keys = rules.has_keys() || !rules.names().are_kept();
+        if known.name() == "sort" && uses.reach() == Reach::Undeclared && changes_keys {
+            let left_out = "perhaps some of the keys that its patterns find".to_owned();
+            return Err(Undecidable { left_out, ..undecidable(known, &judged) });
         }
         return typed(known, args, &judged, rules);
     };
@@ -198,7 +204,7 @@ fn eval<'a>(
         Some(first) if rules.types().is_some() => {
             undecidable(first.shown(), "it may be of any type")
         }
-        None if rules.has_keys() => {
+        None if rules.has_keys() || !rules.names().are_kept() => {
             undecidable("keys that it does not name".to_owned(), "perhaps others too")
         }
         _ => Ok(Ruling::Play),

@@ -31,7 +31,9 @@ impl Scope {
     pub fn judge(&self, db: Db, key: &[u8]) -> Verdict {
         let verdict = self.rules.judge(db, key);
         match (&self.kept, self.rules.place(db)) {
-            (Some(kept), Some(place)) if verdict.is_keep() && kept.has(place, key) => {
+            (Some(kept), Some(place))
+                if verdict.is_keep() && kept.has(place, &self.rules.names().of(key)) =>
+            {
                 Verdict::Drop(Why::Conflict)
             }
             _ => verdict,
@@ -69,7 +71,7 @@ impl Scope {
         self.on_flush
     }
 
-    /// Whether every key is wanted, under its own database.
+    /// Whether every key is wanted, under its own database and name.
     #[must_use]
     pub fn has_all_keys(&self) -> bool {
         self.kept.is_none() && self.rules.is_all()

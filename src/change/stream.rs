@@ -1,5 +1,7 @@
 //! Commands of a stream as commands for a target.
 
+use std::borrow::Cow;
+
 use crate::command::deadline::{Of, Time};
 use crate::command::judge::Expect;
 use crate::command::keys::Access;
@@ -23,7 +25,7 @@ use super::{Deadlines, Draft, SHIFT, Scope};
 #[non_exhaustive]
 pub enum StreamError {
     /// Nobody knows which keys it touches.
-    #[error("the command {} is not known to this version", Escaped(name))]
+    #[error("the keys of the command {} are not known to this version", Escaped(name))]
     Unknown {
         /// Its name.
         name: Vec<u8>,
@@ -342,6 +344,8 @@ impl Stream {
         if let Ruling::Instead(instead) = ruling {
             let args: Vec<&[u8]> = instead.args.iter().map(AsRef::as_ref).collect();
             let known = args.first().and_then(|name| lookup(name)).unwrap_or(call.known);
+            let names = self.names(known, &args)?;
+            let args = with_others(&args, names.iter().map(|(at, name)| (*at, name.as_slice())));
             let call =
                 Call { known, class: known.class(&args), args: &args, raw: None, db, ..*call };
             self.write_expecting(&call, Some(instead.expect), deadlines, draft)?;
@@ -353,18 +357,38 @@ impl Stream {
             one.db = self.scope.rules().place(one.db).unwrap_or(one.db);
         }
         let digits = named.map(|one| one.map(|one| (one.position, one.db.index().to_string())));
-        if digits.iter().all(Option::is_none) {
+        let names = self.names(call.known, call.args)?;
+        if digits.iter().all(Option::is_none) && names.is_empty() {
             self.write(&Call { db, lenient, ..*call }, deadlines, draft)?;
             return Ok(Taken::Data);
         }
-        let mut args = call.args.to_vec();
-        for (position, digits) in digits.iter().flatten() {
-            if let Some(arg) = args.get_mut(*position) {
-                *arg = digits.as_bytes();
-            }
-        }
+        let digits = digits.iter().flatten().map(|(at, digits)| (*at, digits.as_bytes()));
+        let names = names.iter().map(|(at, name)| (*at, name.as_slice()));
+        let args = with_others(call.args, digits.chain(names));
         self.write(&Call { args: &args, raw: None, db, lenient, ..*call }, deadlines, draft)?;
         Ok(Taken::Data)
+    }
+
+    /// What the keys of a command are called in the target, by where they stand in it: those that have another name there.
+    fn names(
+        &self,
+        known: &command::Command,
+        args: &[&[u8]],
+    ) -> Result<Vec<(usize, Vec<u8>)>, StreamError> {
+        let (names, mut others) = (self.scope.rules().names(), Vec::new());
+        if names.are_kept() {
+            return Ok(others);
+        }
+        let shown = known.for_each_key(args, |used| {
+            let key = args.get(used.position).copied().unwrap_or_default();
+            if let Cow::Owned(name) = names.of(key) {
+                others.push((used.position, name));
+            }
+        });
+        match shown {
+            Ok(_) => Ok(others),
+            Err(_) => Err(StreamError::Unknown { name: known.name().into() }),
+        }
     }
 
     /// What becomes of a flush or a swap.
@@ -624,6 +648,20 @@ fn leave_deadline(call: &Call<'_>, deadlines: &mut Deadlines, draft: &mut Draft)
             deadlines.unsure(db, key);
         }
     });
+}
+
+/// The arguments of a command, with others in these places.
+fn with_others<'a>(
+    args: &[&'a [u8]],
+    others: impl Iterator<Item = (usize, &'a [u8])>,
+) -> Vec<&'a [u8]> {
+    let mut args = args.to_vec();
+    for (at, other) in others {
+        if let Some(arg) = args.get_mut(at) {
+            *arg = other;
+        }
+    }
+    args
 }
 
 /// Writes a command as it came.

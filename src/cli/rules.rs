@@ -8,7 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 use clap::ValueEnum;
 use understudy::key::Db;
 use understudy::plan::rules::{Types, database_map, databases};
-use understudy::plan::{Glob, OnFlush, Place, Rules};
+use understudy::plan::{Glob, Names, OnFlush, Place, Rules};
 
 use super::config::Said;
 use super::intent::duration;
@@ -36,6 +36,10 @@ pub(crate) struct RuleArgs {
     /// Only keys of these types: string, list, set, zset, hash, stream, module, module:<name>
     #[arg(long = "type", value_name = "LIST")]
     types: Option<String>,
+
+    /// What stands before the name of each key in the target. --include and --exclude are about the names on the source
+    #[arg(long, value_name = "TEXT")]
+    prefix: Option<OsString>,
 
     /// Each deadline so much later in the target. A key that dies on the source meanwhile dies there too
     #[arg(long, value_name = "DURATION")]
@@ -66,6 +70,7 @@ pub(crate) struct RuleTexts {
     pub(crate) include: Option<Vec<OsString>>,
     pub(crate) exclude: Option<Vec<OsString>>,
     pub(crate) types: Option<Said<String>>,
+    pub(crate) prefix: Option<Said<OsString>>,
     pub(crate) extend_ttl: Option<Said<String>>,
 }
 
@@ -82,6 +87,7 @@ impl RuleArgs {
             include: globs(&self.include),
             exclude: globs(&self.exclude),
             types: said(&self.types, "--type"),
+            prefix: self.prefix.clone().map(|value| Said { value, at: "--prefix".to_owned() }),
             extend_ttl: said(&self.extend_ttl, "--extend-ttl"),
         }
     }
@@ -105,6 +111,7 @@ impl RuleTexts {
             include: self.include.or_else(|| other.include.clone()),
             exclude: self.exclude.or_else(|| other.exclude.clone()),
             types: self.types.or_else(|| other.types.clone()),
+            prefix: self.prefix.or_else(|| other.prefix.clone()),
             extend_ttl: self.extend_ttl.or_else(|| other.extend_ttl.clone()),
         }
     }
@@ -158,7 +165,14 @@ impl RuleTexts {
         }
         let rules = Rules::new(only, map, globs(&self.include), globs(&self.exclude), types)
             .map_err(|error| format!("{map_at}: {error}"))?;
-        Ok(rules.extending(extends.unwrap_or_default()))
+        Ok(rules.extending(extends.unwrap_or_default()).naming(self.names()?))
+    }
+}
+
+impl RuleTexts {
+    fn names(&self) -> Result<Names, String> {
+        let Some(said) = &self.prefix else { return Ok(Names::default()) };
+        Names::with_prefix(said.value.as_bytes()).map_err(|error| format!("{}: {error}", said.at))
     }
 }
 

@@ -10,7 +10,7 @@ use crate::command::judge::Expect;
 use crate::key::Db;
 use crate::net::Net;
 use crate::offset::Offset;
-use crate::plan::ServerPlace;
+use crate::plan::{Origin, ServerPlace};
 use crate::source::{FetchError, Fetcher, History, Left, Limits};
 
 use super::ending::Walk;
@@ -21,7 +21,7 @@ use super::remedy::{QUESTION_TRIES, pause};
 pub(super) struct Told {
     /// `None` from a source without offsets.
     pub(super) fence: Option<Offset>,
-    /// By the target's databases.
+    /// By the target's databases and names.
     deadlines: Vec<(Db, Vec<u8>, Left)>,
 }
 
@@ -95,13 +95,19 @@ impl Asker {
         mut self: Box<Self>,
     ) -> Result<(Option<Box<Self>>, VecDeque<Told>), FetchError> {
         let mut tries = 0;
-        // The keys by the source's database, and where they are in the target.
+        let names_in_target = self.scope.rules().names().clone();
+        // The keys as the source has them, with their names in the target, and both databases.
         let (db, place, keys, is_last, all) = match &mut self.rest {
             Rest::Names(names, at) => {
                 let (place, page, next) = names.page(*at, PAGE);
-                let keys: Vec<Vec<u8>> = page.into_iter().map(<[u8]>::to_vec).collect();
+                let is_last = page.is_empty();
                 *at = next;
-                let is_last = keys.is_empty();
+                let keys: Vec<_> = { page.into_iter() }
+                    .filter_map(|name| match names_in_target.origin(name) {
+                        Origin::Key(key) => Some((key.into_owned(), name.to_vec())),
+                        Origin::None => None,
+                    })
+                    .collect();
                 (self.scope.rules().origin(place), place, keys, is_last, false)
             }
             Rest::All | Rest::Walk(_) => {
@@ -120,7 +126,9 @@ impl Asker {
                     self.rest = Rest::Walk(walk);
                 }
                 let keys = page.names.into_iter();
-                let keys = keys.filter(|key| self.scope.judge(page.db, key).is_keep()).collect();
+                let keys = keys.filter(|key| self.scope.judge(page.db, key).is_keep());
+                let keys = keys.map(|key| (names_in_target.of(&key).into_owned(), key));
+                let keys = keys.map(|(name, key)| (key, name)).collect();
                 let place = self.scope.rules().place(page.db).unwrap_or(page.db);
                 (page.db, place, keys, is_last, true)
             }
@@ -128,12 +136,12 @@ impl Asker {
         let mut told = VecDeque::new();
         let mut rest = keys.as_slice();
         while !rest.is_empty() {
-            let names = rest.iter().map(Vec::as_slice);
+            let names = rest.iter().map(|(key, _)| key.as_slice());
             match self.fetcher.deadlines(db, names, self.history).await {
                 Ok((fence, left)) => {
                     let (now, later) = rest.split_at(left.len().clamp(1, rest.len()));
                     let deadlines =
-                        now.iter().zip(left).map(|(key, left)| (place, key.clone(), left));
+                        now.iter().zip(left).map(|((_, name), left)| (place, name.clone(), left));
                     // Of all keys those without a deadline are as the stream has left them.
                     let wanted =
                         deadlines.filter(|(.., left)| !all || matches!(left, Left::Until(_)));

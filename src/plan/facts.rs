@@ -496,7 +496,7 @@ impl Plan {
         matches!(self.sources.as_slice(), [source] if !source.rules.has_databases())
     }
 
-    /// Whether no other source writes a database that this one does.
+    /// Whether no other source writes a key that this one may: by their databases, or by what their names begin with.
     #[must_use]
     pub fn are_apart(&self, index: usize) -> bool {
         let places = |source: &Source| -> Option<Vec<Db>> {
@@ -505,9 +505,10 @@ impl Plan {
         };
         let own = self.sources.get(index).and_then(places);
         let others = self.sources.iter().enumerate().filter(|(other, _)| *other != index);
+        let names = self.sources.get(index).map(|source| source.rules.names());
         { others }.all(|(_, other)| match (&own, places(other)) {
-            (Some(own), Some(other)) => own.iter().all(|db| !other.contains(db)),
-            _ => false,
+            (Some(own), Some(other)) if own.iter().all(|db| !other.contains(db)) => true,
+            _ => names.is_some_and(|names| names.are_apart(other.rules.names())),
         })
     }
 }

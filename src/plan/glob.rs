@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use super::names::shown;
+
 /// A pattern on the bytes of a key, with the meaning that Redis gives it (`stringmatchlen` in its `util.c`), case counting:
 /// `*` any bytes, `?` one byte, `[a-z]` one of a range, `[^a]` none of these, `\` takes the next byte as it is.
 ///
@@ -63,7 +65,7 @@ impl Token {
 /// As it was given; of several in a row it can be seen where each ends.
 impl fmt::Display for Glob {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.text.escape_ascii().to_string().replace(' ', "\\x20").fmt(f)
+        f.write_str(&shown(&self.text))
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 mod facts;
 mod glob;
+mod names;
 mod place;
 mod rate;
 pub mod rules;
@@ -17,6 +18,7 @@ mod watched;
 pub use facts::{Clocks, Facts, Finding, Forbidden, Role, ServerFacts, Side, judge, remarks};
 pub(crate) use facts::{LET_WRITE, UNSAVED};
 pub use glob::Glob;
+pub use names::{Names, Origin};
 pub use place::{Address, Place, PlaceError, ServerPlace};
 pub use rate::{Bucket, Rate};
 pub use rules::{OnFlush, Rules, Verdict, Why};

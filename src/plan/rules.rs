@@ -1,5 +1,6 @@
-//! What of a source is wanted, and where it goes: databases chosen and renumbered, keys by their names and types.
+//! What of a source is wanted, and where it goes: databases chosen and renumbered, keys by their names and types, other names for them.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
@@ -9,6 +10,7 @@ use crate::rdb::event::ModuleId;
 use crate::rdb::opcode::ValueType;
 
 use super::glob::Glob;
+use super::names::{Names, Origin};
 
 /// The rules of one source. [`Default`] wants everything as it is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -22,6 +24,7 @@ pub struct Rules {
     types: Option<Types>,
     /// By how much later each deadline is, in milliseconds.
     extends: i64,
+    names: Names,
 }
 
 /// What becomes of a key.
@@ -82,6 +85,12 @@ pub enum RulesError {
     /// A database that is renumbered and not wanted.
     #[error("database {0} is mapped and not chosen")]
     MappedNotChosen(Db),
+    /// A prefix of nothing.
+    #[error("a prefix of nothing changes no name")]
+    NoPrefix,
+    /// A prefix under which the tool has its own keys.
+    #[error("names that begin with understudy: are the tool's own")]
+    OwnPrefix,
     /// No type.
     #[error("{0:?} is no type: use string, list, set, zset, hash, stream, module or module:<name>")]
     Type(String),
@@ -128,13 +137,39 @@ impl Rules {
             }
         }
         let map = map.into_iter().filter(|(from, into)| from != into).collect();
-        Ok(Self { only, map, include, exclude, types, extends: 0 })
+        Ok(Self { only, map, include, exclude, types, extends: 0, names: Names::default() })
     }
 
     /// The same, with each deadline so much later in the target.
     #[must_use]
     pub fn extending(self, by: Duration) -> Self {
         Self { extends: i64::try_from(by.as_millis()).unwrap_or(i64::MAX), ..self }
+    }
+
+    /// The same, with these names for keys.
+    #[must_use]
+    pub fn naming(self, names: Names) -> Self {
+        Self { names, ..self }
+    }
+
+    /// What keys are called in the target.
+    #[must_use]
+    #[inline]
+    pub fn names(&self) -> &Names {
+        &self.names
+    }
+
+    /// Where a key of the source is in the target: its database and its name there. `None` if its database or its name is left out.
+    #[must_use]
+    pub fn target_of<'k>(&self, db: Db, key: &'k [u8]) -> Option<(Db, Cow<'k, [u8]>)> {
+        let place = self.place(db).filter(|_| self.judge(db, key).is_keep())?;
+        Some((place, self.names.of(key)))
+    }
+
+    /// Whether a key that stands here in the target may be this source's, by its database and its name.
+    #[must_use]
+    pub fn owns(&self, place: Db, name: &[u8]) -> bool {
+        self.writes(place) && self.names.origin(name) != Origin::None
     }
 
     /// By how much later each deadline is in the target, in milliseconds.
@@ -260,6 +295,9 @@ impl fmt::Display for Rules {
             let modules = types.modules.iter().map(|name| format!("module:{name}"));
             parts.push(format!("type {}", list(plain.chain(modules), ",")));
         }
+        if !self.names.are_kept() {
+            parts.push(self.names.to_string());
+        }
         if self.extends > 0 {
             let (seconds, millis) = (self.extends / 1000, self.extends % 1000);
             let millis = if millis > 0 { format!(".{millis:03}") } else { String::new() };
@@ -379,10 +417,11 @@ mod tests {
             globs(&["\u{e9}"]),
             Some(Types::parse("zset,module:one").unwrap()),
         );
-        let all = all.unwrap().extending(Duration::from_millis(90_500));
+        let names = Names::with_prefix(b"p:").unwrap();
+        let all = all.unwrap().extending(Duration::from_millis(90_500)).naming(names);
         assert_eq!(
             all.to_string(),
-            r"only db 0,3; db 0:5; include a* b\x20c; exclude \xc3\xa9; type zset,module:one; deadlines 90.500 s later"
+            r"only db 0,3; db 0:5; include a* b\x20c; exclude \xc3\xa9; type zset,module:one; prefix p:; deadlines 90.500 s later"
         );
         assert_eq!(Rules::default().to_string(), "all");
     }
@@ -443,6 +482,19 @@ mod tests {
         assert_eq!(kept(rules(&["a:*"], &[])), [true, false, true]);
         assert_eq!(kept(rules(&["a:*", "b:*"], &["*tmp"])), [true, true, false]);
         assert_eq!(kept(rules(&[], &["a:*"])), [false, true, false]);
+    }
+
+    #[test]
+    fn where_a_key_goes() {
+        let globs = vec![Glob::new(b"a*")];
+        let map = database_map("0:3").unwrap();
+        let rules = Rules::new(Some(databases("0").unwrap()), map, globs, Vec::new(), None);
+        let rules = rules.unwrap().naming(Names::with_prefix(b"p:").unwrap());
+        assert_eq!(rules.target_of(Db::new(0), b"a"), Some((Db::new(3), b"p:a".into())));
+        assert_eq!(rules.target_of(Db::new(0), b"b"), None);
+        assert_eq!(rules.target_of(Db::new(1), b"a"), None);
+        assert!(rules.owns(Db::new(3), b"p:x"));
+        assert!(!rules.owns(Db::new(3), b"x") && !rules.owns(Db::new(0), b"p:x"));
     }
 
     #[test]

@@ -35,6 +35,7 @@ mod into_file;
 mod judge;
 mod limits;
 mod load;
+mod names;
 mod older;
 mod packed;
 mod planted;

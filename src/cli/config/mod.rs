@@ -98,7 +98,8 @@ const ACCESS: [&str; 10] = [
     "ssh_key",
     "ssh_known_hosts",
 ];
-const RULES: [&str; 6] = ["only_db", "db_map", "include", "exclude", "type", "extend_ttl"];
+const RULES: [&str; 7] =
+    ["only_db", "db_map", "include", "exclude", "type", "prefix", "extend_ttl"];
 const LIMITS: [&str; 7] =
     ["memory", "limit_rate", "limit_read", "spool", "spool_limit", "sources_at_once", "per_host"];
 
@@ -228,6 +229,9 @@ fn endpoint<'a>(
                 .list("exclude")?
                 .map(|said| said.value.into_iter().map(Into::into).collect()),
             types: section.joined("type")?,
+            prefix: section
+                .text("prefix")?
+                .map(|said| Said { value: said.value.into(), at: said.at }),
             extend_ttl: section.text("extend_ttl")?,
         },
     };

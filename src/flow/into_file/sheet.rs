@@ -101,7 +101,8 @@ impl<'a> Sheet<'a> {
                     left_out(counters, why, Left::Key);
                 }
                 let db = self.scope.rules().place(head.db).unwrap_or(head.db);
-                let head = KeyHead { db, ..head };
+                let name = self.scope.rules().names().of(head.key).into_owned();
+                let head = KeyHead { db, key: &name, ..head };
                 let depth = if verdict.is_keep() && self.is_wanted(&head)? {
                     match &mut self.target {
                         Some(target) => self.copy.key(&head, target.writer())?,

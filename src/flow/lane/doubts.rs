@@ -1,5 +1,6 @@
 //! Keys in doubt: where they come from, and how they are brought to what the source holds.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use tracing::{debug, warn};
@@ -8,10 +9,10 @@ use crate::change::{Batch, Failure, StreamError, refill};
 use crate::command::keys::{Keys, keys};
 use crate::command::{Class, lookup};
 use crate::doubt::{Call, Verdict};
-use crate::key::{Db, Escaped};
+use crate::key::{Db, Escaped, is_own};
 use crate::net::{Control, ControlError};
 use crate::offset::{Offset, ReplId};
-use crate::plan::{OnUnknown, Place, Rules};
+use crate::plan::{OnUnknown, Origin, Place, Rules};
 use crate::repl::Latin1;
 use crate::source::{FetchError, Fetcher, Found, Limits};
 use crate::target::{DoubtList, Halt};
@@ -335,7 +336,7 @@ impl Lane<'_> {
             let mut wanted: Vec<(Db, Vec<u8>)> = Vec::new();
             let mut left_out = Vec::new();
             for (db, key) in self.doubts.iter().take(AT_ONCE) {
-                let is_ours = key.starts_with(b"understudy:");
+                let is_ours = is_own(&scope.rules().names().of(key));
                 let is_wanted = !is_ours && scope.judge(db, key).is_keep();
                 let list = if is_wanted { &mut wanted } else { &mut left_out };
                 list.push((db, key.to_vec()));
@@ -402,7 +403,8 @@ impl Lane<'_> {
                 }
             };
             let to = (self.server, scope);
-            refill((place, &key), held, to, &mut self.deadlines, &mut self.draft).map_err(
+            let name = scope.rules().names().of(&key);
+            refill((place, &name), held, to, &mut self.deadlines, &mut self.draft).map_err(
                 |source| LaneError::Copy { db: place, key: key.clone(), source: source.into() },
             )?;
         }
@@ -494,8 +496,8 @@ async fn read(mut fetcher: Fetcher, keys: Vec<(Db, Vec<u8>)>, replid: ReplId, ro
     Told { fetcher, found, error: None }
 }
 
-/// Shows each command of a batch with its number, by the databases that the source has for those of the target. Our own keys are not
-/// the source's.
+/// Shows each command of a batch with its number, by the databases and names that the source has for those of the target. Our own keys are
+/// not the source's.
 fn in_source_terms(
     batch: &Batch,
     rules: &Rules,
@@ -504,23 +506,32 @@ fn in_source_terms(
 ) {
     batch.visit(|index, db, args| {
         let Some(command) = args.first().and_then(|name| lookup(name)) else { return };
-        if command.class(args) == Class::Select
-            || args.get(1).is_some_and(|key| key.starts_with(b"understudy:"))
-        {
+        if command.class(args) == Class::Select || args.get(1).is_some_and(|key| is_own(key)) {
             return;
         }
         let db = rules.origin(db);
         let named = command.databases(args).unwrap_or_default();
         let digits = named
             .map(|one| one.map(|one| (one.position, rules.origin(one.db).index().to_string())));
-        if digits.iter().all(Option::is_none) {
+        if digits.iter().all(Option::is_none) && rules.names().are_kept() {
             show(index, &Call { command, args, db, end });
             return;
         }
+        let mut keys: Vec<(usize, Cow<'_, [u8]>)> = Vec::new();
+        // What was written by us has keys that can be told.
+        let _ = command.for_each_key(args, |used| {
+            let name = args.get(used.position).copied().unwrap_or_default();
+            if let Origin::Key(key) = rules.names().origin(name) {
+                keys.push((used.position, key));
+            }
+        });
+        let digits =
+            digits.iter().flatten().map(|(position, digits)| (*position, digits.as_bytes()));
+        let others = digits.chain(keys.iter().map(|(position, key)| (*position, key.as_ref())));
         let mut args = args.to_vec();
-        for (position, digits) in digits.iter().flatten() {
-            if let Some(arg) = args.get_mut(*position) {
-                *arg = digits.as_bytes();
+        for (position, other) in others {
+            if let Some(arg) = args.get_mut(position) {
+                *arg = other;
             }
         }
         show(index, &Call { command, args: &args, db, end });

@@ -280,8 +280,11 @@ impl Lane<'_> {
                 self.end = End::Closing(Box::new(Closing::walking(self.finish(), walk?)));
             }
             Answer::Page(closing, page) => {
-                let (walk, page) = page?;
+                let (walk, mut page) = page?;
                 let mut closing = closing;
+                // What another source has brought is closed when that one ends.
+                let rules = self.stream.scope().rules();
+                page.names.retain(|name| rules.owns(page.db, name));
                 closing.walked(walk, &page, &mut self.draft);
                 self.end = End::Closing(closing);
                 self.push();

@@ -11,7 +11,7 @@ use std::time::Duration;
 use tracing::{debug, info};
 
 use crate::change::{Draft, Finish, Names, PAGE};
-use crate::key::Db;
+use crate::key::{Db, is_own};
 use crate::net::ControlError;
 
 use super::super::ending::{Page, Walk};
@@ -105,11 +105,9 @@ impl Lane<'_> {
             None => Step::Moved,
         };
         let rules = self.stream.scope().rules();
-        let ours = |name: &&[u8]| !name.starts_with(b"understudy:");
+        let ours = |name: &&[u8]| !is_own(name) && rules.owns(db, name);
         let names: Vec<&[u8]> = names.iter().map(Vec::as_slice).filter(ours).collect();
-        if rules.writes(db) {
-            self.hold(db, &names);
-        }
+        self.hold(db, &names);
         Ok(())
     }
 

@@ -6,11 +6,12 @@ use std::sync::Arc;
 
 use tracing::{info, warn};
 
-use crate::change::{Draft, Kept};
+use crate::change::{Draft, Kept, Scope};
 use crate::command::judge::Expect;
 use crate::key::{Db, is_own};
 use crate::ledger::{self, Ledger, LedgerError, Missing, Seen};
 use crate::net::ControlError;
+use crate::plan::Origin;
 use crate::progress::Phase;
 use crate::scratch::Unnamed;
 use crate::server::Version;
@@ -197,7 +198,7 @@ impl Lane<'_> {
                         draft.push(&[remove, name], Expect::Any);
                     }
                 } else if scope.rules().writes(db)
-                    && scope.judge(origin, name).is_keep()
+                    && could_be_brought(scope, origin, name)
                     && names.seen(db, name).map_err(|error| unkept(&sweep.folder, error))?
                         == Seen::Missing
                 {
@@ -216,6 +217,14 @@ impl Lane<'_> {
             }
         };
         Ok(())
+    }
+}
+
+/// Whether a copy brings a key with this name to the target, if the source has it. `db` is the source's.
+fn could_be_brought(scope: &Scope, db: Db, name: &[u8]) -> bool {
+    match scope.rules().names().origin(name) {
+        Origin::Key(key) => scope.judge(db, &key).is_keep(),
+        Origin::None => false,
     }
 }
 

@@ -94,7 +94,8 @@ impl Lane<'_> {
                         let scope = self.stream.scope();
                         let place = scope.rules().place(head.db).unwrap_or(head.db);
                         let verdict = scope.judge_record(&head);
-                        let head = KeyHead { db: place, ..head };
+                        let name = scope.rules().names().of(head.key);
+                        let head = KeyHead { db: place, key: &name, ..head };
                         if verdict == Verdict::Drop(Why::Conflict)
                             || self.replaced.as_ref().is_some_and(|held| held.has(place, head.key))
                         {

@@ -123,7 +123,7 @@ fn stop(world: &mut World) -> Done {
 
 fn compare(world: &mut World) -> Done {
     let forgiving = Forgiving { deadline_ms: world.deadline_ms, ..sync::untold(&world.source) };
-    let first = Dump::read(&mut world.source.client());
+    let first = Dump::read(&mut world.source.client()).under(world.prefix);
     let second = Dump::read(&mut world.target.client());
     world.tally.keys += first.len();
     let differences = judge::diff(&first, &second, forgiving);
@@ -134,7 +134,7 @@ fn compare(world: &mut World) -> Done {
     if !second.own().is_empty() {
         return Err(format!("a finished job has left {:?}", second.own()));
     }
-    if world.source.name == world.target.name {
+    if world.source.name == world.target.name && world.prefix.is_empty() {
         replicas::same_digest(&world.source, &world.target);
     }
     Ok(())

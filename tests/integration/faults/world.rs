@@ -42,6 +42,8 @@ pub(super) struct World {
     pub(super) story: Vec<String>,
     /// What may differ because a source of this version does not tell it.
     pub(super) deadline_ms: i64,
+    /// What stands before each name in the target.
+    pub(super) prefix: &'static str,
     args: Vec<String>,
     state: Arc<TempDir>,
     tool: Option<Understudy>,
@@ -90,9 +92,13 @@ impl World {
         if *RESUMES {
             args.extend(["--job", "faults"].map(str::to_owned));
         }
+        let prefix = ["", "", "its {own}:"][Dice::new(seed ^ 0x9a3e).below(3)];
+        if !prefix.is_empty() {
+            args.extend(["--prefix".to_owned(), prefix.to_owned()]);
+        }
         let state = Arc::new(tempfile::tempdir().unwrap());
         let story = vec![format!(
-            "{round_trip} ms to the target, {memory}, {} source, {} flushes, {} replica",
+            "{round_trip} ms to the target, {memory}, prefix {prefix:?}, {} source, {} flushes, {} replica",
             if slow { "a slow" } else { "a fast" },
             if flushes { "with" } else { "no" },
             if replica.is_some() { "a" } else { "no" }
@@ -108,6 +114,7 @@ impl World {
             tally: Tally::default(),
             story,
             deadline_ms: 0,
+            prefix,
             args,
             state,
             tool: None,
@@ -223,7 +230,7 @@ impl World {
             let look = Instant::now();
             let mut target = self.target.client();
             while look.elapsed() < LOOK {
-                let there = match target.try_call(cmd!("GET", MARK)) {
+                let there = match target.try_call(cmd!("GET", [self.prefix, MARK].concat())) {
                     Value::Bulk(nth) => String::from_utf8(nth).unwrap().parse::<u64>().unwrap(),
                     _ => 0,
                 };

@@ -138,6 +138,13 @@ impl Dump {
         &self.own
     }
 
+    /// The same, with this before each name.
+    pub(crate) fn under(mut self, prefix: &str) -> Self {
+        let named = |((db, key), value)| ((db, [prefix.as_bytes(), &key].concat()), value);
+        self.keys = self.keys.into_iter().map(named).collect();
+        self
+    }
+
     /// The number of keys in all databases.
     pub(crate) fn len(&self) -> usize {
         self.keys.len()
