@@ -111,7 +111,9 @@ pub enum RecordError {
         source_name: String,
     },
     /// The rules were others.
-    #[error("it was written under other rules (--only-db, --db-map, --include, --exclude, --type)")]
+    #[error(
+        "it was written under other rules (--only-db, --db-map, --include, --exclude, --type, --prefix and others)"
+    )]
     Rules,
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::client::{Client, Command, cmd};
 use crate::data::{self, Holds};
-use crate::judge::{self, Dump, Forgiving};
+use crate::judge::{self, Dump};
 use crate::load::{self, END, Load};
 use crate::servers::Server;
 use crate::sync;
@@ -181,7 +181,8 @@ fn two_sources_under_their_prefixes_in_one_database() {
         };
         let mut expected = [held(&one, "one:"), held(&two, "two:")].concat();
         let mut found = target.client().call(cmd!("KEYS", "*")).strings();
-        (expected.sort(), found.sort());
+        expected.sort();
+        found.sort();
         assert_eq!(expected, found, "{name}");
         let mut reader = target.client();
         assert_eq!(reader.call(cmd!("GET", "two:same")).text(), "new");

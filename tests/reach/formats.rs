@@ -10,7 +10,7 @@ use understudy::command::keys::keys;
 use understudy::command::{Malformed, lookup};
 use understudy::key::Db;
 use understudy::plan::rules::{Types, database_map, databases};
-use understudy::plan::{Glob, OnFlush, Place, Rules};
+use understudy::plan::{Glob, Names, OnFlush, Place, Rules};
 use understudy::rdb::dump::Footer;
 use understudy::rdb::error::{RdbError, RdbErrorKind};
 use understudy::rdb::event::{Element, Event as RdbEvent, KeyHead, Payload};
@@ -224,6 +224,8 @@ fn every_error_of_rules_is_reached() {
         map(None, "0:3,1:3").unwrap_err(),
         map(Some("1"), "0:3").unwrap_err(),
         Types::parse("tree").unwrap_err(),
+        Names::with_prefix(b"").unwrap_err(),
+        Names::with_prefix(b"understudy:").unwrap_err(),
     ];
     assert_eq!(names(reached), variants("RulesError"));
 }

@@ -5,7 +5,7 @@
 //! faults. At its end the writers rest, the tool is started once more and must come to its end, and the judge compares. All
 //! choices are a seed's; when things meet is the machine's. `UNDERSTUDY_FAULTS_SEED` and `UNDERSTUDY_FAULTS_ROUNDS` say with which
 //! seed to begin and how many rounds to play, `UNDERSTUDY_FAULTS_VERSIONS` between which servers, and
-//! `UNDERSTUDY_FAULTS_ONLY` which faults alone may happen:
+//! `UNDERSTUDY_FAULTS_ONLY` which faults alone may happen, and `UNDERSTUDY_FAULTS_PREFIX` (`yes` or `no`) whether keys get other names:
 //!
 //! ```sh
 //! UNDERSTUDY_FAULTS_SEED=7000 UNDERSTUDY_FAULTS_ROUNDS=500 cargo test --test integration faults::rounds -- --nocapture

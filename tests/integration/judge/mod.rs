@@ -140,7 +140,9 @@ impl Dump {
 
     /// The same, with this before each name.
     pub(crate) fn under(mut self, prefix: &str) -> Self {
-        let named = |((db, key), value)| ((db, [prefix.as_bytes(), &key].concat()), value);
+        let named = |((db, key), value): (Place, Key)| {
+            ((db, [prefix.as_bytes(), &key[..]].concat()), value)
+        };
         self.keys = self.keys.into_iter().map(named).collect();
         self
     }
