@@ -19,12 +19,12 @@ use foldhash::fast::RandomState;
 
 use crate::key::{Db, fingerprint, is_own};
 
-use self::bucket::{Buckets, Chain, Disk, Place};
+use self::bucket::{Buckets, Chain, Disk, Place, Range};
 
-mod bucket;
+pub(crate) mod bucket;
 pub mod older;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 /// Room on a disk that nobody else sees.
 pub trait Scratch {
@@ -103,10 +103,7 @@ pub struct Missing<S> {
     disk: Disk<S>,
     noted: Vec<Option<Place>>,
     asked: Vec<Option<Place>>,
-    /// Where the range begins; `None` behind the last one.
-    from: Option<u128>,
-    /// The range holds 2 to the power of this, and begins at a multiple of it.
-    bits: u32,
+    range: Range,
     /// What is left of the range to be given.
     left: HashSet<u128, RandomState>,
     /// How many of them fit into the memory.
@@ -117,9 +114,6 @@ pub struct Missing<S> {
     /// How many bytes of names a page may have before it ends.
     page_bytes: usize,
 }
-
-/// A range is no wider than a bucket.
-const WIDEST: u32 = u128::BITS - 8;
 
 impl<S: Scratch> Ledger<S> {
     /// An empty one that takes up `memory` bytes at the most, and what is more on the disk. Not counted are some 20 KiB, single names that
@@ -186,16 +180,15 @@ impl<S: Scratch> Sweep<S> {
     /// # Errors
     /// If the disk cannot be written.
     pub fn finish(mut self) -> Result<Missing<S>, LedgerError> {
-        let (noted, from) = match self.noted {
-            Noted::InMemory(_) => (Vec::new(), None),
-            Noted::OnDisk(noted) => (noted, Some(0)),
+        let (noted, range) = match self.noted {
+            Noted::InMemory(_) => (Vec::new(), Range::NONE),
+            Noted::OnDisk(noted) => (noted, Range::FIRST),
         };
         Ok(Missing {
             asked: self.asked.write(&mut self.disk)?,
             disk: self.disk,
             noted,
-            from,
-            bits: WIDEST,
+            range,
             left: HashSet::default(),
             most: keys_that_fit(self.memory / 2),
             names: Chain::default(),
@@ -213,9 +206,9 @@ impl<S: Scratch> Missing<S> {
     /// If the disk cannot be read, or gives back what was not written. Nothing is lost by that: the same page can be asked for
     /// again.
     pub fn next_page(&mut self, most: usize) -> Result<Option<Page>, LedgerError> {
-        let Some(from) = self.from else { return Ok(None) };
+        let Some(bucket) = self.range.bucket() else { return Ok(None) };
         if self.left.is_empty() {
-            self.compare(from)?;
+            self.compare(bucket)?;
         }
         let mut bytes = 0;
         while !self.left.is_empty() && self.page.len() < most.max(1) && bytes < self.page_bytes {
@@ -228,36 +221,35 @@ impl<S: Scratch> Missing<S> {
             }
         }
         if self.left.is_empty() {
-            self.from = from.checked_add(1 << self.bits);
-            self.widen();
+            self.range.advance();
         }
         Ok(Some(std::mem::take(&mut self.page)))
     }
 
-    /// Leaves those of the range that begins here that were asked for and not noted.
-    fn compare(&mut self, from: u128) -> Result<(), LedgerError> {
-        let compared = self.take_asked(from).and_then(|()| self.strike_noted(from));
+    /// Leaves those of the range, which is in this bucket, that were asked for and not noted.
+    fn compare(&mut self, bucket: usize) -> Result<(), LedgerError> {
+        let compared = self.take_asked(bucket).and_then(|()| self.strike_noted(bucket));
         if compared.is_err() {
             self.left.clear();
         }
         compared
     }
 
-    fn take_asked(&mut self, from: u128) -> Result<(), LedgerError> {
+    fn take_asked(&mut self, bucket: usize) -> Result<(), LedgerError> {
         // A new table, since names that were removed one by one still take up places of the old one.
         self.left = HashSet::default();
         self.left.reserve(self.most);
-        let asked = self.asked.get(bucket::of(from)).copied().flatten();
+        let asked = self.asked.get(bucket).copied().flatten();
         let mut names = Chain::at(asked);
         while let Some((db, name)) = names.next_name(&mut self.disk)? {
             let print = fingerprint(db, name);
-            if !self.is_in_range(from, print) || self.left.contains(&print) {
+            if !self.range.holds(print) || self.left.contains(&print) {
                 continue;
             }
             if self.left.len() == self.most {
                 // Half of the range may fit.
                 self.left.clear();
-                self.bits -= 1;
+                self.range.halve();
                 names = Chain::at(asked);
                 continue;
             }
@@ -267,25 +259,13 @@ impl<S: Scratch> Missing<S> {
         Ok(())
     }
 
-    fn strike_noted(&mut self, from: u128) -> Result<(), LedgerError> {
-        let mut noted = Chain::at(self.noted.get(bucket::of(from)).copied().flatten());
+    fn strike_noted(&mut self, bucket: usize) -> Result<(), LedgerError> {
+        let mut noted = Chain::at(self.noted.get(bucket).copied().flatten());
         while !self.left.is_empty() {
             let Some(print) = noted.next_print(&mut self.disk)? else { break };
             self.left.remove(&print);
         }
         Ok(())
-    }
-
-    fn is_in_range(&self, from: u128, print: u128) -> bool {
-        from >> self.bits == print >> self.bits
-    }
-
-    /// The next range is twice as wide if it can be.
-    fn widen(&mut self) {
-        let aligned = self.from.is_some_and(|from| from.trailing_zeros() > self.bits);
-        if aligned && self.bits < WIDEST {
-            self.bits += 1;
-        }
     }
 }
 

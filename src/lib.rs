@@ -16,6 +16,7 @@
 //! source      target                      never each other
 //! spool                                   what a master has said and nobody can take yet
 //! net         scratch     budget          sockets and the clock; room on a disk; memory that is paid for
+//! census                                  what sources hold, and which names they share
 //! doubt       ledger                      keys that the target may hold otherwise; names that a copy has brought
 //! change                                  what a source says, as what a target is told
 //! plan                                    the rules, parsed and checked once
@@ -28,6 +29,7 @@
 //! - `source` does not know there is a target; `target` does not know there is a source.
 //! - Only `cli` prints. Only `flow` retries.
 
+pub mod census;
 pub mod change;
 pub mod command;
 pub mod doubt;

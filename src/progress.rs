@@ -17,6 +17,8 @@ pub enum Phase {
     Connecting,
     /// The data set is on its way.
     Copying,
+    /// The data set is on its way, and is counted only.
+    Counting,
     /// The data set is there and what changed meanwhile is being applied.
     CatchingUp,
     /// Changes are applied as they come.
@@ -46,10 +48,11 @@ pub enum Awaited {
 
 impl Phase {
     /// Every phase, in order: of several lanes the least tells what goes on.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Waiting,
         Self::Connecting,
         Self::Copying,
+        Self::Counting,
         Self::CatchingUp,
         Self::Following,
         Self::Finishing,
@@ -66,6 +69,7 @@ impl Phase {
             Self::Waiting => "waiting",
             Self::Connecting => "connecting",
             Self::Copying => "copying",
+            Self::Counting => "counting",
             Self::CatchingUp => "catching up",
             Self::Following => "following",
             Self::Finishing => "finishing",

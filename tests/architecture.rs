@@ -14,6 +14,7 @@ const LAYERS: &[&[&str]] = &[
     &["plan"],
     &["change"],
     &["position", "doubt", "ledger"],
+    &["census"],
     &["net", "scratch", "budget"],
     &["spool"],
     &["source", "target"],

@@ -96,6 +96,13 @@ fn until(once: bool, until: Option<UntilArg>) -> Result<Option<Until>, Refusal> 
 
 /// The plan that a `sync` stands for.
 pub(crate) fn plan(args: &Sync) -> Result<Plan, Refusal> {
+    if args.census && !args.dry_run {
+        return refuse(
+            "--census counts what the sources hold and writes nothing: it is a part of --dry-run"
+                .to_owned(),
+            "give --dry-run too; without --census the run itself begins",
+        );
+    }
     let config = args.config.as_deref().map(Config::read).transpose()?.unwrap_or_default();
     let (sources, target) = sources::of(args, &config)?;
     let limits = Limits::of(args, &config.limits)?;
@@ -149,14 +156,15 @@ pub(crate) fn plan(args: &Sync) -> Result<Plan, Refusal> {
             "leave them out",
         );
     }
-    if is_file && (limits.spool.is_some() || limits.spool_limit.is_some()) {
+    let spools = !is_file || args.census;
+    if !spools && (limits.spool.is_some() || limits.spool_limit.is_some()) {
         return refuse(
             "--spool and --spool-limit: nothing waits where a file is written".to_owned(),
             "leave them out",
         );
     }
     let spool = Spool {
-        folder: limits.spool.clone().or_else(|| folder.clone()).filter(|_| !is_file),
+        folder: limits.spool.clone().or_else(|| state::folder(&name)).filter(|_| spools),
         named: limits.spool.is_some(),
         limit: limits.spool_limit,
     };

@@ -2,6 +2,7 @@
 //! prints.
 
 mod args;
+mod census;
 mod config;
 mod control;
 mod demo;

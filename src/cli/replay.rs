@@ -23,6 +23,7 @@ pub(crate) async fn run(args: Replay) -> Outcome {
                 to: Some(to),
                 config: None,
                 dry_run: false,
+                census: false,
                 until: None,
                 once: true,
                 method,

@@ -22,11 +22,13 @@ pub(crate) struct Told<'a> {
     pub(crate) findings: &'a [Finding],
     /// Keys in the target at the end, if it tells.
     pub(crate) keys_after: Option<u64>,
+    /// How a census has ended, and what it has found; `None` if there was none.
+    pub(crate) census: Option<(Ended, Value)>,
 }
 
 /// The report as JSON.
 pub(crate) fn json(told: &Told<'_>) -> String {
-    let Told { run, plan, facts, findings, keys_after } = told;
+    let Told { run, plan, facts, findings, keys_after, census } = told;
     let sum = |number: fn(&SourceReport) -> u64| run.sources.iter().map(number).sum::<u64>();
     let sources = run.sources.iter().enumerate().map(|(index, report)| {
         let place = plan.sources.get(index).map(|source| &source.place);
@@ -36,9 +38,9 @@ pub(crate) fn json(told: &Told<'_>) -> String {
     let findings = findings.iter().map(|finding| {
         json!({ "place": finding.place, "evidence": finding.evidence, "mend": finding.mend })
     });
-    let report = json!({
+    let mut report = json!({
         "version": VERSION,
-        "outcome": run.ended(),
+        "outcome": census.as_ref().map_or_else(|| run.ended(), |(ended, _)| *ended),
         "seconds": run.seconds,
         "totals": {
             "keys": sum(|source| source.numbers.keys),
@@ -56,6 +58,9 @@ pub(crate) fn json(told: &Told<'_>) -> String {
         },
         "conflicts": conflicts(run),
     });
+    if let (Some(report), Some((_, census))) = (report.as_object_mut(), census) {
+        report.insert("census".to_owned(), census.clone());
+    }
     format!("{report:#}\n")
 }
 
@@ -114,7 +119,7 @@ fn numbers(named: &[(&str, u64)]) -> Value {
 }
 
 /// Bytes as text, one code point a byte.
-fn text(bytes: &[u8]) -> String {
+pub(super) fn text(bytes: &[u8]) -> String {
     bytes.iter().copied().map(char::from).collect()
 }
 

@@ -20,7 +20,7 @@ use super::notice;
 use super::outcome::{Outcome, refused};
 use super::progress::{Mode, Show, Watched, grouped};
 use super::signals::Signals;
-use super::{dry_run, intent, report};
+use super::{census, dry_run, intent, report};
 
 /// Runs `sync` to its end.
 pub(crate) async fn run(args: &Sync) -> Outcome {
@@ -76,6 +76,10 @@ async fn begin(args: &Sync, plan: &Plan, signals: &Signals) -> Outcome {
     for finding in &findings {
         notice::error(&format!("{}: {}", finding.place, finding.evidence), &finding.mend);
     }
+    if args.census {
+        let asked = census::Asked { args, plan, facts: &facts, findings: &findings };
+        return census::run(&net, &asked, signals).await;
+    }
     if !findings.is_empty() {
         return nothing_done(args, plan, &facts, Ended::Refused, &findings);
     }
@@ -114,7 +118,8 @@ async fn begin(args: &Sync, plan: &Plan, signals: &Signals) -> Outcome {
         }
         Place::Rdb(_) | Place::Capture(_) => None,
     };
-    let told = report::Told { run: &run, plan, facts: &facts, findings: &[], keys_after };
+    let told =
+        report::Told { run: &run, plan, facts: &facts, findings: &[], keys_after, census: None };
     report::print_target(&told);
     let text = report::json(&told);
     let written = write_report(args.writing.report.as_deref(), &text);
@@ -127,7 +132,7 @@ async fn begin(args: &Sync, plan: &Plan, signals: &Signals) -> Outcome {
 /// How long the target may take to tell how many keys it holds in the end.
 const COUNTING: Duration = Duration::from_secs(1);
 
-fn watched(plan: &Plan, facts: &Facts, counters: &[Arc<Counters>]) -> Vec<Watched> {
+pub(super) fn watched(plan: &Plan, facts: &Facts, counters: &[Arc<Counters>]) -> Vec<Watched> {
     let sources = plan.sources.iter().zip(&facts.sources).zip(counters);
     let watched = sources.map(|((source, facts), counters)| Watched {
         name: source.name.clone(),
@@ -194,7 +199,7 @@ fn finding(error: &Unreachable) -> Finding {
 }
 
 /// Ends a run that has written nothing.
-fn nothing_done(
+pub(super) fn nothing_done(
     args: &Sync,
     plan: &Plan,
     facts: &Facts,
@@ -207,7 +212,8 @@ fn nothing_done(
         .map(|source| SourceReport { ended, ..SourceReport::new(source.name.clone()) });
     let run = Report { sources: sources.collect(), seconds: 0.0 };
     let keys_after = facts.target.as_ref().map(ServerFacts::keys_in_all);
-    let text = report::json(&report::Told { run: &run, plan, facts, findings, keys_after });
+    let told = report::Told { run: &run, plan, facts, findings, keys_after, census: None };
+    let text = report::json(&told);
     // Nothing was done, and that is said: a report that cannot be written changes nothing about it.
     let _ = write_report(args.writing.report.as_deref(), &text);
     ended.into()
@@ -218,7 +224,7 @@ fn try_report(path: &Path) -> io::Result<()> {
     OpenOptions::new().create(true).append(true).open(path).map(drop)
 }
 
-fn write_report(path: Option<&Path>, text: &str) -> Result<(), ()> {
+pub(super) fn write_report(path: Option<&Path>, text: &str) -> Result<(), ()> {
     let Some(path) = path else { return Ok(()) };
     std::fs::write(path, text).map_err(|error| {
         notice::error(

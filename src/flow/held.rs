@@ -8,13 +8,14 @@ use std::sync::Arc;
 use tracing::info;
 
 use crate::change::Kept;
-use crate::key::{Db, is_own};
+use crate::key::Db;
 use crate::ledger::older::{self, OlderError};
 use crate::net::{Control, ControlError, Net};
 use crate::plan::{Facts, OnConflict, Place, Plan};
 
 use super::lane::chain;
 use super::report::{Ended, Report, SourceReport};
+use super::scan::Scan;
 
 /// The keys that a target held before the job began.
 #[derive(Clone)]
@@ -110,20 +111,11 @@ fn from_folder(plan: &Plan) -> Result<Option<Held>, HeldError> {
 }
 
 async fn read(control: &mut Control, db: Db, kept: &mut Kept) -> Result<(), ControlError> {
-    control.ask::<()>("SELECT", &[db.index().to_string().as_bytes()]).await?;
-    let mut cursor = 0_u64;
-    loop {
-        let digits = cursor.to_string();
-        let (next, names): (u64, Vec<Vec<u8>>) =
-            control.ask("SCAN", &[digits.as_bytes(), b"COUNT", b"1000"]).await?;
-        for name in names.iter().filter(|name| !is_own(name)) {
-            kept.insert(db, name);
-        }
-        if next == 0 {
-            return Ok(());
-        }
-        cursor = next;
+    let mut scan = Scan::begin(control, db).await?;
+    while let Some(names) = scan.page().await? {
+        names.iter().for_each(|name| kept.insert(db, name));
     }
+    Ok(())
 }
 
 /// The report of a run that could not begin.

@@ -57,7 +57,7 @@ use super::upstream::Upstream;
 use super::watchdog::Watchdog;
 
 use attempts::Tally;
-pub(super) use attempts::run;
+pub(super) use attempts::{is_unsaved, run};
 use doubts::{Fetching, Unknown};
 pub(super) use end::SILENCE;
 use end::{End, Goal};

@@ -1,10 +1,11 @@
 //! A whole run: one lane a source, until all have ended. Into a file they go one after the other.
 //!
-//! [`migrate`] does what a [`Plan`] says and gives a [`Report`]; [`record()`] keeps what a master says, and
+//! [`migrate`] does what a [`Plan`] says and gives a [`Report`]; [`census()`] counts what it would do; [`record()`] keeps what a master says, and
 //! [`replay()`] lets it be followed again. Nothing below it retries; what a failure calls for stands in one table,
 //! [`remedy()`].
 
 mod asking;
+mod census;
 mod ending;
 mod fingerprints;
 mod held;
@@ -19,6 +20,7 @@ mod record;
 mod remedy;
 mod replay;
 mod report;
+mod scan;
 mod share;
 mod throttle;
 mod turns;
@@ -30,6 +32,7 @@ use std::sync::Arc;
 use tokio::task::JoinSet;
 use tracing::Instrument;
 
+pub use census::{Census, TargetKeys, census};
 pub use lane::{LaneError, chain};
 pub use monitor::watch_offset;
 pub use order::{Order, Orders, TooLate};

@@ -19,12 +19,12 @@ use super::{LedgerError, Scratch};
 const BUCKETS: usize = 256;
 
 /// Which bucket a fingerprint is in.
-pub(super) fn of(print: u128) -> usize {
+pub(crate) fn of(print: u128) -> usize {
     usize::from(print.to_be_bytes()[0])
 }
 
 /// What stands before a name.
-pub(super) fn head(db: Db, len: usize) -> [u8; 12] {
+pub(crate) fn head(db: Db, len: usize) -> [u8; 12] {
     let mut head = [0; 12];
     let (number, length) = head.split_at_mut(4);
     number.copy_from_slice(&db.index().to_le_bytes());
@@ -34,21 +34,26 @@ pub(super) fn head(db: Db, len: usize) -> [u8; 12] {
 
 /// Where a block stands, and its length with its foot.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Place {
+pub(crate) struct Place {
     at: u64,
     len: u64,
 }
 
 /// A scratch, and where it ends.
 #[derive(Debug)]
-pub(super) struct Disk<S> {
+pub(crate) struct Disk<S> {
     scratch: S,
     end: u64,
 }
 
 impl<S: Scratch> Disk<S> {
-    pub(super) fn new(scratch: S) -> Self {
+    pub(crate) fn new(scratch: S) -> Self {
         Self { scratch, end: 0 }
+    }
+
+    /// How many bytes of it are used.
+    pub(crate) fn len(&self) -> u64 {
+        self.end
     }
 
     /// Writes a block. There is none if this fails.
@@ -96,7 +101,7 @@ impl<S: Scratch> Disk<S> {
 
 /// Records that are gathered in memory, and written when a bucket is full.
 #[derive(Debug)]
-pub(super) struct Buckets {
+pub(crate) struct Buckets {
     each: Vec<Bucket>,
     /// How many bytes of each bucket are kept in memory.
     room: usize,
@@ -110,13 +115,13 @@ struct Bucket {
 
 impl Buckets {
     /// They share so much memory.
-    pub(super) fn new(memory: usize) -> Self {
+    pub(crate) fn new(memory: usize) -> Self {
         let each = std::iter::repeat_with(Bucket::default).take(BUCKETS).collect();
         Self { each, room: memory / BUCKETS }
     }
 
     /// Adds a record, which consists of these parts. It is not in if this fails.
-    pub(super) fn push<S: Scratch>(
+    pub(crate) fn push<S: Scratch>(
         &mut self,
         disk: &mut Disk<S>,
         print: u128,
@@ -154,7 +159,7 @@ impl Buckets {
     }
 
     /// Writes what is in memory, and gives the last block of each bucket.
-    pub(super) fn write<S: Scratch>(
+    pub(crate) fn write<S: Scratch>(
         self,
         disk: &mut Disk<S>,
     ) -> Result<Vec<Option<Place>>, LedgerError> {
@@ -191,6 +196,54 @@ impl Bucket {
     }
 }
 
+/// A range of fingerprints, of those that are gone through range by range, each as wide as fits into the memory. It is within one bucket.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Range {
+    /// Where it begins; `None` behind the last one.
+    from: Option<u128>,
+    /// It holds 2 to the power of this, and begins at a multiple of it.
+    bits: u32,
+}
+
+/// No range is wider than a bucket.
+const WIDEST: u32 = u128::BITS - 8;
+
+impl Range {
+    /// The first one.
+    pub(crate) const FIRST: Self = Self { from: Some(0), bits: WIDEST };
+
+    /// None: all have been gone through.
+    pub(crate) const NONE: Self = Self { from: None, bits: WIDEST };
+
+    /// The bucket in which it is.
+    pub(crate) fn bucket(self) -> Option<usize> {
+        self.from.map(of)
+    }
+
+    pub(crate) fn holds(self, print: u128) -> bool {
+        self.from.is_some_and(|from| from >> self.bits == print >> self.bits)
+    }
+
+    /// Its first half, which may fit where the whole does not.
+    pub(crate) fn halve(&mut self) {
+        self.bits = self.bits.saturating_sub(1);
+    }
+
+    /// Whether it holds one fingerprint only.
+    pub(crate) fn is_single(self) -> bool {
+        self.bits == 0
+    }
+
+    /// Goes on to the next, which is twice as wide if it can be.
+    pub(crate) fn advance(&mut self) {
+        self.from = self.from.and_then(|from| from.checked_add(1 << self.bits));
+        let aligned = self.from.is_some_and(|from| from.trailing_zeros() > self.bits);
+        if aligned && self.bits < WIDEST {
+            self.bits += 1;
+        }
+    }
+}
+
 /// The first name of these, and how many bytes it takes there.
 fn first_name(records: &[u8]) -> Option<(Db, &[u8], usize)> {
     let (db, rest) = records.split_first_chunk()?;
@@ -202,7 +255,7 @@ fn first_name(records: &[u8]) -> Option<(Db, &[u8], usize)> {
 
 /// The records of a bucket, read block by block.
 #[derive(Debug, Default)]
-pub(super) struct Chain {
+pub(crate) struct Chain {
     block: Vec<u8>,
     /// Where the block stands.
     at: u64,
@@ -213,7 +266,7 @@ pub(super) struct Chain {
 
 impl Chain {
     /// That whose last block stands there.
-    pub(super) fn at(last: Option<Place>) -> Self {
+    pub(crate) fn at(last: Option<Place>) -> Self {
         Self { before: last, ..Self::default() }
     }
 
@@ -232,17 +285,28 @@ impl Chain {
     }
 
     /// The next name.
-    pub(super) fn next_name<S: Scratch>(
+    pub(crate) fn next_name<S: Scratch>(
         &mut self,
         disk: &mut Disk<S>,
     ) -> Result<Option<(Db, &[u8])>, LedgerError> {
-        if !self.fill(disk)? {
-            return Ok(None);
-        }
-        let rest = self.block.get(self.given..).unwrap_or_default();
-        let Some((db, name, len)) = first_name(rest) else { return Err(self.damaged()) };
-        self.given += len;
-        Ok(Some((db, name)))
+        let Some(rest) = self.rest_with(disk)? else { return Ok(None) };
+        let Some((_, _, len)) = first_name(rest) else { return Err(self.damaged()) };
+        Ok(first_name(self.give(len)).map(|(db, name, _)| (db, name)))
+    }
+
+    /// What is left of the block, which begins with the next record; `None` behind the last one.
+    pub(crate) fn rest_with<S: Scratch>(
+        &mut self,
+        disk: &mut Disk<S>,
+    ) -> Result<Option<&[u8]>, LedgerError> {
+        Ok(self.fill(disk)?.then(|| self.rest()))
+    }
+
+    /// Gives the next record, which has so many bytes.
+    pub(crate) fn give(&mut self, len: usize) -> &[u8] {
+        let from = self.given;
+        self.given = from.saturating_add(len).min(self.block.len());
+        self.block.get(from..self.given).unwrap_or_default()
     }
 
     /// Sees that there is a record in memory. Says whether there is one at all.
@@ -259,7 +323,7 @@ impl Chain {
         self.block.get(self.given..).unwrap_or_default()
     }
 
-    pub(super) fn damaged(&self) -> LedgerError {
+    pub(crate) fn damaged(&self) -> LedgerError {
         LedgerError::Damaged { at: self.at }
     }
 }

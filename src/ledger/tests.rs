@@ -11,7 +11,7 @@ use super::*;
 
 /// A disk in memory. Its clones are the same disk.
 #[derive(Clone, Debug, Default)]
-struct Memory(Rc<RefCell<State>>);
+pub(crate) struct Memory(Rc<RefCell<State>>);
 
 #[derive(Debug, Default)]
 struct State {
@@ -24,11 +24,11 @@ struct State {
 }
 
 impl Memory {
-    fn failing(fails: u64) -> Self {
+    pub(crate) fn failing(fails: u64) -> Self {
         Self(Rc::new(RefCell::new(State { fails, chance: 1, ..State::default() })))
     }
 
-    fn set_fails(&self, fails: u64) {
+    pub(crate) fn set_fails(&self, fails: u64) {
         self.0.borrow_mut().fails = fails;
     }
 }

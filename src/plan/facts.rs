@@ -69,6 +69,10 @@ pub struct ServerFacts {
     pub wants_replicas: bool,
     /// Its `maxmemory-policy`, where a `maxmemory` is set and it evicts keys.
     pub evicts: Option<String>,
+    /// Its `maxmemory`; 0 if none is set, `None` if it does not tell or nobody needs to know.
+    pub max_memory: Option<u64>,
+    /// The memory of its machine; `None` if it does not tell.
+    pub system_memory: Option<u64>,
 }
 
 /// A command that a server's ACL forbids.

@@ -325,7 +325,8 @@ async fn facts_of(
         facts.wants_replicas = field("min_slaves_good_slaves").is_some();
     }
     if side == Side::Target {
-        facts.evicts = evicts(&mut control, &info).await;
+        (facts.max_memory, facts.evicts) = memory_limit(&mut control, &info).await;
+        facts.system_memory = field("total_system_memory").and_then(|bytes| bytes.parse().ok());
     }
     if side == Side::Target && !facts.sentinel {
         facts.forbidden = rights::forbidden(&mut control).await?;
@@ -356,8 +357,8 @@ async fn clock_ahead(net: &Net, control: &mut Control) -> Option<i64> {
     Some(told.saturating_sub(before + (clock.unix_ms() - before) / 2))
 }
 
-/// By which policy a server evicts keys when its memory is full; `None` if it does not, or does not tell.
-async fn evicts(control: &mut Control, info: &str) -> Option<String> {
+/// How much memory a server may take, and by which policy it evicts keys when that is full; `None` if it does not, or does not tell.
+async fn memory_limit(control: &mut Control, info: &str) -> (Option<u64>, Option<String>) {
     let mut said = [None, None];
     for (name, said) in ["maxmemory", "maxmemory-policy"].into_iter().zip(&mut said) {
         // Up to 3.0 INFO does not tell them.
@@ -367,7 +368,8 @@ async fn evicts(control: &mut Control, info: &str) -> Option<String> {
         };
     }
     let [limit, policy] = said;
-    policy.filter(|policy| policy != "noeviction" && limit.is_none_or(|limit| limit != "0"))
+    let limit = limit.and_then(|limit| limit.parse().ok());
+    (limit, policy.filter(|policy| policy != "noeviction" && limit != Some(0)))
 }
 
 /// What a server says of itself once it has its data.

@@ -15,6 +15,7 @@
 
 mod asking;
 mod captures;
+mod census;
 mod client;
 mod command_table;
 mod command_twins;

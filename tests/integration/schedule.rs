@@ -67,3 +67,11 @@ fn more_fork_if_they_may() {
     let (_, most) = saves(&sources, &target, &["--per-host", "3", "--sources-at-once", "1"]);
     assert_eq!(most, 1);
 }
+
+#[test]
+fn a_census_keeps_to_the_same_order() {
+    let Some(sources) = sources(&[200, 900, 400]) else { return };
+    let Some(target) = Server::start("redis-7.0.15") else { return };
+    assert_eq!(saves(&sources, &target, &["--dry-run", "--census"]), (vec![1, 2, 0], 1));
+    assert_eq!(target.client().call(cmd!("DBSIZE")).int(), 0);
+}

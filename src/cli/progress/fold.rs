@@ -46,7 +46,7 @@ fn quiet(reading: &Reading) -> u8 {
     match (reading.awaited.is_some(), reading.phase) {
         (true, phase) if !phase.is_end() => 0,
         (_, Phase::Failed | Phase::Refused) => 1,
-        (_, Phase::Copying | Phase::CatchingUp | Phase::Finishing) => 2,
+        (_, Phase::Copying | Phase::Counting | Phase::CatchingUp | Phase::Finishing) => 2,
         (_, Phase::Following) if reading.lag_seconds.is_none_or(|lag| lag >= 1.0) => 3,
         (_, Phase::Connecting) => 4,
         (_, Phase::Following) => 5,

@@ -21,7 +21,7 @@ use understudy::progress::Counters;
 use fold::{LINES, fold};
 use reading::Meter;
 use reading::Reading;
-pub(super) use words::{grouped, size};
+pub(super) use words::{grouped, size, span};
 
 use super::terminal;
 

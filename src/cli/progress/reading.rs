@@ -73,7 +73,7 @@ impl Meter {
             | Phase::Failed
             | Phase::Refused
             | Phase::Stopped => (None, false, None),
-            Phase::Copying => {
+            Phase::Copying | Phase::Counting => {
                 let (part, estimated, left, speed) = self.copied(&snapshot);
                 (part, estimated, left.and_then(|left| time_for(left, speed)))
             }
@@ -191,9 +191,11 @@ impl Reading {
             total.eta = longest(total.eta, one.eta, Duration::max);
         }
         total.percent = percent;
-        if total.phase == Phase::Waiting && all.iter().any(|one| one.phase == Phase::Copying) {
+        let read = all.iter().map(|one| one.phase);
+        let mut read = read.filter(|phase| matches!(phase, Phase::Copying | Phase::Counting));
+        if let (Phase::Waiting, Some(phase)) = (total.phase, read.next()) {
             // Some wait for their turn: how long that is, is how fast the others are.
-            total.phase = Phase::Copying;
+            total.phase = phase;
             total.eta = time_for(as_f64(total.left_keys), total.keys_per_s);
         }
         let same = all.iter().filter(|one| one.doing() == total.doing());

@@ -51,7 +51,7 @@ fn parts(now: &Reading) -> Vec<(Rank, String)> {
     {
         parts.push((Rank::Percent, duration(now.lasting)));
     }
-    if let (Phase::Copying, Some(percent)) = (now.phase, now.percent) {
+    if let (Phase::Copying | Phase::Counting, Some(percent)) = (now.phase, now.percent) {
         let about = if now.estimated { "~" } else { "" };
         parts.push((Rank::Percent, format!("{about}{percent:.0} %")));
     }
@@ -59,7 +59,7 @@ fn parts(now: &Reading) -> Vec<(Rank, String)> {
         parts.push((Rank::Done, format!("{} keys", grouped(now.keys))));
     }
     match now.phase {
-        Phase::Copying => {
+        Phase::Copying | Phase::Counting => {
             parts.push((Rank::Rate, format!("{} keys/s", rounded(now.keys_per_s))));
         }
         Phase::CatchingUp | Phase::Following => {
@@ -130,6 +130,14 @@ pub(in crate::cli) fn size(bytes: f64) -> String {
         value /= 1000.0;
     }
     format!("{value:.1} TB")
+}
+
+/// So many seconds as a duration; under ten with a tenth.
+pub(in crate::cli) fn span(seconds: f64) -> String {
+    if seconds < 9.95 {
+        return format!("{seconds:.1} s");
+    }
+    Duration::try_from_secs_f64(seconds + 0.5).map_or_else(|_| "for ever".to_owned(), duration)
 }
 
 /// A duration with its two greatest units.

@@ -1,13 +1,12 @@
 //! `rdb inspect`: what is in a file, in figures.
 
-use std::cmp::Reverse;
 use std::collections::BTreeMap;
-use std::collections::BinaryHeap;
 use std::io;
 use std::io::Read;
 use std::io::Write;
 
 use serde_json::json;
+use understudy::census::Top;
 use understudy::key::Db;
 use understudy::key::Escaped;
 use understudy::rdb::event::Event;
@@ -41,7 +40,7 @@ pub(super) struct Found {
     module_aux: BTreeMap<String, u64>,
     slots: u64,
     dbs: BTreeMap<Db, Database>,
-    largest: BinaryHeap<Reverse<Large>>,
+    largest: Top<Large>,
     /// Whether the values were decoded.
     decoded: bool,
 }
@@ -158,7 +157,7 @@ impl Found {
             module_aux: BTreeMap::new(),
             slots: 0,
             dbs: BTreeMap::new(),
-            largest: BinaryHeap::new(),
+            largest: Top::new(LARGEST),
             decoded,
         }
     }
@@ -192,18 +191,14 @@ impl Found {
             entry.bytes += bytes;
             entry.elements += current.elements;
         }
-        let least = self.largest.peek().map_or(0, |Reverse(least)| least.bytes);
-        if self.largest.len() < LARGEST || bytes > least {
-            self.largest.push(Reverse(Large {
+        if self.largest.least().is_none_or(|least| bytes > least.bytes) {
+            self.largest.put(Large {
                 bytes,
                 db: current.db,
                 key: current.key.clone(),
                 object: current.object,
                 elements: current.elements,
-            }));
-            if self.largest.len() > LARGEST {
-                self.largest.pop();
-            }
+            });
         }
     }
 
@@ -213,13 +208,6 @@ impl Found {
 
     fn expires(&self) -> u64 {
         self.dbs.values().map(|database| database.expires).sum()
-    }
-
-    /// The largest keys, the largest first.
-    fn largest(&self) -> Vec<&Large> {
-        let mut largest: Vec<_> = self.largest.iter().map(|Reverse(large)| large).collect();
-        largest.sort_unstable_by(|a, b| b.cmp(a));
-        largest
     }
 
     /// Writes it for a person.
@@ -270,7 +258,7 @@ impl Found {
                 writeln!(out)?;
             }
         }
-        for large in self.largest() {
+        for large in self.largest.sorted() {
             writeln!(
                 out,
                 "largest     {:>12} bytes  db {} {} {}",
@@ -312,7 +300,8 @@ impl Found {
             })
             .collect();
         let largest: Vec<_> = self
-            .largest()
+            .largest
+            .sorted()
             .into_iter()
             .map(|large| {
                 json!({

@@ -164,7 +164,7 @@ fn rivals(plan: &Plan, index: usize) -> Option<String> {
 }
 
 /// Whether a master says that it could not save its data set.
-async fn is_unsaved(net: &Net, place: &ServerPlace) -> bool {
+pub(in super::super) async fn is_unsaved(net: &Net, place: &ServerPlace) -> bool {
     let asked = async { Control::open(net, place).await?.info("persistence").await };
     let info = asked.await.unwrap_or_default();
     info_field(&info, "rdb_last_bgsave_status") == Some("err")
