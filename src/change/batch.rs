@@ -361,6 +361,37 @@ impl Draft {
         }
     }
 
+    /// Changes what was written so far. Writing goes on behind what is left of it.
+    pub fn revise(&mut self, change: impl FnOnce(&Batch) -> Batch) {
+        let Batch {
+            bytes,
+            expects,
+            opens_in,
+            ends_in,
+            held: _,
+            carries,
+            covers,
+            stands_in,
+            highest,
+            barrier,
+            continues,
+            piece,
+        } = change(&self.finish());
+        *self = Self {
+            bytes: bytes.into(),
+            expects,
+            opens_in,
+            ends_in,
+            carries,
+            covers,
+            stands_in,
+            highest,
+            barrier,
+            continues,
+            piece,
+        };
+    }
+
     /// Makes room for so many bytes of commands.
     pub fn reserve(&mut self, bytes: usize) {
         self.bytes.reserve(bytes);
@@ -477,6 +508,33 @@ mod tests {
         expected.push(&[b"PEXPIREAT", b"c", b"5"], Expect::Positive);
         assert_eq!(some.bytes(), expected.finish().bytes());
         assert!(batch.only(&[3]).is_empty());
+    }
+
+    #[test]
+    fn a_draft_is_gone_on_with_behind_what_is_left_of_it() {
+        let mut draft = draft();
+        (draft.covers, draft.carries.commands) = (Some(Offset::new(7)), 6);
+        draft.revise(|batch| batch.only(&[1, 4]));
+        // What is left ends in another database than what was written.
+        assert_eq!(draft.db(), Db::new(3));
+        draft.select(Db::new(2));
+        draft.push(&[b"DEL", b"z"], Expect::Removal);
+        let mut expected = Draft::new(Db::new(2));
+        (expected.covers, expected.carries.commands) = (Some(Offset::new(7)), 6);
+        expected.push(&[b"SET", b"b", b"1"], Expect::Status);
+        expected.select(Db::new(3));
+        expected.push(&[b"SET", b"a", b"1"], Expect::Status);
+        expected.select(Db::new(2));
+        expected.push(&[b"DEL", b"z"], Expect::Removal);
+        let (revised, expected) = (draft.finish(), expected.finish());
+        assert_eq!(revised.bytes(), expected.bytes());
+        assert_eq!(revised.expects(), expected.expects());
+        assert_eq!((revised.carries, revised.covers), (expected.carries, expected.covers));
+        assert_eq!((revised.opens_in(), revised.highest_db()), (Db::new(2), Db::new(3)));
+        // Nothing is left.
+        draft.push(&[b"DEL", b"z"], Expect::Removal);
+        draft.revise(|batch| batch.only(&[]));
+        assert!(draft.is_empty());
     }
 
     #[test]

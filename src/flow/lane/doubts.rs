@@ -277,15 +277,14 @@ impl Lane<'_> {
         Ok(())
     }
 
-    /// Leaves out of what is not confirmed all commands that touch keys in doubt.
+    /// Leaves out of what is not confirmed, and of what is being gathered, all commands that touch keys in doubt.
     fn revise(&mut self) {
         self.doubts_changed = true;
         let (rules, doubts, taken) = (self.stream.scope().rules(), &mut self.doubts, self.taken);
         let unproven = &mut self.tally.unproven;
-        self.target.revise(|batch| {
+        let mut revised = |batch: &Batch, end: Offset| {
             // All others stay, ours among them.
             let mut left_out = Vec::new();
-            let end = batch.covers.unwrap_or(taken);
             in_source_terms(batch, rules, end, |index, call| {
                 let plays = if batch.carries.fetched > 0 {
                     // It is what a key in doubt is brought to: it goes unless that must be read again.
@@ -304,7 +303,11 @@ impl Lane<'_> {
             }
             let all = 0..batch.expects().len();
             batch.only(&all.filter(|at| left_out.binary_search(at).is_err()).collect::<Vec<_>>())
-        });
+        };
+        self.target.revise(|batch| revised(batch, batch.covers.unwrap_or(taken)));
+        // The beginning of a transaction of which more is to come was judged by what was known when it came. What its batch covers so far
+        // stands before it.
+        self.draft.revise(|batch| revised(batch, taken));
     }
 
     /// Tells the record which keys are in doubt, and reads them once the stream is near its end.
