@@ -105,6 +105,17 @@ impl Doubts {
         matches!(self.keys.get(&(db, key.to_vec())), Some(State::Fenced(_)))
     }
 
+    /// Whether what the source held under a key at this offset is not to be written: the key is in doubt, and what it holds is read later;
+    /// or that has been read already, there or behind it.
+    #[must_use]
+    pub fn outdates(&self, db: Db, key: &[u8], at: Offset) -> bool {
+        match self.keys.get(&(db, key.to_vec())) {
+            Some(State::InDoubt(_)) => true,
+            Some(State::Fenced(fence)) => *fence >= at,
+            None => false,
+        }
+    }
+
     /// How many keys are in doubt, those ahead of the stream not counted.
     #[must_use]
     pub fn open(&self) -> usize {
@@ -279,14 +290,7 @@ impl Doubts {
     /// Whether it touches a key that is in doubt, or ahead of it.
     fn touches(&self, call: &Call<'_>) -> bool {
         let mut touches = false;
-        call.each_key(|db, key, _| {
-            touches = touches
-                || match self.keys.get(&(db, key.to_vec())) {
-                    Some(State::InDoubt(_)) => true,
-                    Some(State::Fenced(fence)) => *fence >= call.end,
-                    None => false,
-                };
-        });
+        call.each_key(|db, key, _| touches = touches || self.outdates(db, key, call.end));
         touches
     }
 

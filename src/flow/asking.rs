@@ -26,10 +26,16 @@ pub(super) struct Told {
 }
 
 impl Told {
-    /// Writes what was told, as commands for the target.
-    pub(super) fn apply(&self, deadlines: &mut Deadlines, draft: &mut Draft) {
+    /// Writes what was told, as commands for the target; of those keys that `counts` says it of.
+    pub(super) fn apply(
+        &self,
+        counts: impl Fn(Db, &[u8]) -> bool,
+        deadlines: &mut Deadlines,
+        draft: &mut Draft,
+    ) {
         for (db, key, left) in &self.deadlines {
             match *left {
+                _ if !counts(*db, key) => {}
                 // Its deletion is in the stream.
                 Left::Gone => {}
                 Left::Forever => {
@@ -157,5 +163,34 @@ impl Asker {
             }
         }
         Ok(((!is_last).then_some(self), told))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::doubt::Doubts;
+
+    /// A key whose deadline was asked falls in doubt before the stream is there, and is read further on, where it has another one.
+    #[test]
+    fn what_was_read_of_a_key_behind_the_answer_stays() {
+        let (db, at) = (Db::new(1), Offset::new);
+        let names: [&[u8]; 4] = [b"doubtful", b"ahead", b"passed", b"clean"];
+        let mut doubts = Doubts::default();
+        for (key, read) in [(names[1], 30), (names[2], 19)] {
+            doubts.doubt(db, key, at(10));
+            assert!(doubts.fetched(db, key, at(read)));
+        }
+        doubts.doubt(db, names[0], at(10));
+        let told = Told {
+            fence: Some(at(20)),
+            deadlines: names.map(|key| (db, key.to_vec(), Left::Forever)).into(),
+        };
+        let (mut deadlines, mut draft) = (Deadlines::new(0, 1 << 10), Draft::default());
+        let counts = |db, key: &[u8]| !doubts.outdates(db, key, at(20));
+        told.apply(counts, &mut deadlines, &mut draft);
+        let mut seen = Vec::new();
+        draft.finish().visit(|_, of, args| seen.push((of, args.concat())));
+        assert_eq!(seen, [(db, b"PERSISTpassed".to_vec()), (db, b"PERSISTclean".to_vec())]);
     }
 }
