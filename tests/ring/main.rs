@@ -54,8 +54,9 @@ use crate::outcome::{Ending, Times, judge};
 use crate::schedule::{Schedule, chance, millis};
 use crate::target::Target;
 
-/// How many schedules are run unless told otherwise.
-const ROUNDS: u64 = 2000;
+/// How many schedules are run unless told otherwise. Two thirds of them have a focus, and show that its mechanism is missing five to twenty
+/// times as often as the others.
+const ROUNDS: u64 = 1500;
 
 /// No run takes longer, on its own clock.
 const LONGEST: Duration = Duration::from_secs(1800);
@@ -121,7 +122,7 @@ fn run(seed: u64) -> (Ending, u64) {
 
 async fn play(seed: u64) -> (Ending, u64) {
     let mut dice = Dice::new(seed);
-    let schedule = Arc::new(Schedule::of(&mut dice));
+    let schedule = Arc::new(Schedule::of(seed, &mut dice));
     let ring = Arc::new_cyclic(|ring: &Weak<Ring>| {
         let dial = Hand(Weak::clone(ring));
         let net = Net::with(Arc::new(dial));
@@ -188,14 +189,18 @@ async fn play(seed: u64) -> (Ending, u64) {
         let run = migrate(&ring.net, &plan, &facts, &counters, &stop);
         let run = timeout(LONGEST, run);
         let mut passed = ring.passed.subscribe();
-        let last = kills.next().map(|bytes| *passed.borrow() + bytes);
+        let kill = kills.next();
+        let last = kill.map(|(bytes, _)| *passed.borrow() + bytes);
         let ended = tokio::select! {
             _ = passed.wait_for(|passed| last.is_some_and(|last| *passed >= last)) => None,
             ended = run => Some(ended.unwrap_or_else(|_| panic!("it hangs"))),
         };
         match ended {
             Some(report) => break (begun, report),
-            None => facts.is_known = true,
+            None => {
+                facts.is_known = true;
+                sleep(kill.map(|(_, away)| *away).unwrap_or_default()).await;
+            }
         }
     };
     if env::var_os("UNDERSTUDY_RING_SEED").is_some() {

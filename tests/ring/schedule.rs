@@ -32,11 +32,43 @@ pub(crate) struct Schedule {
     pub(crate) refusals: VecDeque<Refusal>,
     /// How far the target's clock is ahead of the source's, in milliseconds.
     pub(crate) ahead: i64,
-    /// After how many bytes to and from the target the first runs are killed. Each time the same command is given again.
-    pub(crate) kills: Vec<usize>,
+    /// After how many bytes to and from the target the first runs are killed. Each time the same command is given again, so much later.
+    pub(crate) kills: Vec<(usize, Duration)>,
     pub(crate) slow: Option<Slow>,
     /// Half of all commands set deadlines that come soon, renew them or take them away.
     mortal: bool,
+    focus: Focus,
+    /// How many keys of each kind there are.
+    keys: usize,
+}
+
+/// What a round has more of than chance would give it: what one of the mechanisms is for that keep data exact. It is so much that few such
+/// rounds are needed to see that the mechanism is missing; `scripts/mutations` counts them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Focus {
+    /// Whatever chance gives.
+    Chance,
+    /// The gate: answers are lost to transactions that must not be run again.
+    Gate,
+    /// Each reply in the answer to a transaction is judged: some commands fail there.
+    Judging,
+    /// Doubts spread: some commands fail, some answers are lost, and most commands make a key of others.
+    Spreading,
+    /// Deadlines before the horizon are held back: keys almost die, and the target hears of it late.
+    Horizon,
+}
+
+impl Focus {
+    /// Of any six rounds in a row each is in the focus of one, and chance has two.
+    fn of(seed: u64) -> Self {
+        match seed % 6 {
+            0 => Self::Gate,
+            1 => Self::Judging,
+            2 => Self::Spreading,
+            3 => Self::Horizon,
+            _ => Self::Chance,
+        }
+    }
 }
 
 const SOURCES: [Version; 5] =
@@ -46,7 +78,66 @@ const TARGETS: [Version; 5] =
     [Version(7, 0, 15), Version(7, 2, 4), Version(6, 2, 14), Version(4, 0, 14), Version(2, 8, 17)];
 
 impl Schedule {
-    pub(crate) fn of(dice: &mut Dice) -> Self {
+    /// What the dice give in the round of this seed.
+    pub(crate) fn of(seed: u64, dice: &mut Dice) -> Self {
+        let mut schedule = Self::by_chance(dice);
+        schedule.focus = Focus::of(seed);
+        schedule.sharpen(dice);
+        schedule
+    }
+
+    /// Takes away what would hide what the focus is on, and adds much of that.
+    fn sharpen(&mut self, dice: &mut Dice) {
+        if self.focus == Focus::Chance {
+            return;
+        }
+        // A run goes on to where the source is when the copy is over, and no further: so much is written until then, and the question comes late.
+        self.master.fork = Duration::from_millis(50) + millis(dice, 100);
+        self.pause = Duration::from_millis(1) + millis(dice, 3);
+        self.burst = 1 + dice.below(6);
+        (self.before, self.during) = (dice.below(40), 200 + dice.below(300));
+        let question = |dice: &mut Dice| LinkPlan { delay: millis(dice, 100), ..sound(dice) };
+        self.source_links = [sound(dice), question(dice), question(dice), question(dice)].into();
+        // Of more keys more are left as they have become.
+        self.keys = 4 + dice.below(12);
+        (self.take_over, self.slow, self.mortal) = (None, None, false);
+        self.master.backlog = 1 << 20;
+        self.kills.clear();
+        self.refusals.clear();
+        let lost = match self.focus {
+            Focus::Gate => 2 + dice.below(4),
+            Focus::Spreading => dice.below(3),
+            _ => 0,
+        };
+        let cut = |dice: &mut Dice| LinkPlan { counted: Some(1 + dice.below(2)), ..sound(dice) };
+        self.target_links = (0..lost).map(|_| cut(dice)).collect();
+        self.target_links.push_back(sound(dice));
+        match self.focus {
+            Focus::Chance | Focus::Gate => {}
+            Focus::Judging | Focus::Spreading => {
+                let refusal = |dice: &mut Dice| {
+                    let (after, count) = (dice.below(120), 1 + dice.below(3));
+                    Refusal { after, count, kind: Kind::Inside }
+                };
+                self.refusals = (0..4 + dice.below(5)).map(|_| refusal(dice)).collect();
+            }
+            Focus::Horizon => {
+                // Younger ones say when a key dies. Older ones say how long it has left, and are asked again.
+                self.master.server.version = SOURCES[dice.below(2)];
+                let late = Duration::from_secs(2) + millis(dice, 20_000);
+                if chance(dice, 50) {
+                    let (after, count) = (dice.below(30), 1 + dice.below(2));
+                    self.slow = Some(Slow { after, count, lasts: late });
+                } else {
+                    // Some are dead for longer than deadlines are held back.
+                    let late = if chance(dice, 5) { late * 500 } else { late };
+                    self.kills = vec![(9000 + dice.below(9000), late)];
+                }
+            }
+        }
+    }
+
+    fn by_chance(dice: &mut Dice) -> Self {
         let version = SOURCES[dice.below(SOURCES.len())];
         let target = TARGETS[dice.below(TARGETS.len())];
         let redis = |version| Server { flavour: Flavour::Redis, version };
@@ -77,13 +168,15 @@ impl Schedule {
                 let kind = kinds[dice.below(kinds.len())];
                 // The first ones may be refused for good: the tool gives up. For the others it has patience for an hour.
                 let may_last = !matches!(kind, Kind::Busy | Kind::Loading | Kind::Inside);
-                let lasts = may_last && chance(dice, 2);
+                let lasts = may_last && chance(dice, 6);
                 let count = if lasts { usize::MAX } else { log_below(dice, 24) };
                 Refusal { after: spared + log_below(dice, 900), count, kind }
             })
             .collect();
-        let kills: Vec<usize> = match chance(dice, 50) {
-            true => (0..1 + dice.below(4)).map(|_| log_below(dice, 1 << 14)).collect(),
+        let kills: Vec<(usize, Duration)> = match chance(dice, 50) {
+            true => {
+                (0..1 + dice.below(4)).map(|_| (log_below(dice, 1 << 14), Duration::ZERO)).collect()
+            }
             false => Vec::new(),
         };
         // A run that begins while the target answers nobody is refused.
@@ -112,6 +205,8 @@ impl Schedule {
             kills,
             slow,
             mortal: chance(dice, 30),
+            focus: Focus::Chance,
+            keys: 4,
             ahead: match chance(dice, 20) {
                 true => i64::try_from(dice.below(14_400_000)).unwrap() - 7_200_000,
                 false => 0,
@@ -125,13 +220,34 @@ impl Schedule {
             return (COUNT_DB, vec![vec![b"INCR".to_vec(), COUNT.to_vec()]]);
         }
         let db = [0, 0, 0, 1, 9][dice.below(5)];
+        if self.focus == Focus::Horizon && chance(dice, 60) {
+            return (db, self.almost_dies(dice));
+        }
         let count = if chance(dice, 20) { 2 + dice.below(5) } else { 1 };
         (db, (0..count).map(|_| self.command(dice)).collect())
     }
 
+    /// A key is given a short life, changed, and given a long one.
+    fn almost_dies(&self, dice: &mut Dice) -> Vec<Args> {
+        let (kind, change, with) = [
+            ('n', "INCRBY", " 7"),
+            ('t', "APPEND", " a"),
+            ('l', "RPUSH", " b"),
+            ('s', "SADD", " c"),
+            ('z', "ZINCRBY", " 5 d"),
+            ('h', "HINCRBY", " e 3"),
+        ][dice.below(6)];
+        let key = format!("{kind}{}", dice.below(self.keys));
+        vec![
+            args(&format!("PEXPIRE {key} {}", 30 + dice.below(1000))),
+            args(&format!("{change} {key}{with}")),
+            args(&format!("PEXPIRE {key} {}", 600_000 + dice.below(1000))),
+        ]
+    }
+
     fn command(&self, dice: &mut Dice) -> Args {
         // Keys of one kind are mostly used as such; RENAME and DEL make some of another.
-        let key = |dice: &mut Dice, kind: char| format!("{kind}{}", dice.below(4));
+        let key = |dice: &mut Dice, kind: char| format!("{kind}{}", dice.below(self.keys));
         let any = |dice: &mut Dice| {
             let kind = ['n', 't', 'l', 's', 'z', 'h'][dice.below(6)];
             key(dice, kind)
@@ -143,8 +259,13 @@ impl Schedule {
             [30, 120, 400, 1500, 60_000, 8 << 20][dice.below(6)] + dice.below(200)
         };
         let has_lmove = self.master.server.version.min(self.target.version) >= Version(6, 2, 0);
-        let kind =
-            if self.mortal && chance(dice, 50) { 23 + dice.below(5) } else { dice.below(30) };
+        let kind = match self.focus {
+            _ if self.mortal && chance(dice, 50) => 23 + dice.below(5),
+            Focus::Spreading if chance(dice, 60) => [10, 14, 15, 21][dice.below(4)],
+            Focus::Chance => dice.below(30),
+            // No FLUSHDB.
+            _ => dice.below(29),
+        };
         let line = match kind {
             0 | 1 => format!("INCR {}", key(dice, 'n')),
             2 => format!("INCRBY {} {}", key(dice, 'n'), dice.below(90)),
@@ -198,6 +319,15 @@ pub(crate) fn millis(dice: &mut Dice, most: usize) -> Duration {
 fn log_below(dice: &mut Dice, bound: usize) -> usize {
     let bits = dice.below(bound.ilog2() as usize + 1);
     1 + dice.below((2_usize << bits).min(bound))
+}
+
+/// A connection that does not break.
+fn sound(dice: &mut Dice) -> LinkPlan {
+    LinkPlan {
+        room: [512, 4096, 65_536][dice.below(3)],
+        delay: if chance(dice, 50) { millis(dice, 20) } else { Duration::ZERO },
+        ..LinkPlan::default()
+    }
 }
 
 /// The first connections of one side; all after them are sound.
