@@ -310,7 +310,7 @@ impl Doubts {
 
 impl<'a> Call<'a> {
     /// Shows each key, with its database and whether it may be another one afterwards.
-    fn each_key(&self, mut visit: impl FnMut(Db, &'a [u8], bool)) {
+    pub(crate) fn each_key(&self, mut visit: impl FnMut(Db, &'a [u8], bool)) {
         // Arguments that cannot be this command's are the target's to refuse.
         let _ = self.command.for_each_key(self.args, |used| {
             if let Some(key) = self.args.get(used.position) {

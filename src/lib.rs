@@ -49,6 +49,7 @@ pub mod repl;
 pub mod resp;
 pub mod scratch;
 pub mod server;
+pub mod slots;
 pub mod source;
 pub mod spool;
 pub mod target;

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 /// From the bottom up. A module may import from layers below its own, never from its own or above.
 const LAYERS: &[&[&str]] = &[
-    &["key", "offset", "server", "progress"],
+    &["key", "offset", "server", "progress", "slots"],
     &["rdb", "resp"],
     &["command", "repl"],
     &["plan"],

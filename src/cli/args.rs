@@ -97,9 +97,10 @@ pub(crate) enum Rdb {
 /// What `sync` was told.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Sync {
-    /// A source: redis://[[user]:password@]host[:port][/db], rediss://… for TLS, unix:/path, or the master that Sentinels
-    /// watch, redis-sentinel://host[:port][,host[:port]]/NAME[/db]. May be given several times. The password may stand in
-    /// UNDERSTUDY_FROM_PASSWORD instead, that of Sentinels in UNDERSTUDY_SENTINEL_PASSWORD
+    /// A source: redis://[[user]:password@]host[:port][/db], rediss://… for TLS, unix:/path, the master that Sentinels
+    /// watch, redis-sentinel://host[:port][,host[:port]]/NAME[/db], or all masters of a cluster,
+    /// redis-cluster://host[:port][,host[:port]] (any node of it will do). May be given several times. The password may stand
+    /// in UNDERSTUDY_FROM_PASSWORD instead, that of Sentinels in UNDERSTUDY_SENTINEL_PASSWORD
     #[arg(long, value_name = "URL", required_unless_present = "config")]
     pub(crate) from: Vec<String>,
 

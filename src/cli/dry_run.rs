@@ -1,6 +1,6 @@
 //! What a run would do, shown before anything is written.
 
-use understudy::plan::{Facts, Place, Plan, ServerFacts, Until};
+use understudy::plan::{Address, Facts, Place, Plan, ServerFacts, Until};
 
 use super::progress::{grouped, size};
 use super::report::{as_f64, or_dash, table};
@@ -46,11 +46,17 @@ pub(crate) fn print(plan: &Plan, facts: &Facts) {
 
 fn place(place: &Place) -> String {
     match place {
-        Place::Server(server) if server.is_found() && server.tls.is_some() => {
-            format!("rediss-sentinel://{place}")
+        Place::Server(server) => {
+            let tls = if server.tls.is_some() { "s" } else { "" };
+            match server.address {
+                Address::Watched(_) => format!("redis{tls}-sentinel://{place}"),
+                Address::Cluster(_) => format!("redis{tls}-cluster://{place}"),
+                Address::Tcp { .. } | Address::Unix(_) if server.tls.is_some() => {
+                    format!("rediss://{place}")
+                }
+                Address::Tcp { .. } | Address::Unix(_) => place.to_string(),
+            }
         }
-        Place::Server(server) if server.is_found() => format!("redis-sentinel://{place}"),
-        Place::Server(server) if server.tls.is_some() => format!("rediss://{place}"),
         _ => place.to_string(),
     }
 }

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use understudy::flow;
 use understudy::plan::{
-    Job, Method, OnConflict, OnDeadlines, OnUnknown, Place, Plan, Rate, Rules, ServerPlace, Source,
-    Spool, SshHost, Until,
+    Address, Job, Method, OnConflict, OnDeadlines, OnUnknown, Place, Plan, Rate, Rules,
+    ServerPlace, Source, Spool, SshHost, Until,
 };
 use understudy::server::Server;
 
@@ -33,6 +33,12 @@ pub(crate) fn record(args: &args::Record) -> Result<(Plan, flow::Record), Refusa
     let Place::Server(server) = &from else {
         return refuse(format!("--from {from}: a file says nothing new"), "give a server");
     };
+    if matches!(server.address, Address::Cluster(_)) {
+        return refuse(
+            format!("--from {from}: a cluster is many streams, and a capture is one"),
+            "give one server",
+        );
+    }
     let out = args.out.display();
     let Some(Place::Capture(file)) = args.out.to_str().and_then(|out| Place::parse(out).ok())
     else {

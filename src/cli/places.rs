@@ -114,9 +114,7 @@ impl Way {
         }
         if let (Side::Target, true) = (self.side, server.is_found()) {
             return refuse(
-                format!(
-                    "{at}: the target is one server, and Sentinels tell another after a failover"
-                ),
+                format!("{at}: the target is one server, which is given by its own address"),
                 "give the master itself: redis://host:port",
             );
         }
@@ -237,7 +235,7 @@ fn advice(error: &PlaceError) -> Cow<'static, str> {
             "write redis-sentinel://host:26379,host:26379/NAME, with the name of `sentinel monitor NAME`"
         }
         PlaceError::Percent => "write @ : / and % in a user or a password as %40 %3A %2F %25",
-        PlaceError::Unsupported(_) => "give the master itself: redis://host:port",
+        PlaceError::ClusterDb(_) => "leave it out: redis-cluster://host:port,host:port",
         _ => "",
     };
     advice.into()

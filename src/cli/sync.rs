@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use understudy::flow::{Ended, Order, Report, SourceReport, chain, migrate, watch_offset};
 use understudy::net::Net;
 use understudy::plan::{Facts, Finding, Place, Plan, ServerFacts, judge, remarks, spool_line};
-use understudy::preflight::{Unreachable, count_keys, judge_records, look};
+use understudy::preflight::{Unreachable, count_keys, expand, judge_records, look};
 use understudy::progress::Counters;
 
 use super::args::Sync;
@@ -35,11 +35,33 @@ pub(crate) async fn run(args: &Sync) -> Outcome {
         return refused(&text, "give a path that this user may write");
     }
     let signals = Signals::heed();
-    begin(args, &plan, &signals).await
+    let net = Net::system();
+    let mut told_to_stop = signals.orders().clone();
+    let expanded = tokio::select! {
+        expanded = expand(&net, &plan) => expanded,
+        _ = told_to_stop.wait_for(|order| *order == Order::Stop) => {
+            notice::note("stopped before anything was written");
+            return nothing_done(args, &plan, &Facts::default(), Ended::Stopped, &[]);
+        }
+    };
+    match expanded.map_err(|error| unreachable(args, &plan, &error)) {
+        Ok(plan) => begin(args, &plan, &net, &signals).await,
+        Err(outcome) => outcome,
+    }
 }
 
-async fn begin(args: &Sync, plan: &Plan, signals: &Signals) -> Outcome {
-    let net = Net::system();
+/// Ends a run for which a place could not be asked.
+fn unreachable(args: &Sync, plan: &Plan, error: &Unreachable) -> Outcome {
+    if args.dry_run {
+        dry_run::print(plan, &Facts::default());
+    }
+    let found = finding(error);
+    notice::error(&format!("{}: {}", found.place, found.evidence), &found.mend);
+    let ended = if error.is_damage() { Ended::Failed } else { Ended::Refused };
+    nothing_done(args, plan, &Facts::default(), ended, &[found])
+}
+
+async fn begin(args: &Sync, plan: &Plan, net: &Net, signals: &Signals) -> Outcome {
     let counters: Vec<Arc<Counters>> = plan.sources.iter().map(|_| Arc::default()).collect();
     let door = match args.dry_run {
         true => Ok(None),
@@ -51,7 +73,7 @@ async fn begin(args: &Sync, plan: &Plan, signals: &Signals) -> Outcome {
     };
     let mut told_to_stop = signals.orders().clone();
     let looked = tokio::select! {
-        looked = look(&net, plan) => looked,
+        looked = look(net, plan) => looked,
         _ = told_to_stop.wait_for(|order| *order == Order::Stop) => {
             notice::note("stopped before anything was written");
             return nothing_done(args, plan, &Facts::default(), Ended::Stopped, &[]);
@@ -59,15 +81,7 @@ async fn begin(args: &Sync, plan: &Plan, signals: &Signals) -> Outcome {
     };
     let facts = match looked {
         Ok(facts) => facts,
-        Err(error) => {
-            if args.dry_run {
-                dry_run::print(plan, &Facts::default());
-            }
-            let found = finding(&error);
-            notice::error(&format!("{}: {}", found.place, found.evidence), &found.mend);
-            let ended = if error.is_damage() { Ended::Failed } else { Ended::Refused };
-            return nothing_done(args, plan, &Facts::default(), ended, &[found]);
-        }
+        Err(error) => return unreachable(args, plan, &error),
     };
     if args.dry_run {
         dry_run::print(plan, &facts);
@@ -78,7 +92,7 @@ async fn begin(args: &Sync, plan: &Plan, signals: &Signals) -> Outcome {
     }
     if args.census {
         let asked = census::Asked { args, plan, facts: &facts, findings: &findings };
-        return census::run(&net, &asked, signals).await;
+        return census::run(net, &asked, signals).await;
     }
     if !findings.is_empty() {
         return nothing_done(args, plan, &facts, Ended::Refused, &findings);
@@ -103,7 +117,7 @@ async fn begin(args: &Sync, plan: &Plan, signals: &Signals) -> Outcome {
         }
     }
     let show = Show::begin(args.writing.progress, watched(plan, &facts, &counters), net.clock());
-    let run = migrate(&net, plan, &facts, &counters, signals.orders()).await;
+    let run = migrate(net, plan, &facts, &counters, signals.orders()).await;
     monitors.abort_all();
     show.end().await;
 
@@ -114,7 +128,7 @@ async fn begin(args: &Sync, plan: &Plan, signals: &Signals) -> Outcome {
     let keys_after = match &plan.target {
         // One that does not answer by now may never: a stop has promised to end.
         Place::Server(place) => {
-            timeout(COUNTING, count_keys(&net, place, plan)).await.ok().flatten()
+            timeout(COUNTING, count_keys(net, place, plan)).await.ok().flatten()
         }
         Place::Rdb(_) | Place::Capture(_) => None,
     };

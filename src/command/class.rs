@@ -65,6 +65,7 @@ mod tests {
             ("SWAPDB", Class::SwapDb),
             ("WAIT", Class::Control),
             ("CLUSTER SETSLOT 5 NODE n", Class::Control),
+            ("CLUSTER SYNCSLOTS ESTABLISH SOURCE a NAME b SLOTSRANGE 1 2", Class::Control),
             ("CLUSTER FLUSHSLOT 5 SYNC", Class::Unknown),
             ("CLUSTER", Class::Unknown),
             ("FROBNICATE", Class::Unknown),

@@ -41,13 +41,16 @@ impl Command {
 
     /// What it is for, with these arguments.
     ///
-    /// The name decides, but for `CLUSTER`: `SETSLOT` is the server's own affair, and all else that a stream may
+    /// The name decides, but for `CLUSTER`: `SETSLOT` and `SYNCSLOTS` are the servers' own affair, and all else that a stream may
     /// hold of it moves or deletes data by slot (`FLUSHSLOT`, which Valkey 9 propagates as it stands).
     #[must_use]
     #[inline]
     pub fn class(&self, args: &[&[u8]]) -> Class {
         match self.class {
-            Class::Control if self.name == "cluster" && !Args(args).is(1, "setslot") => {
+            Class::Control
+                if self.name == "cluster"
+                    && !["setslot", "syncslots"].iter().any(|word| Args(args).is(1, word)) =>
+            {
                 Class::Unknown
             }
             class => class,

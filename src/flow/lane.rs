@@ -19,6 +19,7 @@ mod job;
 mod links;
 mod obeying;
 mod opening;
+mod slots;
 mod spooling;
 mod sweep;
 mod taking;
@@ -45,6 +46,7 @@ use crate::source::{Fetcher, SourceError};
 use crate::spool::Store;
 use crate::target::{Confirmed, Entrance, Standalone, Surprise, TargetError};
 
+use super::cluster::Member;
 use super::held::Held;
 use super::loss::Loss;
 use super::order::{Orders, changed};
@@ -65,6 +67,7 @@ pub use error::{LaneError, chain};
 use horizon::Moving;
 use job::Job;
 use links::Refusal;
+use slots::Slots;
 use spooling::Spooling;
 use sweep::Sweep;
 
@@ -169,6 +172,8 @@ struct Lane<'a> {
     /// It was lost when nothing more was wanted of it.
     is_let_go: bool,
     target_lost: Option<Loss>,
+    /// Of a part of a cluster: which keys are its own.
+    slots: Option<Slots>,
     share: Share,
     excess: Excess,
     spooling: Spooling,
@@ -194,6 +199,8 @@ pub(super) struct Known<'k> {
     pub(super) store: Option<Store>,
     /// When it may copy.
     pub(super) turn: Turn,
+    /// Its part in the cluster that it is of.
+    pub(super) member: Option<Member>,
     pub(super) net: &'k Net,
 }
 
@@ -266,6 +273,7 @@ impl Lane<'_> {
                 self.call_back_source();
                 continue;
             }
+            self.advance_slots()?;
             self.advance_sweep()?;
             self.advance_horizon();
             self.advance_doubts()?;
@@ -328,6 +336,7 @@ impl Lane<'_> {
                 }
                 () = sleep_until_some(alarm) => {}
                 () = changed(&mut self.orders) => {}
+                () = Slots::changed(&mut self.slots) => {}
             }
         }
     }

@@ -6,6 +6,7 @@
 
 mod asking;
 mod census;
+mod cluster;
 mod ending;
 mod fingerprints;
 mod held;
@@ -15,6 +16,7 @@ mod lane;
 mod left_out;
 mod loss;
 mod monitor;
+mod moves;
 mod order;
 mod record;
 mod remedy;
@@ -78,12 +80,15 @@ pub async fn migrate(
     let store = plan.spool.folder.clone().filter(|_| limit > 0);
     let store = store.map(|folder| Store::new(folder, limit));
     let turns = turns::Turns::new(&plan, &facts);
+    let (mut members, watches) = cluster::members(net, &plan);
+    let mut clusters = JoinSet::new();
+    watches.into_iter().for_each(|watch| drop(clusters.spawn(watch)));
     let mut lanes = JoinSet::new();
     for (index, counters) in counters.iter().enumerate().take(plan.sources.len()) {
         let (plan, facts, orders) = (Arc::clone(&plan), Arc::clone(&facts), orders.clone());
         let (counters, net) = (Arc::clone(counters), net.clone());
         let (held, throttle, pool) = (held.clone(), throttle.clone(), pool.clone());
-        let (store, turn) = (store.clone(), turns.of(index));
+        let (store, turn, member) = (store.clone(), turns.of(index), members.remove(&index));
         let name = plan.sources.get(index).map(|source| source.name.clone()).unwrap_or_default();
         // At the level of errors, so that every line of a lane names its source.
         let span = tracing::error_span!("lane", source = %name);
@@ -92,8 +97,18 @@ pub async fn migrate(
                 let (facts, held) = (&facts, held.as_ref());
                 let is_known = facts.is_known;
                 let net = &net;
-                let known =
-                    lane::Known { facts, held, is_known, index, throttle, pool, store, turn, net };
+                let known = lane::Known {
+                    facts,
+                    held,
+                    is_known,
+                    index,
+                    throttle,
+                    pool,
+                    store,
+                    turn,
+                    member,
+                    net,
+                };
                 (index, lane::run(&plan, known, &counters, orders).await)
             }
             .instrument(span),

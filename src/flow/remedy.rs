@@ -116,6 +116,9 @@ pub fn remedy(error: &LaneError) -> Remedy {
         LaneError::Mixed => Remedy::Ask(
             "empty the target and start again with --restart; sources with databases of their own (--from …/3) can be copied again alone",
         ),
+        LaneError::MovedAway(_) | LaneError::MovedBefore => Remedy::Ask(
+            "switch the cluster's rebalancer off until the job is done, empty the target and start again with --restart",
+        ),
         LaneError::Fetch(FetchError::OtherHistory { .. } | FetchError::NoBacklog) => {
             Remedy::CopyAgain
         }

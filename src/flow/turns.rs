@@ -113,6 +113,10 @@ fn host(place: &Place) -> Option<String> {
                 Address::Unix(_) => "localhost".to_owned(),
                 // Where its master will be when it forks nobody knows.
                 Address::Watched(watched) => watched.to_string(),
+                Address::Cluster(cluster) => match &cluster.shard {
+                    Some(shard) => shard.at.0.clone(),
+                    None => cluster.to_string(),
+                },
             };
             // The same name behind another host is another machine.
             Some(

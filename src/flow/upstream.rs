@@ -8,7 +8,7 @@ use tokio::time::sleep;
 
 use crate::net::Net;
 use crate::offset::Offset;
-use crate::plan::{Place, ServerPlace};
+use crate::plan::{Address, Place, ServerPlace};
 use crate::rdb::parser::Depth;
 use crate::repl::{Event, Method, Resume};
 use crate::source::{Replica, Source, SourceError, Wants};
@@ -126,6 +126,14 @@ impl Upstream {
     /// How often a link was made anew, since this was asked last, while what the one before had brought was still waiting.
     pub(super) fn take_joined(&mut self) -> u64 {
         std::mem::take(&mut self.joined)
+    }
+
+    /// Where the master is that a link leads to.
+    pub(super) fn at(&self) -> Option<&Address> {
+        match &self.link {
+            Link::Up(Source::Replica(replica)) => Some(replica.at()),
+            _ => None,
+        }
     }
 
     /// Bytes that were read and wait to be taken.

@@ -13,6 +13,7 @@ use tokio_rustls::client::TlsStream;
 
 use crate::plan::{Address, ServerPlace, Side, SshHost};
 
+use super::cluster::ClusterError;
 use super::sentinel::SentinelError;
 #[cfg(feature = "ssh")]
 use super::ssh::{Hosts, SshError};
@@ -95,6 +96,9 @@ pub enum LinkError {
     /// The Sentinels do not lead to it.
     #[error(transparent)]
     Sentinel(#[from] Box<SentinelError>),
+    /// The nodes of the cluster do not lead to it.
+    #[error(transparent)]
+    Cluster(#[from] Box<ClusterError>),
     /// The ssh host that leads there does not.
     #[error(transparent)]
     #[cfg(feature = "ssh")]
@@ -130,6 +134,7 @@ impl LinkError {
                 _ => format!("check the socket's path in {place} (unixsocket in the server's configuration)"),
             },
             Self::Sentinel(error) => error.advice(side),
+            Self::Cluster(error) => error.advice(side),
             #[cfg(feature = "ssh")]
             Self::Ssh(error) => error.advice(side),
             Self::Tls(error) => error.advice(side),
@@ -164,7 +169,9 @@ impl Sockets {
             (Address::Unix(path), _) => {
                 Link::Unix(UnixStream::connect(path).await.map_err(LinkError::Socket)?)
             }
-            (Address::Watched(_), _) => return Err(LinkError::Connect(not_found())),
+            (Address::Watched(_) | Address::Cluster(_), _) => {
+                return Err(LinkError::Connect(not_found()));
+            }
         })
     }
 

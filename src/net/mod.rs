@@ -1,6 +1,7 @@
 //! Sockets and the clock: the only place where either is touched.
 
 mod clock;
+mod cluster;
 mod control;
 mod greet;
 mod link;
@@ -20,6 +21,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 pub use clock::Clock;
+pub use cluster::{ClusterError, ClusterNode, ClusterView, Nodes};
 pub use control::{Control, ControlError, Foreign, Reply, info_field};
 pub use link::{Carrier, Dial, Dialing, Link, LinkError, Sockets};
 pub use listener::Listener;
@@ -106,6 +108,10 @@ impl Net {
                     let found = sentinel::locate(self, place, watched).await;
                     Ok(Cow::Owned(found.map_err(Box::new)?))
                 }
+                Address::Cluster(cluster) => {
+                    let found = cluster::locate(self, place, cluster).await;
+                    Ok(Cow::Owned(found.map_err(Box::new)?))
+                }
                 Address::Tcp { .. } | Address::Unix(_) => Ok(Cow::Borrowed(place)),
             }
         })
@@ -122,7 +128,8 @@ impl Net {
                     sentinel::replaced(&net, &place, &watched, &at).await;
                 }))
             }
-            Address::Tcp { .. } | Address::Unix(_) => None,
+            // A run looks after all masters of a cluster together.
+            Address::Cluster(_) | Address::Tcp { .. } | Address::Unix(_) => None,
         };
         Succession(told)
     }

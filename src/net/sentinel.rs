@@ -90,7 +90,7 @@ impl SentinelError {
     }
 }
 
-fn each(tried: &[(Address, ControlError)]) -> String {
+pub(super) fn each(tried: &[(Address, ControlError)]) -> String {
     let line = |(at, error): &(Address, ControlError)| {
         let mut text = format!("{at}: {error}");
         let mut cause = std::error::Error::source(error);
@@ -232,7 +232,7 @@ async fn names(sentinel: &mut Control) -> Vec<String> {
 const NAMES: usize = 20;
 
 /// Whether a server says that it is a master. One that may not be asked is what the Sentinel says.
-async fn is_master(net: &Net, found: &ServerPlace) -> Result<bool, ControlError> {
+pub(super) async fn is_master(net: &Net, found: &ServerPlace) -> Result<bool, ControlError> {
     let mut control = Control::open(net, found).await?;
     match control.ask::<Vec<Value>>("ROLE", &[]).await {
         Ok(told) => {

@@ -214,10 +214,11 @@ pub fn judge(facts: &Facts, plan: &Plan) -> Vec<Finding> {
                 "let it lead to the master that it watches: redis-sentinel://host:port/NAME, with a name that SENTINEL MASTERS tells",
             );
         }
-        if facts.cluster {
+        let is_shard = matches!(&source.place, Place::Server(server) if server.shard().is_some());
+        if facts.cluster && !is_shard {
             say(
                 "this source is a node of a cluster and holds a part of the data only",
-                "this version reads single servers; a cluster must be read whole",
+                "a capture is one stream; sync reads all of a cluster (redis-cluster://host:port)",
             );
         }
         if let Some(answer) = &facts.no_psync {
@@ -244,6 +245,14 @@ pub fn judge(facts: &Facts, plan: &Plan) -> Vec<Finding> {
             mend:
                 "choose module, which is all of them, or leave them out by their names (--exclude)"
                     .to_owned(),
+        });
+    }
+    let is_shard = |source: &Source| matches!(&source.place, Place::Server(server) if server.shard().is_some());
+    if matches!(plan.target, Place::Rdb(_)) && plan.sources.iter().any(is_shard) {
+        findings.push(Finding {
+            place: plan.target.to_string(),
+            evidence: "the masters of a cluster copy one after the other into a file, and slots may move between them meanwhile".to_owned(),
+            mend: "give a server as --to; an .rdb file can be made of that".to_owned(),
         });
     }
     if let Some(target) = &facts.target {
@@ -512,8 +521,28 @@ impl Plan {
         let names = self.sources.get(index).map(|source| source.rules.names());
         { others }.all(|(_, other)| match (&own, places(other)) {
             (Some(own), Some(other)) if own.iter().all(|db| !other.contains(db)) => true,
+            _ if self.is_other_shard(index, other) => true,
             _ => names.is_some_and(|names| names.are_apart(other.rules.names())),
         })
+    }
+}
+
+impl Plan {
+    /// Whether two sources are parts of one cluster, and no key is in both.
+    fn is_other_shard(&self, index: usize, other: &Source) -> bool {
+        let shard = |source: &Source| match &source.place {
+            Place::Server(server) => {
+                server.shard().map(|(cluster, shard)| (cluster.name.clone(), shard.slots.clone()))
+            }
+            Place::Rdb(_) | Place::Capture(_) => None,
+        };
+        let names = self.sources.get(index).map(|source| source.rules.names());
+        match (self.sources.get(index).and_then(shard), shard(other)) {
+            (Some((cluster, slots)), Some((its, others))) => {
+                cluster == its && slots.overlap(&others) == 0 && names == Some(other.rules.names())
+            }
+            _ => false,
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+mod cluster;
 mod facts;
 mod glob;
 mod names;
@@ -15,6 +16,7 @@ mod ssh;
 mod tls;
 mod watched;
 
+pub use cluster::{Cluster, Shard};
 pub use facts::{Clocks, Facts, Finding, Forbidden, Role, ServerFacts, Side, judge, remarks};
 pub(crate) use facts::{LET_WRITE, UNSAVED};
 pub use glob::Glob;

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use crate::key::Db;
 use crate::repl::Credentials;
 
-use super::{SshHost, Tls, Watched};
+use super::{Cluster, Shard, SshHost, Tls, Watched};
 
 /// A source or a target, as the command line names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,6 +48,8 @@ pub enum Address {
     Unix(PathBuf),
     /// Wherever Sentinels say that it is.
     Watched(Box<Watched>),
+    /// Wherever the nodes of a cluster say that it is.
+    Cluster(Box<Cluster>),
 }
 
 /// Why a text names no place.
@@ -72,9 +74,9 @@ pub enum PlaceError {
     /// A percent sign that begins no `%XX`.
     #[error("a percent sign in a user, a password or a master's name must be written %25")]
     Percent,
-    /// Understood, and not built yet.
-    #[error("{0} places are not supported by this version")]
-    Unsupported(&'static str),
+    /// A cluster has one database.
+    #[error("a cluster has database 0 only, and not {0}")]
+    ClusterDb(String),
 }
 
 impl Place {
@@ -94,7 +96,8 @@ impl Place {
             "redis" | "valkey" => Self::tcp(rest, None),
             "rediss" | "valkeys" => Self::tcp(rest, Some(Tls::default())),
             "unix" | "redis+unix" | "valkey+unix" => Self::unix(rest),
-            "redis-cluster" | "valkey-cluster" => Err(PlaceError::Unsupported("redis-cluster://")),
+            "redis-cluster" | "valkey-cluster" => Self::cluster(rest, None),
+            "rediss-cluster" | "valkeys-cluster" => Self::cluster(rest, Some(Tls::default())),
             "redis-sentinel" | "valkey-sentinel" => Self::watched(rest, None),
             "rediss-sentinel" | "valkeys-sentinel" => Self::watched(rest, Some(Tls::default())),
             _ => Err(PlaceError::Unknown(text.to_owned())),
@@ -138,10 +141,7 @@ impl Place {
         let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
         let (login, hosts) = login(authority);
         let (name, db) = path.split_once('/').unwrap_or((path, ""));
-        let mut sentinels = Vec::new();
-        for host_port in hosts.split(',') {
-            sentinels.push(address(host_port, 26379)?);
-        }
+        let sentinels = addresses(hosts, 26379)?;
         let name = decoded(name)?;
         if name.is_empty() {
             return Err(PlaceError::Master);
@@ -153,6 +153,23 @@ impl Place {
             tls,
             credentials: login.map(credentials).transpose()?.flatten(),
             db: database(db)?,
+        }))
+    }
+
+    fn cluster(rest: &str, tls: Option<Tls>) -> Result<Self, PlaceError> {
+        let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+        let (login, hosts) = login(authority);
+        let cluster = Cluster::of(addresses(hosts, 6379)?);
+        // There is no other.
+        if database(path)?.is_some_and(|db| db != Db::default()) {
+            return Err(PlaceError::ClusterDb(path.to_owned()));
+        }
+        Ok(Self::Server(ServerPlace {
+            address: Address::Cluster(Box::new(cluster)),
+            via: None,
+            tls,
+            credentials: login.map(credentials).transpose()?.flatten(),
+            db: None,
         }))
     }
 
@@ -176,7 +193,16 @@ impl ServerPlace {
     /// Whether it is found by asking others where it is: at one time this server plays it and at another time that one.
     #[must_use]
     pub const fn is_found(&self) -> bool {
-        matches!(self.address, Address::Watched(_))
+        matches!(self.address, Address::Watched(_) | Address::Cluster(_))
+    }
+
+    /// What one master of a cluster has, if it is that.
+    #[must_use]
+    pub fn shard(&self) -> Option<(&Cluster, &Shard)> {
+        match &self.address {
+            Address::Cluster(cluster) => Some((cluster, cluster.shard.as_ref()?)),
+            _ => None,
+        }
     }
 }
 
@@ -186,6 +212,11 @@ fn login(authority: &str) -> (Option<&str>, &str) {
         Some((login, hosts)) => (Some(login), hosts),
         None => (None, authority),
     }
+}
+
+/// Reads `host[:port][,host[:port]]`.
+fn addresses(hosts: &str, usual: u16) -> Result<Vec<(String, u16)>, PlaceError> {
+    hosts.split(',').map(|host_port| address(host_port, usual)).collect()
 }
 
 /// Reads `host[:port]`.
@@ -254,6 +285,7 @@ impl fmt::Display for Address {
             Self::Tcp { host, port } => write!(f, "{host}:{port}"),
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
             Self::Watched(watched) => watched.fmt(f),
+            Self::Cluster(cluster) => cluster.fmt(f),
         }
     }
 }
@@ -337,6 +369,19 @@ mod tests {
     }
 
     #[test]
+    fn clusters_and_their_parts() {
+        let place = server("redis-cluster://:pw@b:7001,a,[::1]:7000/0");
+        assert_eq!(place.to_string(), "[::1]:7000,a:6379,b:7001");
+        assert_eq!((place.db, place.credentials.unwrap().password.as_str()), (None, "pw"));
+        let Address::Cluster(mut cluster) = place.address else { panic!("{:?}", place.address) };
+        assert_eq!(cluster.nodes, [("b".into(), 7001), ("a".into(), 6379), ("::1".into(), 7000)]);
+        let slots = (0..5461).collect();
+        cluster.shard = Some(Shard { slots, ids: Vec::new(), at: ("c".into(), 1) });
+        assert_eq!(cluster.to_string(), "[::1]:7000,a:6379,b:7001[0-5460]");
+        assert_eq!(server("valkeys-cluster://a").tls, Some(Tls::default()));
+    }
+
+    #[test]
     fn paths_are_told_by_their_endings() {
         assert_eq!(Place::parse("a/dump.rdb"), Ok(Place::Rdb("a/dump.rdb".into())));
         assert_eq!(Place::parse("live.bin"), Ok(Place::Capture("live.bin".into())));
@@ -350,9 +395,7 @@ mod tests {
         assert_eq!(Place::parse("redis://host/x"), Err(PlaceError::Db("x".into())));
         assert_eq!(Place::parse("redis://:6379"), Err(PlaceError::Host));
         assert_eq!(Place::parse("redis://:%zz@host"), Err(PlaceError::Percent));
-        assert_eq!(
-            Place::parse("redis-cluster://a:1,b:2"),
-            Err(PlaceError::Unsupported("redis-cluster://"))
-        );
+        let error = Place::parse("redis-cluster://a:1,b:2/3").unwrap_err();
+        assert_eq!(error, PlaceError::ClusterDb("3".into()));
     }
 }

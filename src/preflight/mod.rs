@@ -11,10 +11,10 @@ use tokio::time::sleep;
 use tracing::warn;
 
 use crate::key::{Db, Escaped};
-use crate::net::{Control, ControlError, Net, info_field};
+use crate::net::{Control, ControlError, LinkError, Net, info_field};
 use crate::plan::{
-    Facts, Finding, Job, Method, OutputBuffer, Place, Plan, Role, ServerFacts, ServerPlace, Side,
-    Source, SpoolFacts,
+    Address, Facts, Finding, Job, Method, OutputBuffer, Place, Plan, Role, ServerFacts,
+    ServerPlace, Side, Source, SpoolFacts,
 };
 use crate::position::{self, Record, RecordError};
 use crate::scratch::Unnamed;
@@ -114,6 +114,45 @@ pub async fn look(net: &Net, plan: &Plan) -> Result<Facts, Unreachable> {
     }
     facts.spool = plan.spool.folder.as_ref().map(|folder| spool_facts(folder, plan.spool.named));
     Ok(facts)
+}
+
+/// The same plan with a source for each master of every cluster among its sources. That a server is a node of one is found out.
+///
+/// # Errors
+/// If the nodes of a cluster do not tell, or slots of it are served by none or on their way.
+pub async fn expand(net: &Net, plan: &Plan) -> Result<Plan, Unreachable> {
+    let mut sources = Vec::with_capacity(plan.sources.len());
+    for source in &plan.sources {
+        let Place::Server(server) = &source.place else {
+            sources.push(source.clone());
+            continue;
+        };
+        let shards = match net.shards(server).await {
+            Ok(shards) => shards,
+            // Who does not answer is asked again, with all else.
+            Err(error) if !is_of_cluster(server, &error) => vec![server.clone()],
+            Err(error) => {
+                let (place, side) = (source.name.clone(), Side::Source);
+                return Err(Unreachable { place, side, source: error.into() });
+            }
+        };
+        let is_named = source.name != source.place.to_string();
+        for shard in shards {
+            let name = match shard.shard() {
+                Some((_, shard)) if is_named => format!("{}[{}]", source.name, shard.slots.name()),
+                Some(_) => shard.to_string(),
+                None => source.name.clone(),
+            };
+            sources.push(Source { name, place: Place::Server(shard), rules: source.rules.clone() });
+        }
+    }
+    Ok(Plan { sources, ..plan.clone() })
+}
+
+/// Whether what does not answer, or says something odd, is a cluster.
+fn is_of_cluster(server: &ServerPlace, error: &ControlError) -> bool {
+    matches!(server.address, Address::Cluster(_))
+        || matches!(error, ControlError::Link(LinkError::Cluster(_)))
 }
 
 /// What a folder offers. One that was named must be there; another is made when it is needed.

@@ -106,8 +106,16 @@ impl FetchError {
             // It loads, a script runs, or it has lost its own master.
             Self::Refused { text, .. } => {
                 !["LOADING", "BUSY ", "MASTERDOWN"].iter().any(|code| text.starts_with(code))
+                    && !self.is_elsewhere()
             }
         }
+    }
+
+    /// Whether a node of a cluster says that a key is another's, or that nobody has it for now.
+    #[must_use]
+    pub fn is_elsewhere(&self) -> bool {
+        const CODES: [&str; 4] = ["MOVED ", "ASK ", "TRYAGAIN", "CLUSTERDOWN"];
+        matches!(self, Self::Refused { text, .. } if CODES.iter().any(|code| text.starts_with(code)))
     }
 }
 

@@ -10,7 +10,7 @@ use tokio::time::sleep_until;
 
 use crate::net::{Clock, Link, Net, Succession};
 use crate::offset::Offset;
-use crate::plan::ServerPlace;
+use crate::plan::{Address, ServerPlace};
 use crate::rdb::parser::Depth;
 use crate::repl::{Event, Method, Request, Resume, Session};
 use crate::spool::Spool;
@@ -21,6 +21,8 @@ use super::SourceError;
 #[derive(Debug)]
 pub struct Replica {
     link: Link,
+    /// Where the master was found.
+    at: Address,
     /// Tells when another server has taken the master's place.
     succession: Succession,
     session: Session,
@@ -80,11 +82,13 @@ impl Replica {
         let found = net.locate(place).await?;
         let link = net.connect_stream(&found).await?;
         let succession = net.succession(place, &found.address);
+        let at = found.into_owned().address;
         let request = Request { credentials: place.credentials.clone(), resume };
         let session = Session::new(request).method(method);
         let clock = net.clock();
         Ok(Self {
             link,
+            at,
             succession,
             session,
             clock,
@@ -96,6 +100,12 @@ impl Replica {
             brought: Vec::new(),
             joint: None,
         })
+    }
+
+    /// Where the master was found.
+    #[must_use]
+    pub const fn at(&self) -> &Address {
+        &self.at
     }
 
     /// Keeps what is read from here on, byte for byte, until [`kept`](Self::kept) takes it.
@@ -186,7 +196,7 @@ impl Replica {
         self.brought.extend_from_slice(unread);
         self.joint = Some((at.offset, self.session.uncounted()));
         (self.link, self.heard, self.lost, self.full_at) = (other.link, other.heard, None, None);
-        self.succession = other.succession;
+        (self.at, self.succession) = (other.at, other.succession);
         true
     }
 

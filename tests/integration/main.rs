@@ -17,6 +17,7 @@ mod asking;
 mod captures;
 mod census;
 mod client;
+mod clusters;
 mod command_table;
 mod command_twins;
 mod configs;

@@ -207,15 +207,15 @@ impl Drop for Killed {
 }
 
 #[test]
-fn a_node_of_a_cluster_is_not_all_of_it() {
+fn a_cluster_is_whole_or_none() {
     let Some((source, target)) = pair(&["--cluster-enabled", "yes"], &[]) else { return };
     let names = [(source.port, "NODE"), (target.port, "OTHER")];
     assert_said(
         &sync(&source.url(), &target.url(), &[]),
         2,
         &names,
-        "NODE: this source is a node of a cluster and holds a part of the data only",
-        "this version reads single servers; a cluster must be read whole",
+        "NODE: no master serves the slots 0-16383",
+        "see CLUSTER INFO and CLUSTER NODES, and start again when cluster_slots_ok is 16384",
     );
     assert_said(
         &sync(&target.url(), &source.url(), &[]),
@@ -310,10 +310,10 @@ fn what_cannot_be_meant() {
             "a database is a number behind the last slash: redis://host:6379/3",
         ),
         (
-            "redis-cluster://a:1",
+            "redis-cluster://a:1/3",
             vec![],
-            "--from: redis-cluster:// places are not supported by this version",
-            "give the master itself: redis://host:port",
+            "--from: a cluster has database 0 only, and not 3",
+            "leave it out: redis-cluster://host:port,host:port",
         ),
         (
             "redis://127.0.0.1:2",

@@ -204,7 +204,7 @@ fn every_error_of_a_place_is_reached() {
         "redis://host/x",
         "redis://:6379",
         "redis://:%zz@host",
-        "redis-cluster://a:1",
+        "redis-cluster://a:1/3",
         "redis-sentinel://a:1",
     ];
     let reached = names(reached.map(|text| Place::parse(text).unwrap_err()));

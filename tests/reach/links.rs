@@ -14,7 +14,7 @@ use understudy::command::judge::Expect;
 use understudy::key::Db;
 use understudy::ledger::older::{self, OlderError};
 use understudy::ledger::{Ledger, LedgerError, Scratch};
-use understudy::net::{Control, ControlError, LinkError, Net};
+use understudy::net::{ClusterError, Control, ControlError, LinkError, Net};
 use understudy::offset::ReplId;
 use understudy::plan::{Job, OnDeadlines, OnUnknown, Place, Plan, Rules, Source, Spool, Until};
 use understudy::position::{self, Phase, Record, RecordError, Spot};
@@ -27,7 +27,7 @@ use understudy::target::{Confirmed, FileError, Keeper, RdbPlace, Standalone, Tar
 
 use crate::formats::{EMPTY, FULLRESYNC, redis};
 use crate::peers::Says::{self, Last, On, Usual};
-use crate::peers::{Kept, bulk, line, net, net_keeping, place, server, server_at};
+use crate::peers::{Kept, bulk, line, net, net_keeping, place, server, server_at, shard};
 use crate::{names, variants};
 
 /// Runs on a clock that leaps to whatever is waited for.
@@ -129,6 +129,37 @@ fn every_error_of_sentinels_is_reached() {
         ]
     });
     assert_eq!(names(reached), variants("SentinelError"));
+}
+
+#[test]
+fn every_error_of_a_cluster_is_reached() {
+    let parts = |nodes: &'static str| async move {
+        let cluster = net(only("CLUSTER", bulk(nodes)));
+        match cluster.shards(&server_at("redis-cluster://server")).await.unwrap_err() {
+            ControlError::Link(LinkError::Cluster(error)) => *error,
+            other => panic!("{other:?}"),
+        }
+    };
+    let reached = block_on(async {
+        let mut reached = vec![
+            parts("aa server:6379 myself,master - 0 0 1 connected 0-99").await,
+            parts("aa server:6379 myself,master - 0 0 1 connected 0-16383 [5->-bb]").await,
+            parts("no nodes").await,
+        ];
+        // One says nothing that can be read, and so none answers.
+        if let Some(ClusterError::NoAnswer(tried)) = reached.last_mut()
+            && let Some((_, ControlError::Link(LinkError::Cluster(error)))) = tried.pop()
+        {
+            reached.push(*error);
+        }
+        let lost = net(only("CLUSTER", bulk("bb server:6379 myself,slave cc 0 0 1 connected")));
+        match lost.connect(&shard("server")).await.unwrap_err() {
+            LinkError::Cluster(error) => reached.push(*error),
+            other => panic!("{other:?}"),
+        }
+        reached
+    });
+    assert_eq!(names(reached), variants("ClusterError"));
 }
 
 /// How a source that is read to its end fails.

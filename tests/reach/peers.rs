@@ -7,8 +7,9 @@ use std::sync::{Arc, Mutex};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use understudy::net::{Dial, Dialing, Link, LinkError, Net};
-use understudy::plan::{Address, Place, ServerPlace};
+use understudy::plan::{Address, Cluster, Place, ServerPlace, Shard};
 use understudy::resp::CommandReader;
+use understudy::slots::SLOTS;
 
 use Says::{Last, On};
 
@@ -66,6 +67,15 @@ pub(crate) fn server_at(url: &str) -> ServerPlace {
         Place::Server(server) => server,
         other => panic!("{other:?}"),
     }
+}
+
+/// A cluster of one master, which was called `aa` when it was found.
+pub(crate) fn shard(host: &str) -> ServerPlace {
+    let at = (host.to_owned(), 6379);
+    let (slots, ids) = ((0..SLOTS).collect(), vec!["aa".to_owned()]);
+    let shard = Some(Shard { slots, ids, at: at.clone() });
+    let cluster = Cluster { shard, ..Cluster::of(vec![at]) };
+    ServerPlace { address: Address::Cluster(Box::new(cluster)), ..server(host) }
 }
 
 impl<F: Fn(&str, &str) -> Says + Send + Sync + 'static> Dial for Peer<Arc<F>> {

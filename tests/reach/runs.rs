@@ -23,7 +23,7 @@ use understudy::server::Server;
 use crate::formats::{EMPTY, FULLRESYNC, redis};
 use crate::links::{HISTORY, SIDECAR, block_on, capture, only, record};
 use crate::peers::Says::{self, Last, On, Usual};
-use crate::peers::{Kept, bulk, line, net, net_keeping, place, server};
+use crate::peers::{Kept, bulk, line, net, net_keeping, place, server, shard};
 use crate::{declared, variants};
 
 /// Whether a text is a message of this form, or the beginning of one: what stands between braces is anything.
@@ -258,6 +258,8 @@ fn every_error_of_a_lane_is_reached() {
             ("Record", goes_on(b"no record", |_, _| Usual, false).await),
             ("Mixed", goes_on(&record_of(Phase::Copying).encode(), |_, _| Usual, true).await),
             ("Fetch", goes_on(&in_doubt(1).encode(), source(line("-NOPERM may not")), false).await),
+            ("MovedAway", moves("100-16383\nbb other:6379 master - 0 0 2 connected 0-99").await),
+            ("MovedBefore", moves("0-16383 [7->-bb]").await),
             ("Outgrown", outgrown(&desk, new).await),
             ("Write", unwritten(&desk.file("no folder/capture.bin")).await),
             ("Control", unwalked(&desk).await),
@@ -280,6 +282,21 @@ fn every_error_of_a_lane_is_reached() {
         ])
         .collect();
     assert_said("LaneError", &said);
+}
+
+/// What a run says whose source is a part of a cluster: its master tells these slots, and begins anew after a while.
+async fn moves(slots: &str) -> String {
+    let nodes = format!("aa source:6379 myself,master - 0 0 1 connected {slots}\n");
+    let network = net(move |host, name| match (host, name) {
+        ("source", "CLUSTER") => bulk(&nodes),
+        ("source", "ROLE") => line("*1\r\n$6\r\nmaster"),
+        ("source", "PSYNC") => On([FULLRESYNC, b"$18\r\n", EMPTY].concat()),
+        // It is ahead of what it has sent.
+        ("source", "INFO") => bulk("master_repl_offset:9999"),
+        _ => Usual,
+    });
+    let plan = plan(vec![Place::Server(shard("source"))], place("target"));
+    failure(&network, &plan, redis(7, 0)).await
 }
 
 /// A run whose source is cut off in the midst of its copy, each time, over a spool that holds nothing.

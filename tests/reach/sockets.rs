@@ -84,6 +84,10 @@ fn every_error_of_a_link_is_reached() {
             connect("127.0.0.1", says(b"-ERR Protocol error\r\n"), insecure).await,
             behind(gone).await,
             {
+                let cluster = server_at(&format!("redis-cluster://127.0.0.1:{gone}"));
+                Net::system().connect(&cluster).await.unwrap_err()
+            },
+            {
                 let watched = server_at(&format!("redis-sentinel://127.0.0.1:{gone}/main"));
                 Net::system().connect(&watched).await.unwrap_err()
             },

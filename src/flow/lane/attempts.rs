@@ -11,6 +11,7 @@ use crate::net::{Control, Net, info_field};
 use crate::plan::{Place, Plan, ServerPlace};
 use crate::progress::Counters;
 
+use super::super::cluster::Member;
 use super::super::loss::Loss;
 use super::super::order::{Orders, stop_requested};
 use super::super::remedy::{Remedy, pause, remedy};
@@ -37,6 +38,7 @@ pub(in super::super) async fn run(
         Job::new(plan, source, known.is_known, known.facts.is_sole(plan), clock.unix_ms());
     let mut tally = Tally::default();
     let _turn = known.turn.guard();
+    let _member = known.member.as_ref().map(Member::guard);
     let (mut tries, mut lost, mut copied_at) = (0, None::<Loss>, None::<Duration>);
     let ended = loop {
         let mut stop = orders.clone();

@@ -338,7 +338,8 @@ impl Lane<'_> {
             let scope = self.stream.scope();
             let mut wanted: Vec<(Db, Vec<u8>)> = Vec::new();
             let mut left_out = Vec::new();
-            for (db, key) in self.doubts.iter().take(AT_ONCE) {
+            let own = self.doubts.iter().filter(|(_, key)| self.has_slot_of(key));
+            for (db, key) in own.take(AT_ONCE) {
                 let is_ours = is_own(&scope.rules().names().of(key));
                 let is_wanted = !is_ours && scope.judge(db, key).is_keep();
                 let list = if is_wanted { &mut wanted } else { &mut left_out };
@@ -394,7 +395,8 @@ impl Lane<'_> {
                 self.fetch_again_at = self.fetch_again_at.max(Some(soon));
                 continue;
             }
-            if !self.doubts.fetched(db, &key, at) {
+            // It may have become another's meanwhile.
+            if !self.has_slot_of(&key) || !self.doubts.fetched(db, &key, at) {
                 continue;
             }
             count += 1;
@@ -429,6 +431,8 @@ impl Lane<'_> {
             // Our stream will go on under the new name, or show that it cannot.
             FetchError::OtherHistory { .. } | FetchError::NoBacklog => Some(EXPIRED_AGAIN * 10),
             FetchError::Control(ControlError::Unsettled) => Some(EXPIRED_AGAIN),
+            // Its slot is going away, and we shall hear of it.
+            FetchError::Refused { .. } if error.is_elsewhere() => Some(EXPIRED_AGAIN * 10),
             _ => None,
         };
         if let Some(soon) = soon {

@@ -155,10 +155,15 @@ impl Lane<'_> {
     }
 
     /// Whether all that is wanted of the source has been taken.
-    pub(super) fn is_drained(&self) -> bool {
+    pub(super) fn is_drained(&mut self) -> bool {
         if self.stopping.is_some() {
             return true;
         }
+        let is_drained = self.has_taken_all();
+        self.may_end(is_drained)
+    }
+
+    fn has_taken_all(&self) -> bool {
         if self.is_paused
             || self.stage != Stage::Following
             || !self.target.is_idle()

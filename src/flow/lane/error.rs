@@ -10,6 +10,7 @@ use crate::net::ControlError;
 use crate::offset::Offset;
 use crate::position::RecordError;
 use crate::server::Server;
+use crate::slots::SlotSet;
 use crate::source::{FetchError, SourceError};
 use crate::target::TargetError;
 
@@ -92,6 +93,14 @@ pub enum LaneError {
         "the data set must be copied again, and its keys cannot be told from those of the other sources"
     )]
     Mixed,
+    /// Slots of a cluster have gone to a master that was none of it when the run began.
+    #[error("the slots {0} of the cluster have gone to a master that is no source of this run")]
+    MovedAway(SlotSet),
+    /// The data set of a part of a cluster must be copied again, and slots have changed hands meanwhile.
+    #[error(
+        "a part of the cluster must be copied again, and slots have changed masters since the run began"
+    )]
+    MovedBefore,
     /// A question to the target was not answered.
     #[error("target")]
     Control(#[from] ControlError),

@@ -64,6 +64,7 @@ impl Lane<'_> {
             && self.goal == Goal::None
         {
             let has_offsets = self.history.is_some();
+            self.goal_is_sought();
             self.asking = Some(Box::pin(ask_offset(self.net.clone(), from.clone(), has_offsets)));
         }
     }

@@ -16,6 +16,7 @@ use crate::progress::{Counters, Phase};
 use crate::server::{Flavour, Server, Version};
 use crate::target::{Entrance, Standalone, TargetError};
 
+use super::super::cluster::Member;
 use super::super::loss::Loss;
 use super::super::order::Orders;
 use super::super::remedy::{Remedy, remedy};
@@ -27,7 +28,7 @@ use super::end::{End, Goal};
 use super::job::{Beginning, Job, doubts_of};
 use super::spooling::Spooling;
 use super::sweep::{Older, Sweep};
-use super::{Known, Lane, LaneError, Stage};
+use super::{Known, Lane, LaneError, Slots, Stage};
 
 impl<'a> Lane<'a> {
     /// Connects to the target, decides from the record there how to go on, and takes the job over.
@@ -192,6 +193,7 @@ impl<'a> Lane<'a> {
             source_lost: None,
             is_let_go: false,
             target_lost: None,
+            slots: known.member.clone().map(Slots::new),
             share,
             excess: Excess::new(pool.clone()),
             spooling: Spooling::of(facts, index, store.as_ref()),
@@ -251,6 +253,10 @@ async fn take_over(
         let is_mixed = plan.sources.len() > 1 && !plan.are_apart(index);
         if is_mixed && matches!(beginning, Beginning::Again) {
             return Err(LaneError::Mixed);
+        }
+        let has_moved = |member: &Member| member.moves().generation() > 0;
+        if matches!(beginning, Beginning::Again) && known.member.as_ref().is_some_and(has_moved) {
+            return Err(LaneError::MovedBefore);
         }
         let keeper = job.keeper(record.clone(), &entrance);
         match Standalone::claim(entrance, keeper).await {

@@ -17,7 +17,7 @@ use crate::scratch::Unnamed;
 use crate::server::Version;
 
 use super::super::ending::{Page, Walk};
-use super::{Lane, LaneError, Later, Stage};
+use super::{Lane, LaneError, Later, Slots, Stage};
 
 /// A second full copy: the names that it has brought, then the walk through the target for those that it has not.
 pub(super) struct Sweep {
@@ -198,7 +198,7 @@ impl Lane<'_> {
                         draft.push(&[remove, name], Expect::Any);
                     }
                 } else if scope.rules().writes(db)
-                    && could_be_brought(scope, origin, name)
+                    && could_be_brought(scope, origin, name, self.slots.as_ref())
                     && names.seen(db, name).map_err(|error| unkept(&sweep.folder, error))?
                         == Seen::Missing
                 {
@@ -221,9 +221,11 @@ impl Lane<'_> {
 }
 
 /// Whether a copy brings a key with this name to the target, if the source has it. `db` is the source's.
-fn could_be_brought(scope: &Scope, db: Db, name: &[u8]) -> bool {
+fn could_be_brought(scope: &Scope, db: Db, name: &[u8], slots: Option<&Slots>) -> bool {
     match scope.rules().names().origin(name) {
-        Origin::Key(key) => scope.judge(db, &key).is_keep(),
+        Origin::Key(key) => {
+            slots.is_none_or(|slots| slots.has(&key)) && scope.judge(db, &key).is_keep()
+        }
         Origin::None => false,
     }
 }

@@ -20,6 +20,7 @@ use crate::source::Wants;
 
 use super::super::left_out::{Left, left_out};
 use super::end::End;
+use super::slots::left_out as left_out_of;
 use super::{CONFLICTS_NAMED, Goal, Lane, LaneError, Stage};
 
 impl Lane<'_> {
@@ -94,6 +95,16 @@ impl Lane<'_> {
                         let scope = self.stream.scope();
                         let place = scope.rules().place(head.db).unwrap_or(head.db);
                         let verdict = scope.judge_record(&head);
+                        if verdict.is_keep()
+                            && let Some(slots) =
+                                self.slots.as_mut().filter(|slots| !slots.has(head.key))
+                        {
+                            slots.leaves_out();
+                            self.doubts.doubt(head.db, head.key, self.taken);
+                            self.doubts_changed = true;
+                            self.source.choose(Depth::Skip);
+                            continue;
+                        }
                         let name = scope.rules().names().of(head.key);
                         let head = KeyHead { db: place, key: &name, ..head };
                         if verdict == Verdict::Drop(Why::Conflict)
@@ -149,8 +160,14 @@ impl Lane<'_> {
                     let now_ms = then.unwrap_or_else(|| self.clock.unix_ms() + self.clocks.source);
                     let (doubts, unproven) = (&mut self.doubts, &mut self.tally.unproven);
                     let (unseen_to, changed) = (self.unseen_to, &mut self.doubts_changed);
+                    let slots = &mut self.slots;
                     let mut admits = |known, args: &[&[u8]], db| {
                         let call = Call { command: known, args, db, end };
+                        if slots.as_mut().is_some_and(|slots| !slots.admits(&call)) {
+                            *changed = true;
+                            left_out_of(&call, doubts, unproven);
+                            return false;
+                        }
                         if end <= unseen_to {
                             *changed = true;
                             return !ran_unseen(&call, doubts, unproven);

@@ -184,7 +184,7 @@ impl Session {
                 let path = path.to_string_lossy().into_owned();
                 self.handle.channel_open_direct_streamlocal(path).await
             }
-            Address::Watched(_) => {
+            Address::Watched(_) | Address::Cluster(_) => {
                 let reason = format!(": {}", not_found());
                 return Err(SshError::NoWay {
                     host: self.host.clone(),

@@ -133,6 +133,25 @@ pub(crate) struct Forgiving {
 }
 
 impl Dump {
+    /// What several servers hold together.
+    ///
+    /// # Panics
+    /// If two of them hold the same key.
+    pub(crate) fn together(parts: impl IntoIterator<Item = Self>) -> Self {
+        let mut parts = parts.into_iter();
+        let mut all = parts.next().expect("one at least");
+        for part in parts {
+            for (place, key) in part.keys {
+                let twice = all.keys.insert(place.clone(), key);
+                assert!(twice.is_none(), "two hold {}", place.1.escape_ascii());
+            }
+            all.functions.extend(part.functions);
+            all.own.extend(part.own);
+            all.read_by = all.read_by.max(part.read_by);
+        }
+        all
+    }
+
     /// What understudy keeps on the server for itself, which is no part of the comparison.
     pub(crate) const fn own(&self) -> &Vec<Place> {
         &self.own

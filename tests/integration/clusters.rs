@@ -1,0 +1,613 @@
+//! Clusters as sources: whole, while their masters are written to, fail over, and give slots to each other.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use understudy::slots::{SLOTS, slot_of};
+
+use crate::asking;
+use crate::client::{Client, Command, Value, cmd};
+use crate::dice::Dice;
+use crate::judge::{self, Dump};
+use crate::replicas;
+use crate::servers::Server;
+use crate::sync;
+use crate::tool::{Ended, Understudy};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+const NAMES: [&str; 4] = ["redis-3.0.5", "redis-5.0.6", "redis-7.0.15", "valkey-9.1.2"];
+
+/// Masters of equal parts, and as many replicas.
+struct Cluster {
+    name: &'static str,
+    masters: Vec<Server>,
+    replicas: Vec<Server>,
+}
+
+impl Cluster {
+    fn start(name: &'static str, masters: usize, with_replicas: bool) -> Option<Self> {
+        let count = if with_replicas { masters * 2 } else { masters };
+        let mut servers = Vec::new();
+        for _ in 0..count {
+            servers.push(node(name)?);
+        }
+        let replicas = servers.split_off(masters);
+        let cluster = Self { name, masters: servers, replicas };
+        let all = || cluster.masters.iter().chain(&cluster.replicas);
+        for (epoch, server) in (1..).zip(all()) {
+            server.client().call(cmd!("CLUSTER", "SET-CONFIG-EPOCH", epoch));
+        }
+        let first = cluster.masters[0].port;
+        for server in all().skip(1) {
+            server.client().call(cmd!("CLUSTER", "MEET", "127.0.0.1", first));
+        }
+        for (nth, server) in (0..).zip(&cluster.masters) {
+            let count = u16::try_from(masters).unwrap();
+            let (from, to) = (SLOTS / count * nth, SLOTS / count * (nth + 1));
+            let to = if nth + 1 == count { SLOTS } else { to };
+            let slots: Vec<String> = (from..to).map(|slot| slot.to_string()).collect();
+            let head = ["CLUSTER", "ADDSLOTS"].into_iter().map(str::to_owned);
+            let command: Command = head.chain(slots).map(String::into_bytes).collect();
+            server.client().call(command);
+        }
+        for server in all() {
+            let mut client = server.client();
+            asking::until("all know each other", PATIENCE, || {
+                let known = client.call(cmd!("CLUSTER", "NODES")).text();
+                let info = client.call(cmd!("CLUSTER", "INFO")).text();
+                known.lines().count() == count
+                    && !known.contains("handshake")
+                    && info.contains("cluster_state:ok")
+            });
+        }
+        for (replica, master) in cluster.replicas.iter().zip(&cluster.masters) {
+            replica.client().call(cmd!("CLUSTER", "REPLICATE", id(master)));
+            asking::until("the replica follows", PATIENCE, || {
+                replica.client().info("replication", "master_link_status") == "up"
+                    && cluster.masters.iter().all(|one| {
+                        let known = one.client().call(cmd!("CLUSTER", "NODES")).text();
+                        known.lines().filter(|line| line.contains("slave")).count()
+                            >= known.lines().filter(|line| line.contains(&id(replica))).count()
+                            && known.contains(&format!("slave {}", id(master)))
+                    })
+            });
+        }
+        Some(cluster)
+    }
+
+    fn url(&self) -> String {
+        let nodes = self.masters.iter().take(2).map(|one| format!("127.0.0.1:{}", one.port));
+        format!("redis-cluster://{}", nodes.collect::<Vec<_>>().join(","))
+    }
+
+    /// A client that goes where nodes send it.
+    fn client(&self) -> Anywhere {
+        let ports = self.masters.iter().chain(&self.replicas).map(|one| one.port);
+        Anywhere { seeds: ports.collect(), ports: BTreeMap::new(), links: BTreeMap::new() }
+    }
+
+    /// The nodes that are masters now and have slots.
+    fn serving(&self) -> Vec<&Server> {
+        let all = self.masters.iter().chain(&self.replicas);
+        let serves = |one: &&Server| {
+            let Ok(mut client) = Client::try_connect(one.port, PATIENCE) else { return false };
+            let told = client.call(cmd!("CLUSTER", "NODES")).text();
+            let own = told.lines().find(|line| line.contains("myself")).unwrap().to_owned();
+            own.contains("myself,master") && own.split(' ').count() > 8
+        };
+        all.filter(serves).collect()
+    }
+
+    fn dump(&self) -> Dump {
+        let parts = self.serving().into_iter().map(|one| Dump::read(&mut one.client()));
+        Dump::together(parts.collect::<Vec<_>>())
+    }
+
+    /// Moves slots as `redis-cli --cluster reshard` does it, key by key.
+    fn reshard(&self, from: &Server, to: &Server, slots: impl Iterator<Item = u16>) {
+        let (mut giver, mut taker) = (from.client(), to.client());
+        let (gives, takes) = (id(from), id(to));
+        for slot in slots {
+            taker.call(cmd!("CLUSTER", "SETSLOT", slot, "IMPORTING", gives));
+            giver.call(cmd!("CLUSTER", "SETSLOT", slot, "MIGRATING", takes));
+            loop {
+                let keys = giver.call(cmd!("CLUSTER", "GETKEYSINSLOT", slot, 10)).strings();
+                for key in &keys {
+                    giver.call(cmd!("MIGRATE", "127.0.0.1", to.port, key, 0, 5000));
+                }
+                if keys.is_empty() {
+                    break;
+                }
+            }
+            taker.call(cmd!("CLUSTER", "SETSLOT", slot, "NODE", takes));
+            giver.call(cmd!("CLUSTER", "SETSLOT", slot, "NODE", takes));
+        }
+    }
+}
+
+fn node(name: &'static str) -> Option<Server> {
+    let options = [
+        "--cluster-enabled",
+        "yes",
+        "--cluster-node-timeout",
+        "2000",
+        "--repl-backlog-size",
+        "8mb",
+    ];
+    Server::start_with(name, &options)
+}
+
+/// A node's name.
+fn id(server: &Server) -> String {
+    let told = server.client().call(cmd!("CLUSTER", "NODES")).text();
+    let own = told.lines().find(|line| line.contains("myself")).unwrap();
+    own.split(' ').next().unwrap().to_owned()
+}
+
+/// A client of a cluster.
+struct Anywhere {
+    seeds: Vec<u16>,
+    ports: BTreeMap<u16, u16>,
+    links: BTreeMap<u16, Client>,
+}
+
+impl Anywhere {
+    /// Sends a command to whoever takes it. Gives no answer where a link is lost: it may have been run.
+    fn send(&mut self, key: &str, command: &Command) -> Option<Value> {
+        let slot = slot_of(key.as_bytes());
+        let (mut port, mut asks) = (self.ports.get(&slot).copied().unwrap_or(self.seeds[0]), false);
+        for tries in 0..2000 {
+            let commands = match asks {
+                true => vec![cmd!("ASKING"), command.clone()],
+                false => vec![command.clone()],
+            };
+            let link = match self.links.remove(&port) {
+                Some(link) => Ok(link),
+                None => Client::try_connect(port, PATIENCE),
+            };
+            let told = link.and_then(|mut link| {
+                let told = link.try_pipeline(&commands)?;
+                self.links.insert(port, link);
+                Ok(told)
+            });
+            let Ok(mut told) = told else {
+                self.ports.remove(&slot);
+                port = self.seeds[tries % self.seeds.len()];
+                asks = false;
+                thread::sleep(Duration::from_millis(5));
+                continue;
+            };
+            let told = told.pop().unwrap();
+            let Value::Error(text) = &told else { return Some(told) };
+            let mut words = text.split(' ');
+            let to = |at: Option<&str>| at.and_then(|at| at.rsplit(':').next()?.parse().ok());
+            asks = false;
+            match words.next() {
+                Some("MOVED") => {
+                    port = to(words.nth(1)).unwrap();
+                    self.ports.insert(slot, port);
+                }
+                Some("ASK") => (port, asks) = (to(words.nth(1)).unwrap(), true),
+                Some("TRYAGAIN" | "CLUSTERDOWN" | "LOADING" | "MASTERDOWN" | "READONLY") => {
+                    self.ports.remove(&slot);
+                    thread::sleep(Duration::from_millis(5));
+                }
+                _ => return Some(told),
+            }
+        }
+        None
+    }
+
+    /// Writes a round of all kinds.
+    fn write(&mut self, dice: &mut Dice) {
+        let n = dice.below(400);
+        let tag = format!("{{t{n}}}");
+        let (a, b, c) = (format!("{tag}a"), format!("{tag}b"), format!("{tag}c"));
+        let count = format!("count{n}");
+        let value = dice.below(1000);
+        for (key, command) in [
+            (&count, cmd!("INCR", count)),
+            (&a, cmd!("SADD", a, value)),
+            (&b, cmd!("SUNIONSTORE", b, a, b)),
+            (&c, cmd!("RPUSH", c, value)),
+            (&c, cmd!("LTRIM", c, -10, -1)),
+        ] {
+            self.send(key, &command);
+        }
+        match dice.below(6) {
+            0 => drop(self.send(&a, &cmd!("DEL", a))),
+            1 => drop(self.send(&count, &cmd!("EXPIRE", count, 100_000))),
+            2 => drop(self.send(&b, &cmd!("RENAME", b, a))),
+            3 => drop(self.send(&c, &cmd!("DEL", c))),
+            _ => {}
+        }
+    }
+}
+
+/// Tells the writers to end, whatever becomes of the test.
+struct Ends<'a>(&'a AtomicBool);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// How the job is ended of a run that follows.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum By {
+    /// The run is stopped, and another one ends it.
+    AnotherRun,
+    /// The run is told to finish.
+    Itself,
+}
+
+/// Follows a cluster that is written to all the time, while something else happens.
+fn follow(
+    cluster: &Cluster,
+    target: &Server,
+    by: By,
+    meanwhile: impl FnOnce(&mut Understudy),
+) -> Ended {
+    let mut running =
+        Understudy::start_telling(&["sync", "--from", &cluster.url(), "--to", &target.url()]);
+    let ends = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let _ends = Ends(&ends);
+        for seed in 0..2 {
+            let ends = &ends;
+            let mut client = cluster.client();
+            scope.spawn(move || {
+                let mut dice = Dice::new(seed);
+                while !ends.load(Ordering::Relaxed) {
+                    client.write(&mut dice);
+                }
+            });
+        }
+        // One key for each master.
+        for key in ["key", "k2", "k5"] {
+            cluster.client().send(key, &cmd!("SET", key, 1));
+            assert!(
+                Client::wait_for_key(target.port, 0, key, PATIENCE, || running.is_running()),
+                "{}: {key}",
+                cluster.name
+            );
+        }
+        meanwhile(&mut running);
+    });
+    cluster.client().send("last", &cmd!("SET", "last", 1));
+    let ended = match by {
+        By::AnotherRun => running.end_job(PATIENCE),
+        By::Itself => {
+            running.beside(&["stop", "--finish"]).assert_code(0);
+            running.wait(PATIENCE)
+        }
+    };
+    ended.assert_code(if by == By::Itself { 0 } else { 130 });
+    equal(cluster, target, &ended);
+    ended
+}
+
+fn equal(cluster: &Cluster, target: &Server, ended: &Ended) {
+    let (first, second) = (cluster.dump(), Dump::read(&mut target.client()));
+    if !judge::diff(&first, &second, sync::untold(target)).is_empty() {
+        crate::servers::say(&ended.stderr);
+        for one in cluster.serving() {
+            crate::servers::say(&one.client().call(cmd!("CLUSTER", "NODES")).text());
+        }
+    }
+    judge::assert_same(&first, &second, sync::untold(target), cluster.name);
+}
+
+fn fill(cluster: &Cluster) {
+    let (mut client, mut dice) = (cluster.client(), Dice::new(9));
+    (0..300).for_each(|_| client.write(&mut dice));
+}
+
+/// At rest, by one of its nodes: that it is one of a cluster is found out.
+fn copies_at_rest(name: &'static str) {
+    let (Some(cluster), Some(target)) = (Cluster::start(name, 3, false), Server::start(name))
+    else {
+        return;
+    };
+    fill(&cluster);
+    let node = cluster.masters[1].url();
+    let ended = Understudy::start(&["sync", "--from", &node, "--to", &target.url(), "--once"]);
+    let ended = ended.wait(PATIENCE);
+    ended.assert_code(0);
+    equal(&cluster, &target, &ended);
+    for (nth, slots) in [(0, "[0-5460]"), (1, "[5461-10921]"), (2, "[10922-16383]")] {
+        let source = format!("127.0.0.1:{}{slots}", cluster.masters[1].port);
+        assert_eq!(ended.reported(&format!("sources.{nth}.name")), &source);
+    }
+    assert_eq!(Dump::read(&mut target.client()).own(), &[], "a finished job leaves nothing");
+}
+
+#[test]
+fn a_cluster_is_found_out_and_copied_whole() {
+    NAMES.into_iter().for_each(copies_at_rest);
+}
+
+#[test]
+fn a_cluster_is_followed() {
+    for name in NAMES {
+        let (Some(cluster), Some(target)) = (Cluster::start(name, 3, false), Server::start(name))
+        else {
+            continue;
+        };
+        fill(&cluster);
+        let by = if name == NAMES[0] { By::Itself } else { By::AnotherRun };
+        follow(&cluster, &target, by, |_| fill(&cluster));
+    }
+}
+
+/// A replica is told to take its master's place, and then another one does so because its master is dead.
+fn fails_over(name: &'static str) {
+    let (Some(mut cluster), Some(target)) = (Cluster::start(name, 3, true), Server::start(name))
+    else {
+        return;
+    };
+    fill(&cluster);
+    let dead = cluster.masters[1].id();
+    follow(&cluster, &target, By::AnotherRun, |running| {
+        let replica = &cluster.replicas[0];
+        asking::until("it is told", PATIENCE, || {
+            !replica.client().try_call(cmd!("CLUSTER", "FAILOVER")).is_error()
+        });
+        asking::until("a replica takes its place", PATIENCE, || {
+            replica.client().info("replication", "role") == "master"
+        });
+        fill(&cluster);
+        replicas::caught_up(&mut cluster.masters[1].client(), &mut cluster.replicas[1].client());
+        crate::tool::signal("KILL", dead);
+        asking::until("another takes the dead one's place", PATIENCE, || {
+            cluster.replicas[1].client().info("replication", "role") == "master"
+        });
+        fill(&cluster);
+        let key = (0..).map(|n| format!("behind{n}"));
+        let key = { key }.find(|key| (5461..10922).contains(&slot_of(key.as_bytes()))).unwrap();
+        cluster.client().send(&key, &cmd!("SET", key, 1));
+        assert!(
+            Client::wait_for_key(target.port, 0, &key, PATIENCE, || running.is_running()),
+            "{name}"
+        );
+    });
+    cluster.masters[1].kill();
+}
+
+#[test]
+fn a_failover_is_followed_3_0() {
+    fails_over("redis-3.0.5");
+}
+
+#[test]
+fn a_failover_is_followed_5_0() {
+    fails_over("redis-5.0.6");
+}
+
+#[test]
+fn a_failover_is_followed_7_0() {
+    fails_over("redis-7.0.15");
+}
+
+#[test]
+fn a_failover_is_followed_valkey_9() {
+    fails_over("valkey-9.1.2");
+}
+
+/// Slots go from one master to another and back while keys in them are written.
+fn slots_move(name: &'static str) {
+    let (Some(cluster), Some(target)) = (Cluster::start(name, 3, false), Server::start(name))
+    else {
+        return;
+    };
+    fill(&cluster);
+    let ended = follow(&cluster, &target, By::Itself, |_| {
+        let [one, other, third] = cluster.masters.as_slice() else { panic!("three masters") };
+        cluster.reshard(one, other, 0..150);
+        cluster.reshard(third, one, 16_300..16_384);
+        thread::sleep(Duration::from_secs(2));
+        cluster.reshard(other, one, 0..100);
+        cluster.reshard(other, third, 100..150);
+    });
+    assert!(ended.stderr.contains("slots of the cluster have changed"), "{}", ended.stderr);
+}
+
+#[test]
+fn slots_that_move_are_followed_3_0() {
+    slots_move("redis-3.0.5");
+}
+
+#[test]
+fn slots_that_move_are_followed_5_0() {
+    slots_move("redis-5.0.6");
+}
+
+#[test]
+fn slots_that_move_are_followed_7_0() {
+    slots_move("redis-7.0.15");
+}
+
+#[test]
+fn slots_that_move_are_followed_valkey_9() {
+    slots_move("valkey-9.1.2");
+}
+
+/// The same with the whole keys of a slot at once, as Valkey 9 does it.
+#[test]
+fn slots_that_move_at_once_are_followed() {
+    let name = "valkey-9.1.2";
+    let (Some(cluster), Some(target)) = (Cluster::start(name, 3, false), Server::start(name))
+    else {
+        return;
+    };
+    fill(&cluster);
+    follow(&cluster, &target, By::Itself, |_| {
+        let [one, other, third] = cluster.masters.as_slice() else { panic!("three masters") };
+        for (from, to, range) in [(one, other, (0, 999)), (third, one, (16_000, 16_383))] {
+            let mut giver = from.client();
+            let (first, last) = range;
+            asking::until("it begins", PATIENCE, || {
+                let command =
+                    cmd!("CLUSTER", "MIGRATESLOTS", "SLOTSRANGE", first, last, "NODE", id(to));
+                !giver.try_call(command).is_error()
+            });
+            let mut taker = to.client();
+            asking::until("the slots have moved", PATIENCE, || {
+                let told = taker.call(cmd!("CLUSTER", "NODES")).text();
+                let own = told.lines().find(|line| line.contains("myself")).unwrap();
+                own.split(' ').skip(8).any(|slots| {
+                    slots.ends_with(&last.to_string()) || slots.starts_with(&format!("{first}-"))
+                })
+            });
+        }
+        fill(&cluster);
+    });
+}
+
+/// Slots move while the masters are still being copied, one after the other: keys may come in the copies of two, or of none.
+fn slots_move_during_the_copy(name: &'static str) {
+    let (Some(cluster), Some(target)) = (Cluster::start(name, 3, false), Server::start(name))
+    else {
+        return;
+    };
+    let mut client = cluster.client();
+    let value = "v".repeat(2000);
+    for n in 0..1500 {
+        let key = format!("big{n}");
+        client.send(&key, &cmd!("SET", key, value));
+    }
+    fill(&cluster);
+    let from = cluster.url();
+    let running = Understudy::start_telling(&[
+        "sync",
+        "--from",
+        &from,
+        "--to",
+        &target.url(),
+        "--limit-rate",
+        "400",
+        "--sources-at-once",
+        "1",
+    ]);
+    let ends = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let _ends = Ends(&ends);
+        let mut client = cluster.client();
+        let ends = &ends;
+        scope.spawn(move || {
+            let mut dice = Dice::new(3);
+            while !ends.load(Ordering::Relaxed) {
+                client.write(&mut dice);
+                thread::sleep(Duration::from_millis(5));
+            }
+        });
+        running.tells("full synchronization", PATIENCE);
+        let [one, other, third] = cluster.masters.as_slice() else { panic!("three masters") };
+        cluster.reshard(one, third, 0..200);
+        cluster.reshard(third, other, 16_000..16_200);
+        cluster.reshard(other, one, 5500..5700);
+    });
+    running.beside(&["stop", "--finish"]).assert_code(0);
+    let ended = running.wait(PATIENCE);
+    ended.assert_code(0);
+    equal(&cluster, &target, &ended);
+}
+
+#[test]
+fn slots_that_move_during_the_copy_are_followed_3_0() {
+    slots_move_during_the_copy("redis-3.0.5");
+}
+
+#[test]
+fn slots_that_move_during_the_copy_are_followed_7_0() {
+    slots_move_during_the_copy("redis-7.0.15");
+}
+
+/// What the positions say of slots that have moved is worth nothing: another run says so, and copies all anew when it is told to.
+#[test]
+fn a_job_whose_slots_have_moved_is_begun_anew() {
+    let name = "redis-7.0.15";
+    let (Some(cluster), Some(target)) = (Cluster::start(name, 3, false), Server::start(name))
+    else {
+        return;
+    };
+    fill(&cluster);
+    let (from, to) = (cluster.url(), target.url());
+    let mut running = Understudy::start(&["sync", "--from", &from, "--to", &to, "--job", "moved"]);
+    for key in ["key", "k2", "k5"] {
+        cluster.client().send(key, &cmd!("SET", key, 1));
+        assert!(Client::wait_for_key(target.port, 0, key, PATIENCE, || running.is_running()));
+    }
+    let state = std::sync::Arc::clone(running.state());
+    running.stop(PATIENCE).0.assert_code(130);
+    cluster.reshard(&cluster.masters[0], &cluster.masters[1], 0..100);
+    // What is deleted meanwhile must not stay, whoever had it.
+    for n in 0..400 {
+        let key = format!("count{n}");
+        cluster.client().send(&key, &cmd!("DEL", key));
+    }
+    let again = ["sync", "--from", &from, "--to", &to, "--job", "moved", "--once"];
+    let ended = Understudy::start_telling_in(&again, &state).wait(PATIENCE);
+    ended.assert_code(2);
+    assert!(ended.stderr.contains("was begun with other sources"), "{}", ended.stderr);
+    let again = [&again[..], &["--restart"]].concat();
+    let ended = Understudy::start_telling_in(&again, &state).wait(PATIENCE);
+    ended.assert_code(0);
+    equal(&cluster, &target, &ended);
+}
+
+/// A master that had no slots when the run began gets some: there is no source for them.
+#[test]
+fn slots_of_a_new_master_end_the_run() {
+    let name = "redis-7.0.15";
+    let (Some(cluster), Some(target)) = (Cluster::start(name, 3, false), Server::start(name))
+    else {
+        return;
+    };
+    let Some(new) = node(name) else { return };
+    let mut running = Understudy::start(&["sync", "--from", &cluster.url(), "--to", &target.url()]);
+    for key in ["key", "k2", "k5"] {
+        cluster.client().send(key, &cmd!("SET", key, 1));
+        assert!(Client::wait_for_key(target.port, 0, key, PATIENCE, || running.is_running()));
+    }
+    new.client().call(cmd!("CLUSTER", "MEET", "127.0.0.1", cluster.masters[0].port));
+    asking::until("all know it", PATIENCE, || {
+        let known = new.client().call(cmd!("CLUSTER", "NODES")).text();
+        known.lines().count() == 4
+            && !known.contains("handshake")
+            && cluster.masters.iter().all(|one| {
+                let known = one.client().call(cmd!("CLUSTER", "NODES")).text();
+                known.contains(&id(&new)) && !known.contains("handshake")
+            })
+    });
+    cluster.reshard(&cluster.masters[0], &new, 0..10);
+    let ended = running.wait(PATIENCE);
+    ended.assert_code(3);
+    assert!(ended.stderr.contains("have gone to a master that is no source"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("the slots 0-9"), "{}", ended.stderr);
+}
+
+/// Slots that are on their way when a run begins stand in its way.
+#[test]
+fn a_move_under_way_is_waited_for() {
+    let name = "redis-7.0.15";
+    let (Some(cluster), Some(target)) = (Cluster::start(name, 3, false), Server::start(name))
+    else {
+        return;
+    };
+    let [one, other, _] = cluster.masters.as_slice() else { panic!("three masters") };
+    one.client().call(cmd!("CLUSTER", "SETSLOT", 7, "MIGRATING", id(other)));
+    let sync = || {
+        let args = ["sync", "--from", &one.url(), "--to", &target.url(), "--once"];
+        Understudy::start(&args).wait(PATIENCE)
+    };
+    let ended = sync();
+    ended.assert_code(2);
+    assert!(ended.stderr.contains("the slots 7 are on their way"), "{}", ended.stderr);
+    one.client().call(cmd!("CLUSTER", "SETSLOT", 7, "STABLE"));
+    sync().assert_code(0);
+}
