@@ -112,18 +112,7 @@ pub(crate) fn plan(args: &Sync) -> Result<Plan, Refusal> {
     let config = args.config.as_deref().map(Config::read).transpose()?.unwrap_or_default();
     let (sources, target) = sources::of(args, &config)?;
     let limits = Limits::of(args, &config.limits)?;
-    let through = sources.iter().filter(|source| source.place.is_behind_ssh()).count();
-    let least = LEAST_MEMORY * sources.len() as u64 + (SshHost::HELD * through) as u64;
-    if limits.memory < least {
-        let more = if through > 0 { ", and 256KiB for one behind an ssh host" } else { "" };
-        return refuse(
-            format!(
-                "--memory: at least 1MiB a source is needed{more}, {}MiB in all",
-                least.div_ceil(1 << 20)
-            ),
-            "give more, or fewer sources at once",
-        );
-    }
+    check_memory(limits.memory, &sources)?;
     let is_file = match &target {
         Place::Server(_) => false,
         Place::Rdb(_) => true,
@@ -269,6 +258,23 @@ pub(crate) fn servers(args: &Ping) -> Result<Vec<ServerPlace>, Refusal> {
             ),
         })
         .collect()
+}
+
+/// Each source needs some memory to be read at all; a cluster is as many as it has masters.
+pub(crate) fn check_memory(memory: u64, sources: &[Source]) -> Result<(), Refusal> {
+    let through = sources.iter().filter(|source| source.place.is_behind_ssh()).count();
+    let least = LEAST_MEMORY * sources.len() as u64 + (SshHost::HELD * through) as u64;
+    if memory >= least {
+        return Ok(());
+    }
+    let more = if through > 0 { ", and 256KiB for one behind an ssh host" } else { "" };
+    refuse(
+        format!(
+            "--memory: at least 1MiB a source is needed{more}, {}MiB in all",
+            least.div_ceil(1 << 20)
+        ),
+        "give more, or fewer sources at once",
+    )
 }
 
 /// What is wrong with what was typed, and what to do.

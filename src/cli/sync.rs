@@ -45,7 +45,10 @@ pub(crate) async fn run(args: &Sync) -> Outcome {
         }
     };
     match expanded.map_err(|error| unreachable(args, &plan, &error)) {
-        Ok(plan) => begin(args, &plan, &net, &signals).await,
+        Ok(plan) => match intent::check_memory(plan.memory, &plan.sources) {
+            Ok(()) => begin(args, &plan, &net, &signals).await,
+            Err(refusal) => refused(&refusal.what, &refusal.mend),
+        },
         Err(outcome) => outcome,
     }
 }

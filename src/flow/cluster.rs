@@ -20,6 +20,9 @@ const EVERY: Duration = Duration::from_secs(1);
 /// Slots that nobody reads for so many looks stay where they are.
 const STRANGE_LOOKS: u32 = 3;
 
+/// For so many looks slots may be nobody's before that is told.
+const TOLD_FROM: u32 = 32;
+
 /// What the lanes of one cluster know together.
 #[derive(Debug)]
 struct Shared {
@@ -125,7 +128,7 @@ pub(super) fn members(
         let Some((_, place, _)) = parts.first() else { continue };
         let lanes = parts.iter().map(|(.., shard)| shard.ids.clone()).collect();
         let nodes = Nodes::new(net.clone(), (*place).clone());
-        watches.push(Watch { shared, lanes, nodes, strange: 0 }.run());
+        watches.push(Watch { shared, lanes, nodes, strange: 0, unsettled: 0 }.run());
     }
     (members, watches)
 }
@@ -138,6 +141,8 @@ struct Watch {
     nodes: Nodes,
     /// How often in a row slots were seen that nobody reads.
     strange: u32,
+    /// For how many looks slots have been nobody's.
+    unsettled: u32,
 }
 
 impl Watch {
@@ -167,15 +172,18 @@ impl Watch {
         }
         self.follow(&view);
         let look = self.judge(&view);
+        let unsettled;
         let strange = {
             let mut moves = self.shared.moves.lock().unwrap_or_else(PoisonError::into_inner);
             let strange = moves.looked(number, &look);
+            unsettled = moves.unsettled();
             if moves.generation() != before {
                 let slots = look.open.len();
                 info!(open = slots, "slots of the cluster have changed their masters, or do");
             }
             strange
         };
+        self.tell(&unsettled, &look);
         self.strange = if strange.is_empty() { 0 } else { self.strange + 1 };
         let mut found = self.shared.found.lock().unwrap_or_else(PoisonError::into_inner);
         for (lane, at) in found.masters.iter_mut().enumerate() {
@@ -188,6 +196,15 @@ impl Watch {
         if self.strange >= STRANGE_LOOKS {
             found.strange = strange;
         }
+    }
+
+    /// Says that slots have not come to rest, again each time that has lasted twice as long.
+    fn tell(&mut self, unsettled: &SlotSet, look: &Look) {
+        self.unsettled = if unsettled.is_empty() { 0 } else { self.unsettled + 1 };
+        if self.unsettled >= TOLD_FROM && self.unsettled.is_power_of_two() {
+            warn!(slots = %unsettled, moving = %look.open, for_looks = self.unsettled, "slots of the cluster have not come to rest");
+        }
+        debug!(%unsettled, open = %look.open, is_whole = look.is_whole, "the cluster was looked at");
     }
 
     /// Whoever follows a lane's master may take its place.

@@ -175,6 +175,11 @@ impl Moves {
         strange
     }
 
+    /// The slots that are nobody's for now.
+    pub(super) fn unsettled(&self) -> SlotSet {
+        (0..SLOTS).filter(|slot| self.owner(*slot).is_none()).collect()
+    }
+
     /// A key that a lane has left out, for the lane whose it is.
     pub(super) fn hand(&mut self, to: usize, key: &[u8]) {
         if let Some(lane) = self.lanes.get_mut(to) {
@@ -218,3 +223,6 @@ impl Moves {
         self.ended |= settled && self.lanes.iter().all(|lane| lane.is_gone || rests(lane));
     }
 }
+
+#[cfg(test)]
+mod tests;

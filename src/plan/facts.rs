@@ -3,7 +3,7 @@
 //! Facts are gathered elsewhere; here they are only judged, so that a judgement carries its reason and a test
 //! needs no server.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::key::Db;
 use crate::repl::NO_PSYNC;
@@ -313,6 +313,18 @@ pub fn remarks(facts: &Facts, plan: &Plan) -> Vec<Finding> {
                 },
             });
         }
+    }
+    let clusters = plan.sources.iter().filter_map(|source| match &source.place {
+        Place::Server(server) => server.shard().map(|(cluster, _)| cluster.name.as_str()),
+        Place::Rdb(_) | Place::Capture(_) => None,
+    });
+    for cluster in clusters.collect::<BTreeSet<_>>() {
+        remarks.push(Finding {
+            place: cluster.to_owned(),
+            evidence: "slots of this cluster that move while the job runs are followed, but each key that is touched meanwhile is read once more, and behind a stop all must be copied anew"
+                .to_owned(),
+            mend: "switch its rebalancer off until the job is done".to_owned(),
+        });
     }
     spool::remarks(facts, plan, &mut remarks);
     if plan.deadlines == OnDeadlines::Live {

@@ -110,6 +110,8 @@ impl Cluster {
     fn reshard(&self, from: &Server, to: &Server, slots: impl Iterator<Item = u16>) {
         let (mut giver, mut taker) = (from.client(), to.client());
         let (gives, takes) = (id(from), id(to));
+        let others = self.masters.iter().filter(|one| ![from.port, to.port].contains(&one.port));
+        let mut others: Vec<Client> = others.map(Server::client).collect();
         for slot in slots {
             taker.call(cmd!("CLUSTER", "SETSLOT", slot, "IMPORTING", gives));
             giver.call(cmd!("CLUSTER", "SETSLOT", slot, "MIGRATING", takes));
@@ -124,6 +126,10 @@ impl Cluster {
             }
             taker.call(cmd!("CLUSTER", "SETSLOT", slot, "NODE", takes));
             giver.call(cmd!("CLUSTER", "SETSLOT", slot, "NODE", takes));
+            // A taker that has the greatest epoch already gets no other (3.0): who is not told may take the slot from it later.
+            for other in others.iter_mut() {
+                other.call(cmd!("CLUSTER", "SETSLOT", slot, "NODE", takes));
+            }
         }
     }
 }
