@@ -21,31 +21,42 @@ use super::remedy::{QUESTION_TRIES, pause};
 pub(super) struct Told {
     /// `None` from a source without offsets.
     pub(super) fence: Option<Offset>,
-    /// By the target's databases and names.
-    deadlines: Vec<(Db, Vec<u8>, Left)>,
+    deadlines: Vec<One>,
+}
+
+/// The deadline of one key.
+#[derive(Debug)]
+struct One {
+    /// Its database and its name in the target.
+    db: Db,
+    name: Vec<u8>,
+    /// What the source calls it.
+    key: Vec<u8>,
+    left: Left,
 }
 
 impl Told {
-    /// Writes what was told, as commands for the target; of those keys that `counts` says it of.
+    /// Writes what was told, as commands for the target; of those keys that `counts` says it of, by the target's database and the name on the
+    /// source.
     pub(super) fn apply(
         &self,
         counts: impl Fn(Db, &[u8]) -> bool,
         deadlines: &mut Deadlines,
         draft: &mut Draft,
     ) {
-        for (db, key, left) in &self.deadlines {
+        for One { db, name, key, left } in &self.deadlines {
             match *left {
                 _ if !counts(*db, key) => {}
                 // Its deletion is in the stream.
                 Left::Gone => {}
                 Left::Forever => {
                     draft.select(*db);
-                    draft.push(&[b"PERSIST", key], Expect::Integer);
+                    draft.push(&[b"PERSIST", name], Expect::Integer);
                 }
                 Left::Until(at) => {
                     draft.select(*db);
-                    let at = deadlines.hold(*db, key, at).to_string();
-                    draft.push(&[b"PEXPIREAT", key, at.as_bytes()], Expect::Integer);
+                    let at = deadlines.hold(*db, name, at).to_string();
+                    draft.push(&[b"PEXPIREAT", name, at.as_bytes()], Expect::Integer);
                 }
             }
         }
@@ -146,11 +157,15 @@ impl Asker {
             match self.fetcher.deadlines(db, names, self.history).await {
                 Ok((fence, left)) => {
                     let (now, later) = rest.split_at(left.len().clamp(1, rest.len()));
-                    let deadlines =
-                        now.iter().zip(left).map(|((_, name), left)| (place, name.clone(), left));
+                    let deadlines = now.iter().zip(left).map(|((key, name), left)| One {
+                        db: place,
+                        name: name.clone(),
+                        key: key.clone(),
+                        left,
+                    });
                     // Of all keys those without a deadline are as the stream has left them.
                     let wanted =
-                        deadlines.filter(|(.., left)| !all || matches!(left, Left::Until(_)));
+                        { deadlines }.filter(|one| !all || matches!(one.left, Left::Until(_)));
                     told.push_back(Told { fence, deadlines: wanted.collect() });
                     rest = later;
                 }
@@ -171,7 +186,8 @@ mod tests {
     use super::*;
     use crate::doubt::Doubts;
 
-    /// A key whose deadline was asked falls in doubt before the stream is there, and is read further on, where it has another one.
+    /// A key whose deadline was asked falls in doubt before the stream is there, and is read further on, where it has another one. It is in
+    /// doubt by its name on the source.
     #[test]
     fn what_was_read_of_a_key_behind_the_answer_stays() {
         let (db, at) = (Db::new(1), Offset::new);
@@ -184,13 +200,20 @@ mod tests {
         doubts.doubt(db, names[0], at(10));
         let told = Told {
             fence: Some(at(20)),
-            deadlines: names.map(|key| (db, key.to_vec(), Left::Forever)).into(),
+            deadlines: { names.into_iter() }
+                .map(|key| One {
+                    db,
+                    name: [b"p:", key].concat(),
+                    key: key.to_vec(),
+                    left: Left::Forever,
+                })
+                .collect(),
         };
         let (mut deadlines, mut draft) = (Deadlines::new(0, 1 << 10), Draft::default());
         let counts = |db, key: &[u8]| !doubts.outdates(db, key, at(20));
         told.apply(counts, &mut deadlines, &mut draft);
         let mut seen = Vec::new();
         draft.finish().visit(|_, of, args| seen.push((of, args.concat())));
-        assert_eq!(seen, [(db, b"PERSISTpassed".to_vec()), (db, b"PERSISTclean".to_vec())]);
+        assert_eq!(seen, [(db, b"PERSISTp:passed".to_vec()), (db, b"PERSISTp:clean".to_vec())]);
     }
 }
