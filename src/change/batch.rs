@@ -1,6 +1,7 @@
 //! Commands on their way to a target.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -42,6 +43,7 @@ pub struct Batch {
     /// It is a piece of the value of this key. Its commands stand together: if one of them must be sent again all are, in
     /// their order, and so are the pieces behind it.
     pub piece: Option<Bytes>,
+    origins: Arc<[(Vec<u8>, Vec<u8>)]>,
 }
 
 /// What a batch carries.
@@ -117,6 +119,12 @@ impl Batch {
         self.expects.is_empty()
     }
 
+    /// The keys of the source by their names in the target, where those do not tell.
+    #[must_use]
+    pub fn origins(&self) -> HashMap<&[u8], &[u8]> {
+        { self.origins.iter() }.map(|(name, key)| (name.as_slice(), key.as_slice())).collect()
+    }
+
     /// What is left of it when it need not be sent again: how each of its commands is to be answered.
     #[must_use]
     pub fn without_commands(&self) -> Self {
@@ -144,6 +152,8 @@ impl Batch {
         (batch.carries, batch.covers, batch.barrier) = (self.carries, self.covers, self.barrier);
         (batch.stands_in, batch.continues) = (self.stands_in, self.continues);
         batch.piece.clone_from(&self.piece);
+        batch.held += named(&self.origins);
+        batch.origins = Arc::clone(&self.origins);
         batch
     }
 
@@ -313,6 +323,13 @@ pub struct Draft {
     pub continues: bool,
     /// See [`Batch::piece`].
     pub piece: Option<Bytes>,
+    origins: Vec<(Vec<u8>, Vec<u8>)>,
+}
+
+/// What names and the keys that they are of take up.
+fn named(origins: &[(Vec<u8>, Vec<u8>)]) -> usize {
+    const EACH: usize = 2 * size_of::<Vec<u8>>();
+    origins.iter().map(|(name, key)| name.len() + key.len() + EACH).sum()
 }
 
 impl Draft {
@@ -337,13 +354,14 @@ impl Draft {
             barrier,
             continues,
             piece,
+            origins,
         } = std::mem::replace(self, next);
         // A batch waits for its replies: what was reserved too much must not wait with it.
         if bytes.capacity() > bytes.len() + bytes.len() / 4 {
             bytes.shrink_to_fit();
         }
         expects.shrink_to_fit();
-        let held = bytes.capacity() + expects.capacity();
+        let held = bytes.capacity() + expects.capacity() + named(&origins);
         let bytes = bytes.into();
         Batch {
             bytes,
@@ -358,6 +376,7 @@ impl Draft {
             barrier,
             continues,
             piece,
+            origins: origins.into(),
         }
     }
 
@@ -376,6 +395,7 @@ impl Draft {
             barrier,
             continues,
             piece,
+            origins,
         } = change(&self.finish());
         *self = Self {
             bytes: bytes.into(),
@@ -389,7 +409,13 @@ impl Draft {
             barrier,
             continues,
             piece,
+            origins: origins.to_vec(),
         };
+    }
+
+    /// Remembers of which key of the source a name in the target is that does not tell it.
+    pub fn note_origin(&mut self, name: &[u8], key: &[u8]) {
+        self.origins.push((name.to_vec(), key.to_vec()));
     }
 
     /// Makes room for so many bytes of commands.

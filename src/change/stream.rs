@@ -18,7 +18,7 @@ use crate::server::{Server, Version};
 use super::fitted::dump_fitted;
 use super::ruling::{Ruling, Undecidable, rule};
 use super::scripts::Scripts;
-use super::{Deadlines, Draft, SHIFT, Scope};
+use super::{Deadlines, Distinct, Draft, NameError, SHIFT, Scope};
 
 /// Why a command of the stream cannot be applied.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -60,6 +60,9 @@ pub enum StreamError {
         /// Why it cannot.
         source: TranscodeError,
     },
+    /// A key of it cannot have the name that a rename gives it.
+    #[error(transparent)]
+    Name(#[from] NameError),
     /// The rules leave out what it needs.
     #[error(transparent)]
     Undecidable(#[from] Undecidable),
@@ -120,6 +123,8 @@ pub struct Stream {
     scope: Scope,
     scripts: Scripts,
     own: Option<Own>,
+    /// Where a rename could give one name to two keys.
+    distinct: Option<Distinct>,
 }
 
 /// The keys that a job keeps in the target beside the data, and the target's database in which they are.
@@ -147,7 +152,33 @@ impl Stream {
             scope,
             scripts: Scripts::new(memory),
             own: None,
+            distinct: None,
         }
+    }
+
+    /// No two keys shall get one of these names, nor one of those that have come before.
+    #[must_use]
+    pub fn telling_apart(mut self, distinct: Option<Distinct>) -> Self {
+        self.distinct = distinct;
+        self
+    }
+
+    /// The names that have come.
+    #[must_use]
+    pub fn into_distinct(self) -> Option<Distinct> {
+        self.distinct
+    }
+
+    /// What a key of the source that is wanted is called in the target.
+    ///
+    /// # Errors
+    /// If another key has got that name.
+    pub fn name_of<'k>(&mut self, key: &'k [u8]) -> Result<Cow<'k, [u8]>, NameError> {
+        let name = self.scope.rules().names().of(key);
+        if let Some(distinct) = &mut self.distinct {
+            distinct.meet(key, &name)?;
+        }
+        Ok(name)
     }
 
     /// Scripts that the source names are kept in the target, for whoever goes on with the stream.
@@ -344,7 +375,7 @@ impl Stream {
         if let Ruling::Instead(instead) = ruling {
             let args: Vec<&[u8]> = instead.args.iter().map(AsRef::as_ref).collect();
             let known = args.first().and_then(|name| lookup(name)).unwrap_or(call.known);
-            let names = self.names(known, &args)?;
+            let names = self.names(known, &args, draft)?;
             let args = with_others(&args, names.iter().map(|(at, name)| (*at, name.as_slice())));
             let call =
                 Call { known, class: known.class(&args), args: &args, raw: None, db, ..*call };
@@ -357,7 +388,7 @@ impl Stream {
             one.db = self.scope.rules().place(one.db).unwrap_or(one.db);
         }
         let digits = named.map(|one| one.map(|one| (one.position, one.db.index().to_string())));
-        let names = self.names(call.known, call.args)?;
+        let names = self.names(call.known, call.args, draft)?;
         if digits.iter().all(Option::is_none) && names.is_empty() {
             self.write(&Call { db, lenient, ..*call }, deadlines, draft)?;
             return Ok(Taken::Data);
@@ -371,23 +402,34 @@ impl Stream {
 
     /// What the keys of a command are called in the target, by where they stand in it: those that have another name there.
     fn names(
-        &self,
+        &mut self,
         known: &command::Command,
         args: &[&[u8]],
+        draft: &mut Draft,
     ) -> Result<Vec<(usize, Vec<u8>)>, StreamError> {
-        let (names, mut others) = (self.scope.rules().names(), Vec::new());
-        if names.are_kept() {
+        let mut others = Vec::new();
+        if self.scope.rules().names().are_kept() {
             return Ok(others);
         }
+        let tells_key = self.scope.rules().names().are_distinct();
+        let mut refused = None;
         let shown = known.for_each_key(args, |used| {
             let key = args.get(used.position).copied().unwrap_or_default();
-            if let Cow::Owned(name) = names.of(key) {
-                others.push((used.position, name));
+            match self.name_of(key) {
+                Ok(Cow::Owned(name)) => {
+                    if !tells_key {
+                        draft.note_origin(&name, key);
+                    }
+                    others.push((used.position, name));
+                }
+                Ok(Cow::Borrowed(_)) => {}
+                Err(error) => refused = refused.take().or(Some(error)),
             }
         });
-        match shown {
-            Ok(_) => Ok(others),
-            Err(_) => Err(StreamError::Unknown { name: known.name().into() }),
+        match (shown, refused) {
+            (_, Some(error)) => Err(error.into()),
+            (Ok(_), None) => Ok(others),
+            (Err(_), None) => Err(StreamError::Unknown { name: known.name().into() }),
         }
     }
 

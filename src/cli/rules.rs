@@ -7,8 +7,8 @@ use std::os::unix::ffi::OsStrExt;
 
 use clap::ValueEnum;
 use understudy::key::Db;
-use understudy::plan::rules::{Types, database_map, databases};
-use understudy::plan::{Glob, Names, OnFlush, Place, Rules};
+use understudy::plan::rules::{RulesError, Types, database_map, databases};
+use understudy::plan::{Expression, Glob, Names, OnFlush, Place, Rename, Rules};
 
 use super::config::Said;
 use super::intent::duration;
@@ -33,6 +33,14 @@ pub(crate) struct RuleArgs {
     #[arg(long, value_name = "GLOB")]
     exclude: Vec<OsString>,
 
+    /// Only keys in whose names this expression finds something. Goes with --include: one match of either is enough
+    #[arg(long, value_name = "REGEX")]
+    include_regex: Vec<OsString>,
+
+    /// No keys in whose names this expression finds something. May be given several times
+    #[arg(long, value_name = "REGEX")]
+    exclude_regex: Vec<OsString>,
+
     /// Only keys of these types: string, list, set, zset, hash, stream, module, module:<name>
     #[arg(long = "type", value_name = "LIST")]
     types: Option<String>,
@@ -40,6 +48,11 @@ pub(crate) struct RuleArgs {
     /// What stands before the name of each key in the target. --include and --exclude are about the names on the source
     #[arg(long, value_name = "TEXT")]
     prefix: Option<OsString>,
+
+    /// Other names for keys: TEXT takes the place of what the expression matches first, with $1 and ${name} for its groups. May be given
+    /// several times: the first that matches counts, before --prefix. Two keys may not get one name
+    #[arg(long, value_name = "REGEX=TEXT")]
+    rename: Vec<OsString>,
 
     /// Each deadline so much later in the target. A key that dies on the source meanwhile dies there too
     #[arg(long, value_name = "DURATION")]
@@ -69,7 +82,10 @@ pub(crate) struct RuleTexts {
     pub(crate) db_map: Option<Said<String>>,
     pub(crate) include: Option<Vec<OsString>>,
     pub(crate) exclude: Option<Vec<OsString>>,
+    pub(crate) include_regex: Option<Said<Vec<OsString>>>,
+    pub(crate) exclude_regex: Option<Said<Vec<OsString>>>,
     pub(crate) types: Option<Said<String>>,
+    pub(crate) rename: Option<Said<Vec<OsString>>>,
     pub(crate) prefix: Option<Said<OsString>>,
     pub(crate) extend_ttl: Option<Said<String>>,
 }
@@ -81,12 +97,19 @@ impl RuleArgs {
             value.clone().map(|value| Said { value, at: flag.to_owned() })
         };
         let globs = |globs: &[OsString]| (!globs.is_empty()).then(|| globs.to_vec());
+        let several = |values: &[OsString], flag: &str| {
+            let said = || Said { value: values.to_vec(), at: flag.to_owned() };
+            (!values.is_empty()).then(said)
+        };
         RuleTexts {
             only_db: said(&self.only_db, "--only-db"),
             db_map: said(&self.db_map, "--db-map"),
             include: globs(&self.include),
             exclude: globs(&self.exclude),
+            include_regex: several(&self.include_regex, "--include-regex"),
+            exclude_regex: several(&self.exclude_regex, "--exclude-regex"),
             types: said(&self.types, "--type"),
+            rename: several(&self.rename, "--rename"),
             prefix: self.prefix.clone().map(|value| Said { value, at: "--prefix".to_owned() }),
             extend_ttl: said(&self.extend_ttl, "--extend-ttl"),
         }
@@ -110,7 +133,10 @@ impl RuleTexts {
             db_map: self.db_map.or_else(|| other.db_map.clone()),
             include: self.include.or_else(|| other.include.clone()),
             exclude: self.exclude.or_else(|| other.exclude.clone()),
+            include_regex: self.include_regex.or_else(|| other.include_regex.clone()),
+            exclude_regex: self.exclude_regex.or_else(|| other.exclude_regex.clone()),
             types: self.types.or_else(|| other.types.clone()),
+            rename: self.rename.or_else(|| other.rename.clone()),
             prefix: self.prefix.or_else(|| other.prefix.clone()),
             extend_ttl: self.extend_ttl.or_else(|| other.extend_ttl.clone()),
         }
@@ -126,21 +152,18 @@ impl RuleTexts {
                 said.map(|said| read(&said.value).map_err(|error| format!("{}: {error}", said.at)));
             read.transpose()
         }
-        let at = |said: &Option<Said<String>>, flag: &str| {
-            said.as_ref().map_or_else(|| flag.to_owned(), |said| said.at.clone())
-        };
         let mut only = read(self.only_db.as_ref(), databases)?;
         let map = read(self.db_map.as_ref(), database_map)?;
         if let Some(db) = url_db(source) {
             if only.as_ref().is_some_and(|only| !only.contains(&db)) {
                 return Err(format!(
                     "{source}: the URL names database {db}, which {} leaves out",
-                    at(&self.only_db, "--only-db")
+                    at_of(self.only_db.as_ref(), "--only-db")
                 ));
             }
             only = Some(BTreeSet::from([db]));
         }
-        let map_at = at(&self.db_map, "--db-map");
+        let map_at = at_of(self.db_map.as_ref(), "--db-map");
         let map = match (url_db(target), map) {
             (None, map) => map.unwrap_or_default(),
             (Some(_), Some(_)) => {
@@ -165,15 +188,40 @@ impl RuleTexts {
         }
         let rules = Rules::new(only, map, globs(&self.include), globs(&self.exclude), types)
             .map_err(|error| format!("{map_at}: {error}"))?;
-        Ok(rules.extending(extends.unwrap_or_default()).naming(self.names()?))
+        let rules = rules.matching(
+            each(self.include_regex.as_ref(), Expression::parse)?,
+            each(self.exclude_regex.as_ref(), Expression::parse)?,
+        );
+        let rules = rules.extending(extends.unwrap_or_default());
+        let named = rules.naming(self.names()?);
+        named.map_err(|error| format!("{}: {error}", at_of(self.rename.as_ref(), "--rename")))
     }
 }
 
 impl RuleTexts {
     fn names(&self) -> Result<Names, String> {
-        let Some(said) = &self.prefix else { return Ok(Names::default()) };
-        Names::with_prefix(said.value.as_bytes()).map_err(|error| format!("{}: {error}", said.at))
+        let renames = each(self.rename.as_ref(), Rename::parse)?;
+        let prefix = self.prefix.as_ref().map(|said| said.value.as_bytes());
+        let at = match &self.prefix {
+            Some(said) => said.at.clone(),
+            None => at_of(self.rename.as_ref(), "--rename"),
+        };
+        Names::new(prefix, renames).map_err(|error| format!("{at}: {error}"))
     }
+}
+
+/// All that was said, read.
+fn each<T>(
+    said: Option<&Said<Vec<OsString>>>,
+    read: impl Fn(&[u8]) -> Result<T, RulesError>,
+) -> Result<Vec<T>, String> {
+    let Some(said) = said else { return Ok(Vec::new()) };
+    let all = said.value.iter().map(|one| read(one.as_bytes()));
+    all.map(|one| one.map_err(|error| format!("{}: {error}", said.at))).collect()
+}
+
+fn at_of<T>(said: Option<&Said<T>>, flag: &str) -> String {
+    said.map_or_else(|| flag.to_owned(), |said| said.at.clone())
 }
 
 fn url_db(place: &Place) -> Option<Db> {

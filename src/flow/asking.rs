@@ -22,6 +22,8 @@ pub(super) struct Told {
     /// `None` from a source without offsets.
     pub(super) fence: Option<Offset>,
     deadlines: Vec<One>,
+    /// Whether names in the target tell those on the source.
+    tells_keys: bool,
 }
 
 /// The deadline of one key.
@@ -45,6 +47,9 @@ impl Told {
         draft: &mut Draft,
     ) {
         for One { db, name, key, left } in &self.deadlines {
+            if !self.tells_keys {
+                draft.note_origin(name, key);
+            }
             match *left {
                 _ if !counts(*db, key) => {}
                 // Its deletion is in the stream.
@@ -86,7 +91,8 @@ enum Rest {
 const PAGE: usize = 1000;
 
 impl Asker {
-    /// Asks for these keys, which are named as the target has them; all keys of the source if there were more than fit.
+    /// Asks for these keys, which are named as the target has them; for all keys of the source if there were more than fit, or their names do
+    /// not tell.
     pub(super) fn new(
         net: Net,
         place: ServerPlace,
@@ -98,8 +104,8 @@ impl Asker {
         let fetcher = Fetcher::new(net.clone(), place.clone(), Limits { largest: 0, room: 0 });
         let history = if has_offsets { History::Any } else { History::None };
         let rest = match names.len() {
-            Some(_) => Rest::Names(names, 0),
-            None => Rest::All,
+            Some(_) if scope.rules().names().are_distinct() => Rest::Names(names, 0),
+            _ => Rest::All,
         };
         Self { net, place, fetcher, history, scope, rest }
     }
@@ -122,7 +128,7 @@ impl Asker {
                 let keys: Vec<_> = { page.into_iter() }
                     .filter_map(|name| match names_in_target.origin(name) {
                         Origin::Key(key) => Some((key.into_owned(), name.to_vec())),
-                        Origin::None => None,
+                        Origin::None | Origin::Unknown => None,
                     })
                     .collect();
                 (self.scope.rules().origin(place), place, keys, is_last, false)
@@ -166,7 +172,11 @@ impl Asker {
                     // Of all keys those without a deadline are as the stream has left them.
                     let wanted =
                         { deadlines }.filter(|one| !all || matches!(one.left, Left::Until(_)));
-                    told.push_back(Told { fence, deadlines: wanted.collect() });
+                    told.push_back(Told {
+                        fence,
+                        deadlines: wanted.collect(),
+                        tells_keys: names_in_target.are_distinct(),
+                    });
                     rest = later;
                 }
                 Err(error) if tries < QUESTION_TRIES && !error.is_answer() => {
@@ -200,6 +210,7 @@ mod tests {
         doubts.doubt(db, names[0], at(10));
         let told = Told {
             fence: Some(at(20)),
+            tells_keys: true,
             deadlines: { names.into_iter() }
                 .map(|key| One {
                     db,

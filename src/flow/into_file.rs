@@ -20,7 +20,7 @@ use std::time::Duration;
 use tokio::time::sleep;
 use tracing::{Instrument, info, warn};
 
-use crate::change::FileCopyError;
+use crate::change::{FileCopyError, NameError};
 use crate::key::{Db, Escaped};
 use crate::net::{Clock, Net};
 use crate::plan::{Facts, OnConflict, Place, Plan};
@@ -65,6 +65,8 @@ enum IntoFileError {
     Collision { db: Db, key: Vec<u8>, first: String },
     #[error("function library {} was in {first} too, and is another there", Escaped(name))]
     FunctionCollision { name: Vec<u8>, first: String },
+    #[error(transparent)]
+    Name(#[from] NameError),
     #[error("{keys} keys have been merged, and more do not fit into --memory")]
     Memory { keys: usize },
 }
@@ -83,6 +85,9 @@ impl IntoFileError {
             }
             Self::Collision { .. } | Self::FunctionCollision { .. } => {
                 "say which shall win: --on-conflict keep (the first source) or --on-conflict replace (the last); or leave it out of one of them"
+            }
+            Self::Name(_) => {
+                "give --rename a text that keeps what tells keys apart, or leave one of them out with --exclude; where the names are too many raise --memory, or use --prefix, which needs to remember none"
             }
             Self::Memory { .. } => {
                 "what tells keys of several sources apart takes up 20 to 40 bytes a key, in half of --memory: give more, or merge fewer at once"

@@ -225,6 +225,7 @@ impl Lane<'_> {
         }
         // What was gathered of deadlines that must be asked is in the record as a word only.
         job.deadlines = Some(self.deadlines);
+        job.distinct = self.stream.into_distinct();
         job.patience = Some(self.target.patience());
         if self.stage == Stage::Connecting && self.begins_anew {
             job.begun = Some((self.source, self.history));

@@ -8,7 +8,6 @@ mod asking;
 mod census;
 mod cluster;
 mod ending;
-mod fingerprints;
 mod held;
 mod into_file;
 mod job;

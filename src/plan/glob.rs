@@ -99,6 +99,11 @@ impl Glob {
         Self { tokens, text: pattern.into() }
     }
 
+    /// Whether every name that matches begins so.
+    pub(super) fn wants_front(&self, front: &[u8]) -> bool {
+        self.text.starts_with(front) && !front.iter().any(|byte| b"*?[\\".contains(byte))
+    }
+
     /// Whether the whole key matches.
     #[must_use]
     pub fn matches(&self, key: &[u8]) -> bool {

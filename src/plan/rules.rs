@@ -5,12 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
-use crate::key::Db;
+use crate::key::{Db, Escaped};
 use crate::rdb::event::ModuleId;
 use crate::rdb::opcode::ValueType;
 
 use super::glob::Glob;
 use super::names::{Names, Origin};
+use super::rename::Expression;
 
 /// The rules of one source. [`Default`] wants everything as it is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -21,6 +22,8 @@ pub struct Rules {
     map: BTreeMap<Db, Db>,
     include: Vec<Glob>,
     exclude: Vec<Glob>,
+    include_by: Vec<Expression>,
+    exclude_by: Vec<Expression>,
     types: Option<Types>,
     /// By how much later each deadline is, in milliseconds.
     extends: i64,
@@ -91,6 +94,37 @@ pub enum RulesError {
     /// A prefix under which the tool has its own keys.
     #[error("names that begin with understudy: are the tool's own")]
     OwnPrefix,
+    /// No rename.
+    #[error("{said}: {why}")]
+    Rename {
+        /// What was said.
+        said: String,
+        /// Why it is none.
+        why: String,
+    },
+    /// No expression.
+    #[error("{said}: {why}")]
+    Expression {
+        /// What was said.
+        said: String,
+        /// Why it is none.
+        why: String,
+    },
+    /// Keys that a rename would make one.
+    #[error(
+        "keys such as {} and {} would both become {}",
+        Escaped(first),
+        Escaped(second),
+        Escaped(made)
+    )]
+    OneName {
+        /// One of them.
+        first: Vec<u8>,
+        /// The other.
+        second: Vec<u8>,
+        /// What both would be called.
+        made: Vec<u8>,
+    },
     /// No type.
     #[error("{0:?} is no type: use string, list, set, zset, hash, stream, module or module:<name>")]
     Type(String),
@@ -137,7 +171,7 @@ impl Rules {
             }
         }
         let map = map.into_iter().filter(|(from, into)| from != into).collect();
-        Ok(Self { only, map, include, exclude, types, extends: 0, names: Names::default() })
+        Ok(Self { only, map, include, exclude, types, ..Self::default() })
     }
 
     /// The same, with each deadline so much later in the target.
@@ -146,10 +180,24 @@ impl Rules {
         Self { extends: i64::try_from(by.as_millis()).unwrap_or(i64::MAX), ..self }
     }
 
-    /// The same, with these names for keys.
+    /// The same, choosing keys by expressions too, in which their names are searched.
     #[must_use]
-    pub fn naming(self, names: Names) -> Self {
-        Self { names, ..self }
+    pub fn matching(self, include: Vec<Expression>, exclude: Vec<Expression>) -> Self {
+        Self { include_by: include, exclude_by: exclude, ..self }
+    }
+
+    /// The same, with these names for the keys that are wanted.
+    ///
+    /// # Errors
+    /// If two keys are found that would get one name.
+    pub fn naming(self, mut names: Names) -> Result<Self, RulesError> {
+        let begin = |front: &[u8]| {
+            self.include_by.is_empty()
+                && !self.include.is_empty()
+                && self.include.iter().all(|glob| glob.wants_front(front))
+        };
+        names.prove(begin, |name| self.chooses(name))?;
+        Ok(Self { names, ..self })
     }
 
     /// What keys are called in the target.
@@ -193,7 +241,9 @@ impl Rules {
     /// Whether keys are chosen by name or type.
     #[must_use]
     pub fn has_keys(&self) -> bool {
-        !self.include.is_empty() || !self.exclude.is_empty() || self.types.is_some()
+        let globs = [&self.include, &self.exclude].into_iter().any(|globs| !globs.is_empty());
+        let others = [&self.include_by, &self.exclude_by];
+        globs || others.into_iter().any(|others| !others.is_empty()) || self.types.is_some()
     }
 
     /// The databases that are wanted; `None` for all.
@@ -237,11 +287,18 @@ impl Rules {
         if self.only.as_ref().is_some_and(|only| !only.contains(&db)) {
             return Verdict::Drop(Why::Db);
         }
-        let included = self.include.is_empty() || self.include.iter().any(|glob| glob.matches(key));
-        if !included || self.exclude.iter().any(|glob| glob.matches(key)) {
-            return Verdict::Drop(Why::Key);
-        }
-        Verdict::Keep
+        if self.chooses(key) { Verdict::Keep } else { Verdict::Drop(Why::Key) }
+    }
+
+    /// Whether keys with this name on the source are wanted.
+    #[inline]
+    fn chooses(&self, key: &[u8]) -> bool {
+        let all = self.include.is_empty() && self.include_by.is_empty();
+        let matches = |globs: &[Glob], others: &[Expression]| {
+            globs.iter().any(|glob| glob.matches(key)) || others.iter().any(|one| one.finds(key))
+        };
+        (all || matches(&self.include, &self.include_by))
+            && !matches(&self.exclude, &self.exclude_by)
     }
 
     /// Whether keys of this type are wanted. Of modules' types only [`admits_module`](Self::admits_module) can tell.
@@ -289,6 +346,10 @@ impl fmt::Display for Rules {
         let globs = [("include", &self.include), ("exclude", &self.exclude)];
         for (name, globs) in globs.into_iter().filter(|(_, globs)| !globs.is_empty()) {
             parts.push(format!("{name} {}", list(globs, " ")));
+        }
+        let others = [("include-regex", &self.include_by), ("exclude-regex", &self.exclude_by)];
+        for (name, others) in others.into_iter().filter(|(_, others)| !others.is_empty()) {
+            parts.push(format!("{name} {}", list(others, " ")));
         }
         if let Some(types) = &self.types {
             let plain = types.plain.iter().map(|kind| kind.name().to_owned());
@@ -399,6 +460,7 @@ pub enum OnFlush {
 
 #[cfg(test)]
 mod tests {
+    use super::super::rename::Rename;
     use super::*;
 
     fn rules(only: Option<&str>, map: &str) -> Result<Rules, RulesError> {
@@ -418,10 +480,12 @@ mod tests {
             Some(Types::parse("zset,module:one").unwrap()),
         );
         let names = Names::with_prefix(b"p:").unwrap();
-        let all = all.unwrap().extending(Duration::from_millis(90_500)).naming(names);
+        let expressions = |text: &str| vec![Expression::parse(text.as_bytes()).unwrap()];
+        let all = all.unwrap().matching(expressions("^a b"), expressions("x|y"));
+        let all = all.extending(Duration::from_millis(90_500)).naming(names).unwrap();
         assert_eq!(
             all.to_string(),
-            r"only db 0,3; db 0:5; include a* b\x20c; exclude \xc3\xa9; type zset,module:one; prefix p:; deadlines 90.500 s later"
+            r"only db 0,3; db 0:5; include a* b\x20c; exclude \xc3\xa9; include-regex ^a\x20b; exclude-regex x|y; type zset,module:one; prefix p:; deadlines 90.500 s later"
         );
         assert_eq!(Rules::default().to_string(), "all");
     }
@@ -489,12 +553,45 @@ mod tests {
         let globs = vec![Glob::new(b"a*")];
         let map = database_map("0:3").unwrap();
         let rules = Rules::new(Some(databases("0").unwrap()), map, globs, Vec::new(), None);
-        let rules = rules.unwrap().naming(Names::with_prefix(b"p:").unwrap());
+        let rules = rules.unwrap().naming(Names::with_prefix(b"p:").unwrap()).unwrap();
         assert_eq!(rules.target_of(Db::new(0), b"a"), Some((Db::new(3), b"p:a".into())));
         assert_eq!(rules.target_of(Db::new(0), b"b"), None);
         assert_eq!(rules.target_of(Db::new(1), b"a"), None);
         assert!(rules.owns(Db::new(3), b"p:x"));
         assert!(!rules.owns(Db::new(3), b"x") && !rules.owns(Db::new(0), b"p:x"));
+    }
+
+    #[test]
+    fn keys_by_expression() {
+        let all = |texts: &[&str]| {
+            texts.iter().map(|text| Expression::parse(text.as_bytes()).unwrap()).collect()
+        };
+        let kept = |include: &[&str], exclude: &[&str], globs: Vec<Glob>| {
+            let rules = Rules::new(None, BTreeMap::new(), globs, Vec::new(), None).unwrap();
+            let rules = rules.matching(all(include), all(exclude));
+            assert!(rules.has_keys());
+            [&b"a:1"[..], b"b:12", b"c\xff"].map(|key| rules.judge(Db::new(0), key).is_keep())
+        };
+        assert_eq!(kept(&["[0-9]{2}"], &[], Vec::new()), [false, true, false]);
+        assert_eq!(kept(&["^a", "^c.$"], &[], Vec::new()), [true, false, true]);
+        assert_eq!(kept(&["^a"], &[], vec![Glob::new(b"b*")]), [true, true, false]);
+        assert_eq!(kept(&[], &[":"], Vec::new()), [false, false, true]);
+        assert!(Expression::parse(b"(").is_err());
+    }
+
+    #[test]
+    fn keys_that_all_begin_alike_may_begin_otherwise() {
+        let named = |globs: &[&str]| {
+            let globs = globs.iter().map(|glob| Glob::new(glob.as_bytes())).collect();
+            let rules = Rules::new(None, BTreeMap::new(), globs, Vec::new(), None).unwrap();
+            let rename = Rename::parse(b"^user:=u:").unwrap();
+            let rules = rules.naming(Names::new(None, vec![rename]).unwrap()).unwrap();
+            rules.names().are_distinct()
+        };
+        assert!(named(&["user:*"]) && named(&["user:a*", "user:b?"]));
+        assert!(
+            !named(&[]) && !named(&["us*"]) && !named(&["user:*", "*"]) && !named(&["use[r]:*"])
+        );
     }
 
     #[test]

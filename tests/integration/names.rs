@@ -30,6 +30,25 @@ fn all(client: &mut Client, commands: &[Command]) {
 /// Everything that a server holds, and then 3,000 mixed writes.
 fn under_a_prefix(name: &'static str) {
     const PREFIX: &str = "a {b}:";
+    named_otherwise(name, &["--prefix", PREFIX], |key| [PREFIX.as_bytes(), key].concat());
+}
+
+/// The same by an expression of which nobody can tell that no two keys get one name.
+fn renamed(name: &'static str) {
+    let in_brackets = |key: &[u8]| {
+        let from = key.iter().position(u8::is_ascii_lowercase).unwrap_or(key.len());
+        let len = key[from..].iter().take_while(|byte| byte.is_ascii_lowercase()).count();
+        let (before, rest) = key.split_at(from);
+        let (word, behind) = rest.split_at(len);
+        if word.is_empty() {
+            return key.to_vec();
+        }
+        [before, b"<", word, b">", behind].concat()
+    };
+    named_otherwise(name, &["--rename", "[a-z]+=<$0>"], in_brackets);
+}
+
+fn named_otherwise(name: &'static str, flags: &[&str], named: impl Fn(&[u8]) -> Vec<u8>) {
     let Some((source, target)) = Server::start(name).zip(Server::start(name)) else { return };
     let mut writer = source.client();
     let holds = Holds::of(&mut writer);
@@ -37,17 +56,17 @@ fn under_a_prefix(name: &'static str) {
     let mut load = Load::new(31, source.version, holds);
     load.send(&mut writer, 1000);
     load::slow_copies(&mut writer);
-    let mut running = start(&source, &target, &["--prefix", PREFIX]);
+    let mut running = start(&source, &target, flags);
     let during = load.send_during_copy(&mut writer, 1500);
     let after = load.send(&mut writer, 3000 - during.sent.writes.min(3000));
     load.end(&mut writer);
     assert_eq!([during.sent.refused, after.refused].concat(), Vec::<String>::new());
-    let end = [PREFIX, END].concat();
+    let end = String::from_utf8(named(END.as_bytes())).unwrap();
     let arrived = Client::wait_for_key(target.port, 0, &end, PATIENCE, || running.is_running());
     let ended = running.end_job(PATIENCE);
     assert!(arrived, "{ended:?}");
     ended.assert_code(130);
-    let first = Dump::read(&mut writer).under(PREFIX);
+    let first = Dump::read(&mut writer).named(named);
     let second = Dump::read(&mut target.client());
     judge::assert_same(&first, &second, sync::untold(&source), name);
     assert_eq!(second.own(), &[]);
@@ -71,6 +90,26 @@ fn everything_under_a_prefix_from_7_0() {
 #[test]
 fn everything_under_a_prefix_from_valkey() {
     under_a_prefix(SERVERS[3]);
+}
+
+#[test]
+fn everything_renamed_from_2_8() {
+    renamed(SERVERS[0]);
+}
+
+#[test]
+fn everything_renamed_from_5_0() {
+    renamed(SERVERS[1]);
+}
+
+#[test]
+fn everything_renamed_from_7_0() {
+    renamed(SERVERS[2]);
+}
+
+#[test]
+fn everything_renamed_from_valkey() {
+    renamed(SERVERS[3]);
 }
 
 /// Copies, follows `commands`, and is stopped once `end` has arrived; the job is then ended.
@@ -197,5 +236,131 @@ fn a_prefix_that_makes_no_sense_is_refused() {
         let ended = Understudy::start(&args).wait(PATIENCE);
         ended.assert_code(2);
         assert!(ended.stderr.contains(why), "{}", ended.stderr);
+    }
+}
+
+/// Waits until a key is in the target.
+fn arrives(running: &mut Understudy, target: &Server, key: &str) {
+    assert!(Client::wait_for_key(target.port, 0, key, PATIENCE, || running.is_running()), "{key}");
+}
+
+#[test]
+fn a_second_key_with_one_name_ends_the_run() {
+    for name in ["redis-5.0.6", "valkey-9.1.2"] {
+        // In the copy.
+        let Some((source, target)) = Server::start(name).zip(Server::start(name)) else { return };
+        source.client().call(cmd!("MSET", "user:1", 1, "u:1", 2));
+        let flags = ["--rename", "^user:=u:", "--once"];
+        let ended = start(&source, &target, &flags).wait(PATIENCE);
+        // Nothing was written yet.
+        ended.assert_code(2);
+        assert!(
+            ended.stderr.contains("another key of the source has become already"),
+            "{}",
+            ended.stderr
+        );
+        // In the stream; the first one of both stays as it was.
+        let (source, target) = (Server::start(name).unwrap(), Server::start(name).unwrap());
+        source.client().call(cmd!("SET", "user:1", 1));
+        let mut running = start(&source, &target, &flags[..2]);
+        arrives(&mut running, &target, "u:1");
+        all(&mut source.client(), &[cmd!("INCR", "user:1"), cmd!("SET", "behind", 1)]);
+        arrives(&mut running, &target, "behind");
+        source.client().call(cmd!("SET", "u:1", "other"));
+        let ended = running.wait(PATIENCE);
+        ended.assert_code(3);
+        assert!(ended.stderr.contains(r#"key "u:1" would become "u:1""#), "{}", ended.stderr);
+        assert_eq!(target.client().call(cmd!("GET", "u:1")).text(), "2");
+    }
+}
+
+#[test]
+fn what_is_wrong_in_the_target_is_read_by_the_name_on_the_source() {
+    for flags in [["--prefix", "p:"], ["--rename", "([a-z]+):=<$1>"], ["--rename", "^=p:"]] {
+        for name in SERVERS {
+            let Some((source, target)) = Server::start(name).zip(Server::start(name)) else {
+                return;
+            };
+            let named = |key: &str| match flags {
+                ["--rename", "([a-z]+):=<$1>"] => key.replacen("a:", "<a>", 1),
+                _ => format!("p:{key}"),
+            };
+            let mut writer = source.client();
+            writer.call(cmd!("SET", "a:n", 1));
+            let mut running = start(&source, &target, &flags);
+            arrives(&mut running, &target, &named("a:n"));
+            let meddled = [
+                cmd!("DEL", named("a:n")),
+                cmd!("LPUSH", named("a:n"), "meddled"),
+                cmd!("LPUSH", named("a:x"), "meddled"),
+            ];
+            all(&mut target.client(), &meddled);
+            let commands = [
+                cmd!("INCR", "a:n"),
+                cmd!("MULTI"),
+                cmd!("INCR", "a:n"),
+                cmd!("SETEX", "a:dies", 1000, 1),
+                cmd!("EXEC"),
+                cmd!("INCR", "a:x"),
+                cmd!("RENAME", "a:n", "a:m"),
+                cmd!("SET", "a:end", 1),
+            ];
+            all(&mut writer, &commands);
+            arrives(&mut running, &target, &named("a:end"));
+            let ended = running.end_job(PATIENCE);
+            ended.assert_code(130);
+            assert!(ended.stderr.contains("the key is read anew"), "{name}: {}", ended.stderr);
+            let first = Dump::read(&mut writer)
+                .named(|key| named(std::str::from_utf8(key).unwrap()).into_bytes());
+            let second = Dump::read(&mut target.client());
+            judge::assert_same(&first, &second, sync::untold(&source), name);
+        }
+    }
+}
+
+#[test]
+fn a_process_that_is_killed_leaves_names_to_a_new_copy_only_where_they_could_meet() {
+    for (rename, full) in [("^=p:", 0), ("([a-z]+):=<$1>", 1)] {
+        let name = "redis-7.0.15";
+        let Some((source, target)) = Server::start(name).zip(Server::start(name)) else { return };
+        let mut writer = source.client();
+        all(&mut writer, &[cmd!("MSET", "a:1", 1, "a:gone", 1), cmd!("SETEX", "a:dies", 1000, 1)]);
+        let flags = ["--rename", rename, "--job", "killed"];
+        let mut running = start(&source, &target, &flags);
+        let named = |key: &str| match full {
+            0 => format!("p:{key}"),
+            _ => key.replacen("a:", "<a>", 1),
+        };
+        arrives(&mut running, &target, &named("a:1"));
+        all(&mut writer, &[cmd!("SET", "a:2", 2)]);
+        arrives(&mut running, &target, &named("a:2"));
+        let state = std::sync::Arc::clone(running.state());
+        crate::tool::signal("KILL", running.id());
+        assert_eq!(running.wait(PATIENCE).code, None);
+        all(&mut writer, &[cmd!("DEL", "a:gone"), cmd!("INCR", "a:1")]);
+        let (from, to) = (source.url(), target.url());
+        let args = [&["sync", "--from", &from, "--to", &to, "--once"], &flags[..]].concat();
+        let ended = Understudy::start_telling_in(&args, &state).wait(PATIENCE);
+        ended.assert_code(0);
+        assert_eq!(ended.reported("sources.0.full_syncs"), full, "{rename}");
+        let first = Dump::read(&mut writer)
+            .named(|key| named(std::str::from_utf8(key).unwrap()).into_bytes());
+        let second = Dump::read(&mut target.client());
+        judge::assert_same(&first, &second, sync::untold(&source), rename);
+    }
+}
+
+#[test]
+fn renames_that_plainly_make_two_keys_one_are_refused() {
+    for (rename, why) in [("^tmp:[0-9]+=tmp", r#"would both become "tmp""#), ("a", "no REGEX=TEXT")]
+    {
+        let args = ["sync", "--from", "redis://a", "--to", "redis://b", "--rename", rename];
+        let ended = Understudy::start(&args).wait(PATIENCE);
+        ended.assert_code(2);
+        assert!(
+            ended.stderr.contains("--rename: ") && ended.stderr.contains(why),
+            "{}",
+            ended.stderr
+        );
     }
 }

@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use understudy::change::{
-    Copy, CopyError, Deadlines, Draft, Existing, Limits, Scope, Stream, StreamError,
+    Copy, CopyError, Deadlines, Distinct, Draft, Existing, Limits, Scope, Stream, StreamError,
 };
 use understudy::command::keys::keys;
 use understudy::command::{Malformed, lookup};
 use understudy::key::Db;
-use understudy::plan::rules::{Types, database_map, databases};
-use understudy::plan::{Glob, Names, OnFlush, Place, Rules};
+use understudy::plan::rules::{RulesError, Types, database_map, databases};
+use understudy::plan::{Expression, Glob, Names, OnFlush, Place, Rename, Rules};
 use understudy::rdb::dump::Footer;
 use understudy::rdb::error::{RdbError, RdbErrorKind};
 use understudy::rdb::event::{Element, Event as RdbEvent, KeyHead, Payload};
@@ -226,6 +226,9 @@ fn every_error_of_rules_is_reached() {
         Types::parse("tree").unwrap_err(),
         Names::with_prefix(b"").unwrap_err(),
         Names::with_prefix(b"understudy:").unwrap_err(),
+        Rename::parse(b"no pair").unwrap_err(),
+        Expression::parse(b"(").unwrap_err(),
+        renaming(".*=x").unwrap_err(),
     ];
     assert_eq!(names(reached), variants("RulesError"));
 }
@@ -344,11 +347,31 @@ fn every_error_of_a_value_is_reached() {
     assert_eq!(names::<TranscodeError>(reached), variants("TranscodeError"));
 }
 
+/// Rules that give keys other names.
+pub(crate) fn renaming(text: &str) -> Result<Rules, RulesError> {
+    let rename = Rename::parse(text.as_bytes())?;
+    Rules::default().naming(Names::new(None, vec![rename])?)
+}
+
+#[test]
+fn every_error_of_a_name_is_reached() {
+    let mut distinct = Distinct::within(1 << 16);
+    distinct.meet(b"user:1", b"u:1").unwrap();
+    let mut many = 0_u32..;
+    let reached = [
+        distinct.meet(b"u:1", b"u:1").unwrap_err(),
+        distinct.meet(b"k", b"understudy:k").unwrap_err(),
+        many.find_map(|n| distinct.meet(&n.to_le_bytes(), &n.to_le_bytes()).err()).unwrap(),
+    ];
+    assert_eq!(names(reached), variants("NameError"));
+}
+
 /// Why a command of a stream cannot be played into a target of this version.
 fn unplayable(target: Server, scope: &Scope, args: &[&[u8]]) -> StreamError {
     let mut said = [FULLRESYNC, b"$18\r\n", EMPTY].concat();
     command(&mut said, args);
     let mut stream = Stream::new(None, target, scope.clone(), 0);
+    stream = stream.telling_apart(Some(Distinct::within(1 << 20)));
     let (mut deadlines, mut draft) = (Deadlines::new(0, 0), Draft::default());
     let taken = listen(Session::asked(false, None), &said, |event| match event {
         Event::Command(command) => {
@@ -365,6 +388,7 @@ fn every_error_of_a_stream_is_reached() {
     let careful = Scope::new(Rules::default(), None, OnFlush::Stop);
     let some = Rules::new(None, BTreeMap::new(), vec![Glob::new(b"in*")], Vec::new(), None);
     let some = Scope::new(some.unwrap(), None, OnFlush::Apply);
+    let renamed = Scope::new(renaming("^user:=u:").unwrap(), None, OnFlush::Apply);
     let body = stream(1);
     let payload = Payload { object: ObjectType::StreamListpacks, body: &body };
     let mut dump = Vec::new();
@@ -378,6 +402,7 @@ fn every_error_of_a_stream_is_reached() {
         unplayable(old, &all, &[b"RESTORE", b"k", b"0", &dump]),
         unplayable(old, &some, &[b"RENAME", b"out", b"in"]),
         unplayable(old, &careful, &[b"FLUSHALL"]),
+        unplayable(old, &renamed, &[b"MSET", b"user:1", b"v", b"u:1", b"v"]),
     ];
     assert_eq!(names(reached), variants("StreamError"));
 }

@@ -20,7 +20,7 @@ use understudy::progress::Counters;
 use understudy::repl::{Latin1, Method};
 use understudy::server::Server;
 
-use crate::formats::{EMPTY, FULLRESYNC, redis};
+use crate::formats::{EMPTY, FULLRESYNC, redis, renaming};
 use crate::links::{HISTORY, SIDECAR, block_on, capture, only, record};
 use crate::peers::Says::{self, Last, On, Usual};
 use crate::peers::{Kept, bulk, line, net, net_keeping, place, server, shard};
@@ -123,6 +123,8 @@ const LIBRARY: &[u8] = b"\xf5\x12#!lua name=lib\nOne";
 const OTHER: &[u8] = b"\xf5\x12#!lua name=lib\nTwo";
 const KEY: &[u8] = b"\x00\x01k\x01v";
 const SET: &[u8] = b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$1\r\nv\r\n";
+/// Two strings, which `^user:=u:` would make one.
+const SAME: &[u8] = b"\x00\x06user:1\x01v\x00\x03u:1\x01v";
 /// A hash of one field, and a stream of none.
 const HASH: &[u8] = b"\x04\x01h\x01\x01f\x01v";
 const STREAM: &[u8] = b"\x0f\x01s\x00\x00\x00\x00\x00";
@@ -205,6 +207,7 @@ fn every_error_of_a_lane_is_reached() {
     let (key, hash) = (desk.rdb("key", KEY), desk.rdb("hash", HASH));
     let set = desk.stream("set", SET);
     let unknown = desk.stream("unknown", b"*1\r\n$3\r\nPUT\r\n");
+    let same = desk.rdb("same", SAME);
     fs::write(desk.file("damaged"), b"no magic!").unwrap();
     let new = redis(7, 0);
     let quiet = || net(|_, _| Usual);
@@ -219,6 +222,11 @@ fn every_error_of_a_lane_is_reached() {
             ("Copy", copied(desk.rdb("stream", STREAM), redis(2, 8)).await),
             ("Functions", copied(desk.rdb("library", LIBRARY), redis(6, 2)).await),
             ("Stream", copied(unknown, new).await),
+            ("Name", {
+                let mut plan = at_target(&same);
+                plan.sources[0].rules = renaming("^user:=u:").unwrap();
+                failure(&quiet(), &plan, new).await
+            }),
             ("Forbidden", {
                 let net = net(only("SET", line("-NOPERM this user may not")));
                 failure(&net, &at_target(&set), new).await
@@ -467,6 +475,7 @@ fn every_error_of_a_run_into_a_file_is_reached() {
     let desk = Desk::new();
     let (key, library) = (desk.rdb("key", KEY), desk.rdb("library", LIBRARY));
     let (other, stream) = (desk.rdb("other", OTHER), desk.rdb("stream", STREAM));
+    let same = desk.rdb("same", SAME);
     fs::write(desk.file("damaged"), b"no magic!").unwrap();
     let made = |sources: &[&Place], reader: Option<Server>, memory| {
         let target = Place::Rdb(desk.file("made"));
@@ -492,6 +501,11 @@ fn every_error_of_a_run_into_a_file_is_reached() {
             ("Collision", made(&[&key, &key], new, enough).await),
             ("FunctionCollision", made(&[&library, &other], new, enough).await),
             ("Memory", made(&[&key, &stream], new, 128).await),
+            ("Name", {
+                let mut plan = plan(vec![same], Place::Rdb(desk.file("renamed")));
+                plan.sources[0].rules = renaming("^user:=u:").unwrap();
+                failure(&net(dies), &plan, redis(7, 0)).await
+            }),
         ]
     });
     assert_said("IntoFileError", &said);

@@ -16,6 +16,7 @@
 mod section;
 mod template;
 
+use std::ffi::OsString;
 use std::fs;
 use std::path::Path;
 
@@ -98,8 +99,18 @@ const ACCESS: [&str; 10] = [
     "ssh_key",
     "ssh_known_hosts",
 ];
-const RULES: [&str; 7] =
-    ["only_db", "db_map", "include", "exclude", "type", "prefix", "extend_ttl"];
+const RULES: [&str; 10] = [
+    "only_db",
+    "db_map",
+    "include",
+    "exclude",
+    "include_regex",
+    "exclude_regex",
+    "type",
+    "rename",
+    "prefix",
+    "extend_ttl",
+];
 const LIMITS: [&str; 7] =
     ["memory", "limit_rate", "limit_read", "spool", "spool_limit", "sources_at_once", "per_host"];
 
@@ -228,7 +239,10 @@ fn endpoint<'a>(
             exclude: section
                 .list("exclude")?
                 .map(|said| said.value.into_iter().map(Into::into).collect()),
+            include_regex: section.list("include_regex")?.map(texts),
+            exclude_regex: section.list("exclude_regex")?.map(texts),
             types: section.joined("type")?,
+            rename: section.list("rename")?.map(texts),
             prefix: section
                 .text("prefix")?
                 .map(|said| Said { value: said.value.into(), at: said.at }),
@@ -237,6 +251,10 @@ fn endpoint<'a>(
     };
     endpoint.access.check(endpoint.url.as_ref())?;
     Ok(endpoint)
+}
+
+fn texts(said: Said<Vec<String>>) -> Said<Vec<OsString>> {
+    Said { value: said.value.into_iter().map(Into::into).collect(), at: said.at }
 }
 
 impl Endpoint {

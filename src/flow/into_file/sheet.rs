@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use tracing::{debug, info, warn};
 
-use crate::change::{Ending, FileCopy, Scope};
+use crate::change::{Distinct, Ending, FileCopy, Fingerprints, Full, Scope};
 use crate::key::Db;
 use crate::net::Clock;
 use crate::plan::{OnConflict, OnFlush, Plan, Rules, Verdict};
@@ -16,7 +16,6 @@ use crate::rdb::writer::Writer;
 use crate::server::{Flavour, Server, Version};
 use crate::target::{RdbPlace, RdbTarget};
 
-use super::super::fingerprints::{Fingerprints, Full};
 use super::super::left_out::{Left, left_out};
 use super::IntoFileError;
 
@@ -32,7 +31,9 @@ pub(super) struct Sheet<'a> {
     pub(super) target: Option<RdbTarget>,
     pub(super) copy: FileCopy,
     /// The keys of all sources; `None` with one source.
-    seen: Option<Fingerprints>,
+    seen: Option<Fingerprints<16>>,
+    /// The names of the source that is being read, where a rename could give one to two of its keys.
+    distinct: Option<Distinct>,
     /// Libraries that are in the file, their code and from which source they are.
     functions: HashMap<Vec<u8>, (Vec<u8>, usize), foldhash::fast::RandomState>,
     /// The source that is being read.
@@ -67,6 +68,7 @@ impl<'a> Sheet<'a> {
             target: None,
             copy: FileCopy::new(reader.unwrap_or(OLDEST)),
             seen: (plan.sources.len() > 1).then(|| Fingerprints::new(half)),
+            distinct: None,
             functions: HashMap::default(),
             source: 0,
             scope: Scope::default(),
@@ -81,6 +83,8 @@ impl<'a> Sheet<'a> {
         self.scope = Scope::new(rules.clone(), None, OnFlush::default());
         self.origin = Origin::default();
         self.conflicts = 0;
+        let half = usize::try_from(self.plan.memory / 2).unwrap_or(usize::MAX);
+        self.distinct = (!rules.names().are_distinct()).then(|| Distinct::within(half / 2));
     }
 
     /// Takes something of a payload.
@@ -102,6 +106,11 @@ impl<'a> Sheet<'a> {
                 }
                 let db = self.scope.rules().place(head.db).unwrap_or(head.db);
                 let name = self.scope.rules().names().of(head.key).into_owned();
+                if verdict.is_keep()
+                    && let Some(distinct) = &mut self.distinct
+                {
+                    distinct.meet(head.key, &name)?;
+                }
                 let head = KeyHead { db, key: &name, ..head };
                 let depth = if verdict.is_keep() && self.is_wanted(&head)? {
                     match &mut self.target {
@@ -179,10 +188,11 @@ impl<'a> Sheet<'a> {
     /// Whether a key belongs into the file.
     fn is_wanted(&mut self, head: &KeyHead<'_>) -> Result<bool, IntoFileError> {
         let Some(seen) = &mut self.seen else { return Ok(true) };
-        let source = u16::try_from(self.source).unwrap_or(u16::MAX);
-        let first = seen.insert(head.db, head.key, source);
+        let first = seen.insert(head.db, head.key, self.source as u128);
         let first = first.map_err(|Full { keys }| IntoFileError::Memory { keys })?;
-        let Some(first) = first.map(usize::from) else { return Ok(true) };
+        let Some(first) = first.and_then(|first| usize::try_from(first).ok()) else {
+            return Ok(true);
+        };
         self.conflicts += 1;
         if may_collide(self.plan) {
             return Ok(false);

@@ -409,6 +409,9 @@ impl Lane<'_> {
             };
             let to = (self.server, scope);
             let name = scope.rules().names().of(&key);
+            if !scope.rules().names().are_distinct() {
+                self.draft.note_origin(&name, &key);
+            }
             refill((place, &name), held, to, &mut self.deadlines, &mut self.draft).map_err(
                 |source| LaneError::Copy { db: place, key: key.clone(), source: source.into() },
             )?;
@@ -511,6 +514,7 @@ fn in_source_terms(
     end: Offset,
     mut show: impl FnMut(usize, &Call<'_>),
 ) {
+    let mut origins = None;
     batch.visit(|index, db, args| {
         let Some(command) = args.first().and_then(|name| lookup(name)) else { return };
         if command.class(args) == Class::Select || args.get(1).is_some_and(|key| is_own(key)) {
@@ -525,11 +529,17 @@ fn in_source_terms(
             return;
         }
         let mut keys: Vec<(usize, Cow<'_, [u8]>)> = Vec::new();
+        let known = origins.get_or_insert_with(|| batch.origins());
         // What was written by us has keys that can be told.
         let _ = command.for_each_key(args, |used| {
             let name = args.get(used.position).copied().unwrap_or_default();
-            if let Origin::Key(key) = rules.names().origin(name) {
-                keys.push((used.position, key));
+            match rules.names().origin(name) {
+                Origin::Key(key) => keys.push((used.position, key)),
+                Origin::Unknown => {
+                    // One that is not noted is called there as it is here.
+                    keys.extend(known.get(name).map(|key| (used.position, Cow::Borrowed(*key))));
+                }
+                Origin::None => {}
             }
         });
         let digits =

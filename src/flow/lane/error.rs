@@ -4,7 +4,7 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::change::{CopyError, Failure, StreamError};
+use crate::change::{CopyError, Failure, NameError, StreamError};
 use crate::key::{Db, Escaped};
 use crate::net::ControlError;
 use crate::offset::Offset;
@@ -47,6 +47,9 @@ pub enum LaneError {
         #[source]
         source: StreamError,
     },
+    /// A key cannot have the name that a rename gives it.
+    #[error(transparent)]
+    Name(#[from] NameError),
     /// A command did something else on the target than on the source.
     #[error("db {}: {}{} was answered {:?} by the target", .0.db, String::from_utf8_lossy(&.0.name), of_key(.0), .0.reply)]
     Diverged(Failure),

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::sleep;
 use tracing::{debug, info, warn};
 
-use crate::change::{Deadlines, LIVE};
+use crate::change::{Deadlines, Distinct, LIVE};
 use crate::doubt::Doubts;
 use crate::key::Db;
 use crate::net::{Control, ControlError, Net};
@@ -54,6 +54,10 @@ pub(super) struct Job {
     pub(super) begun: Option<(Upstream, Option<Resume>)>,
     /// The names whose deadlines are held back, where they were kept.
     pub(super) deadlines: Option<Deadlines>,
+    /// Whether a rename could give one name to two keys,
+    is_vague: bool,
+    /// and the names that have come since the copy.
+    pub(super) distinct: Option<Distinct>,
     /// How long the target may leave commands unanswered, if an attempt has found that.
     pub(super) patience: Option<Duration>,
 }
@@ -94,6 +98,8 @@ impl Job {
             copies: 0,
             begun: None,
             deadlines: None,
+            is_vague: !source.rules.names().are_distinct(),
+            distinct: None,
             patience: None,
         }
     }
@@ -231,6 +237,9 @@ impl Job {
             }
             (None, Phase::Following) if old.is_late(now_ms) => Some(
                 "keys may have died in the target: it was left alone for longer than deadlines are held back",
+            ),
+            (None, Phase::Following) if self.is_vague && self.distinct.is_none() => Some(
+                "only the process that has made a copy knows which names --rename has given to which keys",
             ),
             (None, Phase::Following | Phase::Done) => None,
         }

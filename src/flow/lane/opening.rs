@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-use crate::change::{Copy, Deadlines, Draft, Existing, Kept, LIVE, Own, Scope, Stream};
+use crate::change::{Copy, Deadlines, Distinct, Draft, Existing, Kept, LIVE, Own, Scope, Stream};
 use crate::key::Db;
 use crate::net::{Control, Net};
 use crate::offset::Offset;
@@ -89,7 +89,11 @@ impl<'a> Lane<'a> {
             deadlines.forget_unsure();
         }
         let own = Own { db: job.db, record: job.key.clone(), scripts: job.scripts.clone() };
+        let known_names = job.distinct.take().filter(|_| !matches!(beginning, Beginning::Again));
+        let distinct = (!source.rules.names().are_distinct())
+            .then(|| known_names.unwrap_or_else(|| Distinct::within(share.names / 2)));
         let mut stream = Stream::new(origin, server, scope, share.scripts).keeping(own);
+        stream = stream.telling_apart(distinct);
         if !is_first {
             for script in kept_scripts(net, to, (job.db, &job.scripts)).await? {
                 stream.learn_kept(&script);

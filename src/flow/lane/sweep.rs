@@ -227,6 +227,9 @@ fn could_be_brought(scope: &Scope, db: Db, name: &[u8], slots: Option<&Slots>) -
             slots.is_none_or(|slots| slots.has(&key)) && scope.judge(db, &key).is_keep()
         }
         Origin::None => false,
+        // What this job has not brought, and what the target held before, is told from it in the end.
+        // But not where other lanes may have brought it.
+        Origin::Unknown => slots.is_none(),
     }
 }
 

@@ -105,7 +105,10 @@ impl Lane<'_> {
                             self.source.choose(Depth::Skip);
                             continue;
                         }
-                        let name = scope.rules().names().of(head.key);
+                        let name = match verdict {
+                            Verdict::Keep => self.stream.name_of(head.key)?,
+                            Verdict::Drop(_) => scope.rules().names().of(head.key),
+                        };
                         let head = KeyHead { db: place, key: &name, ..head };
                         if verdict == Verdict::Drop(Why::Conflict)
                             || self.replaced.as_ref().is_some_and(|held| held.has(place, head.key))
@@ -198,6 +201,7 @@ impl Lane<'_> {
                             self.undecided(&args, end, error)?;
                             continue;
                         }
+                        Err(StreamError::Name(error)) => return Err(error.into()),
                         data => data.map_err(|source| LaneError::Stream { offset: end, source })?,
                     };
                     match taken {

@@ -158,11 +158,14 @@ impl Dump {
     }
 
     /// The same, with this before each name.
-    pub(crate) fn under(mut self, prefix: &str) -> Self {
-        let named = |((db, key), value): (Place, Key)| {
-            ((db, [prefix.as_bytes(), &key[..]].concat()), value)
-        };
-        self.keys = self.keys.into_iter().map(named).collect();
+    pub(crate) fn under(self, prefix: &str) -> Self {
+        self.named(|key| [prefix.as_bytes(), key].concat())
+    }
+
+    /// The same, with other names.
+    pub(crate) fn named(mut self, name: impl Fn(&[u8]) -> Vec<u8>) -> Self {
+        let keys = self.keys.into_iter();
+        self.keys = keys.map(|((db, key), value)| ((db, name(&key)), value)).collect();
         self
     }
 

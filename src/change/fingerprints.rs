@@ -1,4 +1,4 @@
-//! Which keys have been seen, and from which source, in a bounded memory.
+//! Which keys have been seen, and what is noted of each, in a bounded memory.
 
 use std::collections::HashSet;
 use std::hash::{Hash, Hasher};
@@ -8,65 +8,67 @@ use foldhash::fast::RandomState;
 
 use crate::key::{Db, fingerprint};
 
-/// The keys that were seen, each as 112 bits of its fingerprint: two of a thousand million keys are mistaken for one another
-/// once in ten thousand million million runs.
+/// The keys that were seen, each as what 128 bits have for its fingerprint beside the tag that is noted of it, and eight bits more: with a tag
+/// of 16 bits two of a thousand million keys are mistaken for one another once in ten thousand million million runs.
 #[derive(Debug)]
-pub(super) struct Fingerprints {
+pub struct Fingerprints<const TAG_BITS: u32> {
     /// Many small tables, so that one that grows needs little room beside itself.
-    tables: Vec<HashSet<Print, RandomState>>,
+    tables: Vec<HashSet<Print<TAG_BITS>, RandomState>>,
     limit: usize,
     bytes: usize,
 }
 
 /// A key was not taken: its table would outgrow the memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Full {
+pub struct Full {
     /// How many keys have been seen.
-    pub(super) keys: usize,
+    pub keys: usize,
 }
 
-/// A fingerprint, and in its lowest 16 bits the source, which counts for nothing when two are compared.
+/// A fingerprint, and in its lowest bits the tag, which counts for nothing when two are compared.
 #[derive(Clone, Copy, Debug)]
-struct Print(u128);
+struct Print<const TAG_BITS: u32>(u128);
 
-impl PartialEq for Print {
+impl<const TAG_BITS: u32> PartialEq for Print<TAG_BITS> {
     fn eq(&self, other: &Self) -> bool {
-        self.0 >> SOURCE_BITS == other.0 >> SOURCE_BITS
+        self.0 >> TAG_BITS == other.0 >> TAG_BITS
     }
 }
 
-impl Eq for Print {}
+impl<const TAG_BITS: u32> Eq for Print<TAG_BITS> {}
 
-impl Hash for Print {
+impl<const TAG_BITS: u32> Hash for Print<TAG_BITS> {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        (self.0 >> SOURCE_BITS).hash(state);
+        (self.0 >> TAG_BITS).hash(state);
     }
 }
 
-const SOURCE_BITS: u32 = 16;
 const TABLES: usize = 256;
 
-impl Fingerprints {
+impl<const TAG_BITS: u32> Fingerprints<TAG_BITS> {
+    const TAG: u128 = (1 << TAG_BITS) - 1;
+
     /// An empty set that may take up `limit` bytes.
-    pub(super) fn new(limit: usize) -> Self {
+    #[must_use]
+    pub fn new(limit: usize) -> Self {
         let tables = (0..TABLES).map(|_| HashSet::default()).collect();
         Self { tables, limit, bytes: 0 }
     }
 
-    /// Notes a key of a source. Gives the source that had it first, if there is one.
+    /// Notes a key with the lowest bits of this tag. Gives the tag with which it came first, if it did before.
     ///
     /// # Errors
     /// [`Full`]
-    pub(super) fn insert(&mut self, db: Db, key: &[u8], source: u16) -> Result<Option<u16>, Full> {
+    pub fn insert(&mut self, db: Db, key: &[u8], tag: u128) -> Result<Option<u128>, Full> {
         // The database is part of the name; no key of another one gets the same sum by that.
         let sum = fingerprint(db, key);
-        let print = Print(sum << SOURCE_BITS | u128::from(source));
+        let print = Print(sum << TAG_BITS | tag & Self::TAG);
         // The top bits choose the table; they are not in the print.
         let at = usize::try_from(sum >> (u128::BITS - 8)).unwrap_or(0);
         let (bytes, limit) = (self.bytes, self.limit);
         let Some(table) = self.tables.get_mut(at) else { return Ok(None) };
         if let Some(first) = table.get(&print) {
-            return Ok(Some(u16::try_from(first.0 & u128::from(u16::MAX)).unwrap_or(u16::MAX)));
+            return Ok(Some(first.0 & Self::TAG));
         }
         let before = cost(table.capacity());
         // Old and new stand beside each other while it grows.
@@ -82,7 +84,7 @@ impl Fingerprints {
 
 /// What a table for so many keys takes up: eight places for seven keys, and a byte for each place.
 const fn cost(keys: usize) -> usize {
-    keys.div_ceil(7) * 8 * (size_of::<Print>() + 1)
+    keys.div_ceil(7) * 8 * (size_of::<u128>() + 1)
 }
 
 #[cfg(test)]
@@ -91,7 +93,7 @@ mod tests {
 
     #[test]
     fn a_key_is_known_again_in_its_database() {
-        let mut seen = Fingerprints::new(1 << 20);
+        let mut seen = Fingerprints::<16>::new(1 << 20);
         assert_eq!(seen.insert(Db::new(0), b"k", 3), Ok(None));
         assert_eq!(seen.insert(Db::new(1), b"k", 4), Ok(None));
         assert_eq!(seen.insert(Db::new(0), b"K", 4), Ok(None));
@@ -101,7 +103,7 @@ mod tests {
 
     #[test]
     fn memory_is_bounded_and_well_used() {
-        let mut seen = Fingerprints::new(1 << 20);
+        let mut seen = Fingerprints::<16>::new(1 << 20);
         let mut keys = 0_u32;
         let full = loop {
             match seen.insert(Db::new(0), &keys.to_le_bytes(), 0) {
