@@ -168,6 +168,30 @@ impl Doubts {
         }
     }
 
+    /// Before the next command of the stream is judged: those of its keys that several sources hold are in doubt, unless what was read of them is
+    /// ahead of it. Says whether there are any.
+    ///
+    /// # Errors
+    /// Those of `is_contested`.
+    pub fn suspect<E>(
+        &mut self,
+        call: &Call<'_>,
+        mut is_contested: impl FnMut(Db, &[u8]) -> Result<bool, E>,
+    ) -> Result<bool, E> {
+        let mut found = Ok(false);
+        call.each_key(|db, key, _| match (&mut found, is_contested(db, key)) {
+            (Err(_), _) | (Ok(_), Ok(false)) => {}
+            (Ok(any), Ok(true)) => {
+                *any = true;
+                if !self.is_ahead(db, key, call.end) {
+                    self.doubt(db, key, call.end);
+                }
+            }
+            (found, Err(error)) => *found = Err(error),
+        });
+        found
+    }
+
     /// Judges the next command of the stream. What is left out is noted.
     pub fn judge(&mut self, call: &Call<'_>) -> Verdict {
         if self.keys.is_empty() {
@@ -324,5 +348,7 @@ impl<'a> Call<'a> {
     }
 }
 
+#[cfg(test)]
+pub(crate) mod model;
 #[cfg(test)]
 mod tests;

@@ -17,7 +17,7 @@
 //! spool                                   what a master has said and nobody can take yet
 //! net         scratch     budget          sockets and the clock; room on a disk; memory that is paid for
 //! census                                  what sources hold, and which names they share
-//! doubt       ledger                      keys that the target may hold otherwise; names that a copy has brought
+//! doubt       ledger      owners          keys that the target may hold otherwise; names that a copy has brought, and whose they are
 //! change                                  what a source says, as what a target is told
 //! plan                                    the rules, parsed and checked once
 //! command     repl
@@ -40,6 +40,7 @@ pub mod key;
 pub mod ledger;
 pub mod net;
 pub mod offset;
+pub mod owners;
 pub mod plan;
 pub mod position;
 pub mod preflight;

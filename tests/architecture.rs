@@ -13,7 +13,7 @@ const LAYERS: &[&[&str]] = &[
     &["command", "repl"],
     &["plan"],
     &["change"],
-    &["position", "doubt", "ledger"],
+    &["position", "doubt", "ledger", "owners"],
     &["census"],
     &["net", "scratch", "budget"],
     &["spool"],

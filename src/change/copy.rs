@@ -159,6 +159,12 @@ impl Copy {
         self.pieces.holds()
     }
 
+    /// Whether a value has begun to go in pieces and has not come whole.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.pieces.is_open()
+    }
+
     /// The record that is being taken: its database and its key.
     #[must_use]
     pub fn current(&self) -> (Db, &[u8]) {

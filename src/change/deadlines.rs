@@ -75,6 +75,18 @@ impl Deadlines {
         self.apart = apart;
     }
 
+    /// How far the target's clock is ahead of the source's, in milliseconds.
+    #[must_use]
+    pub fn apart(&self) -> i64 {
+        self.apart
+    }
+
+    /// By how many milliseconds each deadline is later in the target.
+    #[must_use]
+    pub fn extension(&self) -> i64 {
+        self.extends
+    }
+
     /// Each deadline is so many milliseconds later in the target.
     pub fn set_extension(&mut self, extends: i64) {
         self.extends = extends;

@@ -25,7 +25,7 @@ pub use file::{Ending, FileCopy, FileCopyError};
 pub use fingerprints::{Fingerprints, Full};
 pub use finish::{Finish, PAGE};
 pub use kept::Kept;
-pub use refill::refill;
+pub use refill::{refill, wants};
 pub use ruling::Undecidable;
 pub use scope::Scope;
 pub use stream::{Own, Stream, StreamError, Taken};

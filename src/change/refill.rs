@@ -26,7 +26,7 @@ pub fn refill(
 ) -> Result<(), TranscodeError> {
     draft.select(db);
     draft.push(&[b"DEL", key], Expect::Any);
-    let Some((payload, deadline)) = held.filter(|(payload, _)| is_wanted(payload, scope)) else {
+    let Some((payload, deadline)) = held.filter(|(payload, _)| wants(payload, scope)) else {
         return Ok(());
     };
     // What cannot be read as a payload is the target's to refuse.
@@ -41,8 +41,9 @@ pub fn refill(
     Ok(())
 }
 
-/// Whether the rules want a value of this type.
-fn is_wanted(payload: &[u8], scope: &Scope) -> bool {
+/// Whether the rules want a value of this type, a payload of `DUMP`.
+#[must_use]
+pub fn wants(payload: &[u8], scope: &Scope) -> bool {
     let Ok((value, footer)) = Footer::verify(payload) else { return true };
     let Some((&byte, body)) = value.split_first() else { return true };
     let family = if footer.version < FIRST_OF_VALKEY { Family::Redis } else { Family::Valkey };

@@ -152,9 +152,7 @@ impl<'a> Page<'a> {
         let Some(found) = &self.taken.found else { return false };
         let is_chosen =
             matches!(self.plan.on_conflict, Some(OnConflict::Keep | OnConflict::Replace));
-        // Between sources a server has one policy; a file has the first of them, or the last.
-        let between = matches!(self.plan.target, Place::Server(_)) || !is_chosen;
-        between && found.between_sources > 0 || !is_chosen && found.with_target > 0
+        !is_chosen && (found.between_sources > 0 || found.with_target > 0)
     }
 
     fn place(&self, place: u32) -> String {

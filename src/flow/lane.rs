@@ -11,6 +11,7 @@
 //! acknowledgement, the request to stop. What there is no room for waits in the source's spool; acknowledging never stops.
 
 mod attempts;
+mod contested;
 mod doubts;
 mod end;
 mod error;
@@ -52,6 +53,7 @@ use super::loss::Loss;
 use super::order::{Orders, changed};
 use super::remedy::{QUESTION_TRIES, pause};
 use super::report::Ended;
+use super::rivals::Rival;
 use super::share::{Excess, Pool, Share};
 use super::throttle::Throttle;
 use super::turns::Turn;
@@ -60,6 +62,7 @@ use super::watchdog::Watchdog;
 
 use attempts::Tally;
 pub(super) use attempts::{is_unsaved, run};
+use contested::Rivalry;
 use doubts::{Fetching, Unknown};
 pub(super) use end::SILENCE;
 use end::{End, Goal};
@@ -75,6 +78,8 @@ pub(super) type Later<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 struct Lane<'a> {
     plan: &'a Plan,
+    /// Which of its sources this is.
+    index: usize,
     from: &'a Place,
     to: &'a ServerPlace,
     counters: &'a Counters,
@@ -123,6 +128,8 @@ struct Lane<'a> {
     doubts_changed: bool,
     /// Commands up to here were run by whoever wrote the record, and nobody has seen how.
     unseen_to: Offset,
+    /// Keys that other sources have too.
+    rivalry: Rivalry,
     /// The source is being read for keys in doubt.
     fetching: Option<Fetching>,
     /// Values that were read and are not confirmed.
@@ -201,6 +208,8 @@ pub(super) struct Known<'k> {
     pub(super) turn: Turn,
     /// Its part in the cluster that it is of.
     pub(super) member: Option<Member>,
+    /// What it shares with the others, where it may bring the same names.
+    pub(super) rival: Option<Rival>,
     pub(super) net: &'k Net,
 }
 
@@ -227,6 +236,8 @@ impl Lane<'_> {
         job.deadlines = Some(self.deadlines);
         job.distinct = self.stream.into_distinct();
         job.patience = Some(self.target.patience());
+        // What is on its way over the link must not come behind what another one writes.
+        job.seat = self.rivalry.seat;
         if self.stage == Stage::Connecting && self.begins_anew {
             job.begun = Some((self.source, self.history));
         }
@@ -265,6 +276,7 @@ impl Lane<'_> {
                 }
                 taken => taken?,
             }
+            self.rivalry.trouble()?;
             let had_begun = !matches!(self.end, End::No);
             if let Some(ended) = self.advance_end() {
                 return Ok(ended);
@@ -279,6 +291,8 @@ impl Lane<'_> {
             self.advance_horizon();
             self.advance_doubts()?;
             self.save_in_silence();
+            self.rivalry.trouble()?;
+            self.tell_rivals();
             let limited = self.limited_until();
             if limited.is_some() || self.is_paused || self.source.waiting() > 0 {
                 // A source that is not listened to is not silent, nor one whose words wait.
@@ -319,6 +333,10 @@ impl Lane<'_> {
                 told = Fetching::told(&mut self.fetching) => {
                     self.moved = self.clock.now();
                     self.fetched(told)?;
+                }
+                told = self.rivalry.told() => {
+                    self.moved = self.clock.now();
+                    self.contested_told(told)?;
                 }
                 told = Unknown::told(&mut self.unknown) => self.unknown_told(told)?,
                 walked = Moving::walked(&mut self.moving), if self.stream.is_whole() => {

@@ -7,6 +7,7 @@
 mod asking;
 mod census;
 mod cluster;
+mod contested;
 mod ending;
 mod held;
 mod into_file;
@@ -21,6 +22,7 @@ mod record;
 mod remedy;
 mod replay;
 mod report;
+mod rivals;
 mod scan;
 mod share;
 mod throttle;
@@ -40,6 +42,7 @@ pub use order::{Order, Orders, TooLate};
 pub use record::{Record, Recorded, record};
 pub use remedy::{Remedy, remedy};
 pub use replay::{Recording, replay};
+pub use rivals::NoteError;
 pub use report::{Ended, Report, SourceReport};
 
 use crate::net::Net;
@@ -79,6 +82,13 @@ pub async fn migrate(
     let store = plan.spool.folder.clone().filter(|_| limit > 0);
     let store = store.map(|folder| Store::new(folder, limit));
     let turns = turns::Turns::new(&plan, &facts);
+    let rivals = match rivals::Rivals::new(&plan, &facts, net) {
+        Ok(rivals) => rivals,
+        Err(error) => {
+            counters.iter().for_each(|counters| counters.enter(Phase::Refused));
+            return rivals::unkept(&plan, error);
+        }
+    };
     let (mut members, watches) = cluster::members(net, &plan);
     let mut clusters = JoinSet::new();
     watches.into_iter().for_each(|watch| drop(clusters.spawn(watch)));
@@ -88,6 +98,7 @@ pub async fn migrate(
         let (counters, net) = (Arc::clone(counters), net.clone());
         let (held, throttle, pool) = (held.clone(), throttle.clone(), pool.clone());
         let (store, turn, member) = (store.clone(), turns.of(index), members.remove(&index));
+        let rival = rivals.as_ref().and_then(|rivals| rivals.of(&plan, index));
         let name = plan.sources.get(index).map(|source| source.name.clone()).unwrap_or_default();
         // At the level of errors, so that every line of a lane names its source.
         let span = tracing::error_span!("lane", source = %name);
@@ -106,6 +117,7 @@ pub async fn migrate(
                     store,
                     turn,
                     member,
+                    rival,
                     net,
                 };
                 (index, lane::run(&plan, known, &counters, orders).await)

@@ -9,6 +9,7 @@ use crate::source::{FetchError, SourceError};
 use crate::target::TargetError;
 
 use super::lane::LaneError;
+use super::rivals::NoteError;
 
 /// What to do about a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,12 +117,22 @@ pub fn remedy(error: &LaneError) -> Remedy {
         LaneError::Record(_) => Remedy::Ask(
             "give the rules with which the job was begun, or another --job; with --restart all is copied anew and the record is written over",
         ),
-        LaneError::Mixed => Remedy::Ask(
-            "empty the target and start again with --restart; sources with databases of their own (--from …/3) can be copied again alone",
+        LaneError::Contested(_) => Remedy::Ask(
+            "raise --memory; or leave such keys out of one of the sources (--exclude), or give each source a database of its own (--db-map); --dry-run shows the sources",
         ),
         LaneError::MovedAway(_) | LaneError::MovedBefore => Remedy::Ask(
             "switch the cluster's rebalancer off until the job is done, empty the target and start again with --restart",
         ),
+        LaneError::Names(NoteError::TooMany(_)) => Remedy::Ask(
+            "raise --memory: five bytes a key are kept of sources that may bring the same names; sources with databases of their own (--db-map) need none",
+        ),
+        LaneError::Names(NoteError::Write { .. }) => Remedy::Ask(
+            "free space on that disk, or name another place for the job's folder in UNDERSTUDY_STATE; the same command goes on",
+        ),
+        LaneError::Rival(_) => {
+            Remedy::Ask("see to that source; the same command goes on with the job")
+        }
+        LaneError::Emptied(_) => Remedy::CopyAgain,
         LaneError::Fetch(FetchError::OtherHistory { .. } | FetchError::NoBacklog) => {
             Remedy::CopyAgain
         }

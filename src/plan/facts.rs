@@ -10,8 +10,9 @@ use crate::repl::NO_PSYNC;
 use crate::server::{Flavour, Server};
 
 use super::rules::Types;
+use super::rivals;
 use super::spool::{self, OutputBuffer, SpoolFacts};
-use super::{OnConflict, OnDeadlines, OnFlush, Place, Plan, Source};
+use super::{OnConflict, OnDeadlines, Place, Plan, Source};
 
 /// What was found out about the places of a plan.
 #[derive(Clone, Debug, Default)]
@@ -259,6 +260,7 @@ pub fn judge(facts: &Facts, plan: &Plan) -> Vec<Finding> {
         judge_target(target, plan, facts.goes_on(), &mut findings);
     }
     judge_identity(facts, plan, &mut findings);
+    rivals::judge(facts, plan, &mut findings);
     spool::judge(facts, plan, &mut findings);
     findings
 }
@@ -445,12 +447,6 @@ fn judge_keys(facts: &ServerFacts, plan: &Plan, say: &mut impl FnMut(String, &st
             format!("the target already holds {keys} keys"),
             "say what shall become of a key that both have: --on-conflict replace or --on-conflict keep; or give an empty target",
         ),
-        Some(OnConflict::Replace) if plan.sources.len() > 1 => say(
-            format!(
-                "the target already holds {keys} keys, and with several sources it cannot be told whose a key is that would be replaced"
-            ),
-            "use --on-conflict keep, or give an empty target",
-        ),
         Some(OnConflict::Keep) if keys > plan.names_that_fit() => say(
             format!(
                 "the names of the {keys} keys that the target keeps take {}",
@@ -459,13 +455,6 @@ fn judge_keys(facts: &ServerFacts, plan: &Plan, say: &mut impl FnMut(String, &st
             "give that to --memory, or choose fewer databases with --only-db",
         ),
         Some(OnConflict::Replace | OnConflict::Keep) => {}
-    }
-    if plan.on_flush == Some(OnFlush::Apply) && !plan.may_flush(facts) {
-        say(
-            "--on-flush apply would delete more in the target than what a source brought"
-                .to_owned(),
-            "it needs an empty target, one source, and no database chosen or renumbered; use --on-flush stop or ignore",
-        );
     }
 }
 
@@ -506,13 +495,6 @@ impl Plan {
     /// The memory with which so many names fit.
     fn memory_for_names(keys: u64) -> u64 {
         keys.saturating_mul(4 * Self::NAME_BYTES)
-    }
-
-    /// Whether a flush of the source can be meant for the whole target: it holds nothing but what this source brings, under the same
-    /// numbers.
-    #[must_use]
-    pub fn may_flush(&self, target: &ServerFacts) -> bool {
-        self.has_whole_target() && target.keys.values().all(|keys| *keys == 0)
     }
 
     /// Whether one source writes all databases, each under its own number.

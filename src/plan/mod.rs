@@ -11,6 +11,7 @@ mod names;
 mod place;
 mod rate;
 mod rename;
+mod rivals;
 pub mod rules;
 mod spool;
 mod ssh;

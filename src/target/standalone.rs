@@ -76,6 +76,8 @@ pub struct Standalone {
     gate: Gate,
     mode: Mode,
     in_flight: usize,
+    /// What was pushed in all, in bytes.
+    pushed: u64,
     clock: Clock,
     silence: Silence,
 }
@@ -124,6 +126,7 @@ impl Standalone {
             gate: Gate::new(keeper),
             mode: Mode::Pipelined,
             in_flight: 0,
+            pushed: 0,
             clock: entrance.clock,
             silence: Silence::new(entrance.patience),
         })
@@ -186,6 +189,7 @@ impl Standalone {
     /// Takes a batch.
     pub fn push(&mut self, batch: Batch) {
         self.in_flight += batch.size();
+        self.pushed += batch.size() as u64;
         match self.mode {
             Mode::Pipelined => self.pipeline.push(batch),
             Mode::Settling | Mode::Streaming => self.gate.push(batch),
@@ -195,6 +199,12 @@ impl Standalone {
     /// Changes what is not confirmed, in stream order, and goes on behind a [`Halt`](super::Halt).
     pub fn revise(&mut self, change: impl FnMut(&Batch) -> Batch) {
         self.gate.revise(change);
+    }
+
+    /// How many bytes were pushed since this was made.
+    #[must_use]
+    pub fn pushed(&self) -> u64 {
+        self.pushed
     }
 
     /// How many bytes of batches have been pushed and not confirmed.

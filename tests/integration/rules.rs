@@ -409,7 +409,6 @@ fn rules_that_make_no_sense_are_refused() {
         (&["--only-db", "x"], "no database number"),
         (&["--only-db", "1", "--db-map", "0:1"], "not chosen"),
         (&["--type", "string,tree"], "\"tree\" is no type"),
-        (&["--only-db", "0", "--on-flush", "apply"], "--on-flush"),
         (&["--on-flush", "never"], "on-flush"),
     ] {
         let ended = start(&source, &target, &[flags, &["--once"]].concat()).wait(PATIENCE);

@@ -39,6 +39,7 @@ pub(in super::super) async fn run(
     let mut tally = Tally::default();
     let _turn = known.turn.guard();
     let _member = known.member.as_ref().map(Member::guard);
+    let rival = known.rival.clone();
     let (mut tries, mut lost, mut copied_at) = (0, None::<Loss>, None::<Duration>);
     let ended = loop {
         let mut stop = orders.clone();
@@ -96,6 +97,9 @@ pub(in super::super) async fn run(
             () = sleep(wait) => {}
         }
     };
+    if let Some(rival) = rival {
+        rival.ends();
+    }
     if !tally.begun && job.is_first {
         // Nothing was written, so there is nothing to go on with.
         job.withdraw(known.net, to).await;

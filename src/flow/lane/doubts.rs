@@ -325,6 +325,7 @@ impl Lane<'_> {
         }
         let is_due = self.doubts.open() > 0
             && self.fetching.is_none()
+            && !self.rivalry.is_reading()
             && self.relinking.is_none()
             && self.stage == Stage::Following
             && self.stream.is_whole()
@@ -334,6 +335,9 @@ impl Lane<'_> {
             && self.taken >= self.unseen_to
             && (self.starved && self.source.waiting() == 0
                 || self.doubts.memory() > self.share.names / 2);
+        if is_due && !self.can_fetch() && self.rivalry.rival.is_some() {
+            self.give_up_doubts();
+        }
         if is_due && let (Place::Server(from), Some(history)) = (self.from, self.history) {
             let scope = self.stream.scope();
             let mut wanted: Vec<(Db, Vec<u8>)> = Vec::new();
@@ -349,6 +353,11 @@ impl Lane<'_> {
             for (db, key) in left_out {
                 self.doubts.dismiss(db, &key);
                 self.doubts_changed = true;
+            }
+            let contested = self.take_contested(&mut wanted)?;
+            if contested.len() > wanted.len() {
+                self.read_contested(contested);
+                return Ok(());
             }
             if wanted.is_empty() {
                 return Ok(());
@@ -395,8 +404,14 @@ impl Lane<'_> {
                 self.fetch_again_at = self.fetch_again_at.max(Some(soon));
                 continue;
             }
-            // It may have become another's meanwhile.
-            if !self.has_slot_of(&key) || !self.doubts.fetched(db, &key, at) {
+            let rival = self.rivalry.rival.as_ref();
+            let name = scope.rules().names().of(&key);
+            let noted = rival.map(|rival| rival.note(place, &name)).transpose()?;
+            // It may have become another's meanwhile, or others may have brought it too.
+            if !self.has_slot_of(&key)
+                || noted.is_some_and(|noted| noted.claims.are_several())
+                || !self.doubts.fetched(db, &key, at)
+            {
                 continue;
             }
             count += 1;
@@ -408,7 +423,6 @@ impl Lane<'_> {
                 }
             };
             let to = (self.server, scope);
-            let name = scope.rules().names().of(&key);
             if !scope.rules().names().are_distinct() {
                 self.draft.note_origin(&name, &key);
             }
@@ -428,7 +442,7 @@ impl Lane<'_> {
     }
 
     /// The source could not be read for keys in doubt: it is asked again later.
-    fn not_fetched(&mut self, error: FetchError) -> Result<(), LaneError> {
+    pub(super) fn not_fetched(&mut self, error: FetchError) -> Result<(), LaneError> {
         let now = self.clock.now();
         let soon = match &error {
             // Our stream will go on under the new name, or show that it cannot.
@@ -461,6 +475,9 @@ impl Lane<'_> {
         if count > 0 {
             self.fetched = self.fetched.saturating_sub(count);
             self.unwritten = 0;
+            if self.fetched == 0 {
+                self.rivalry.seat = None;
+            }
         }
     }
 

@@ -96,10 +96,14 @@ impl Lane<'_> {
         let End::Reaching(told, _) = &mut self.end else { return false };
         while let Some(next) = told.front() {
             if self.stream.is_whole() && next.fence.is_none_or(|fence| self.taken >= fence) {
-                // A key that fell in doubt meanwhile is read whole, and may hold another deadline by then.
+                // A key that fell in doubt meanwhile is read whole, and may hold another deadline by then; one that others have brought too may be
+                // theirs.
                 let at = next.fence.unwrap_or(self.taken);
-                let (rules, doubts) = (self.stream.scope().rules(), &self.doubts);
-                let counts = |db, key: &[u8]| !doubts.outdates(rules.origin(db), key, at);
+                let (rules, doubts, rivalry) =
+                    (self.stream.scope().rules(), &self.doubts, &self.rivalry);
+                let counts = |db, key: &[u8]| {
+                    !doubts.outdates(rules.origin(db), key, at) && !rivalry.is_contested(db, key)
+                };
                 next.apply(counts, &mut self.deadlines, &mut self.draft);
                 told.pop_front();
             } else {

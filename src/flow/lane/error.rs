@@ -14,6 +14,8 @@ use crate::slots::SlotSet;
 use crate::source::{FetchError, SourceError};
 use crate::target::TargetError;
 
+use super::super::rivals::NoteError;
+
 /// Why a lane broke off.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -91,11 +93,6 @@ pub enum LaneError {
     /// More keys are in doubt than can be held.
     #[error("more keys are in doubt than fit into memory: {0}")]
     Doubts(usize),
-    /// The data set must be copied again, and what others brought cannot be told from what this source did.
-    #[error(
-        "the data set must be copied again, and its keys cannot be told from those of the other sources"
-    )]
-    Mixed,
     /// Slots of a cluster have gone to a master that was none of it when the run began.
     #[error("the slots {0} of the cluster have gone to a master that is no source of this run")]
     MovedAway(SlotSet),
@@ -104,6 +101,18 @@ pub enum LaneError {
         "a part of the cluster must be copied again, and slots have changed masters since the run began"
     )]
     MovedBefore,
+    /// More keys of the copy are contested than can be held.
+    #[error("more keys than fit into memory are in several sources: {0} and more")]
+    Contested(usize),
+    /// A name that several sources may bring cannot be noted.
+    #[error("the names of the sources' keys cannot be kept")]
+    Names(#[from] NoteError),
+    /// A source that has brought a contested key cannot be asked for it.
+    #[error("{0} has brought a key that this source has too, and cannot be asked for it")]
+    Rival(String),
+    /// The source has emptied databases, or let them change places, and in the target that must not touch more than what it brought.
+    #[error("the source sent {}", Escaped(.0))]
+    Emptied(Vec<u8>),
     /// A question to the target was not answered.
     #[error("target")]
     Control(#[from] ControlError),

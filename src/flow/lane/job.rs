@@ -18,6 +18,7 @@ use crate::repl::Resume;
 use crate::target::{Entrance, Keeper, TargetError};
 
 use super::super::remedy::{QUESTION_TRIES, Remedy, pause, remedy};
+use super::super::rivals::Seat;
 use super::super::upstream::Upstream;
 use super::{LaneError, chain};
 
@@ -60,6 +61,8 @@ pub(super) struct Job {
     pub(super) distinct: Option<Distinct>,
     /// How long the target may leave commands unanswered, if an attempt has found that.
     pub(super) patience: Option<Duration>,
+    /// An attempt that broke off was writing contested keys: nobody else does before its link is known to be gone.
+    pub(super) seat: Option<Seat>,
 }
 
 /// How an attempt begins.
@@ -101,6 +104,7 @@ impl Job {
             is_vague: !source.rules.names().are_distinct(),
             distinct: None,
             patience: None,
+            seat: None,
         }
     }
 

@@ -10,7 +10,7 @@ use crate::change::{Copy, Deadlines, Distinct, Draft, Existing, Kept, LIVE, Own,
 use crate::key::Db;
 use crate::net::{Control, Net};
 use crate::offset::Offset;
-use crate::plan::{Facts, OnDeadlines, OnFlush, Plan, ServerPlace, Until};
+use crate::plan::{Facts, OnConflict, OnDeadlines, OnFlush, Plan, ServerPlace, Until};
 use crate::position::Record;
 use crate::progress::{Counters, Phase};
 use crate::server::{Flavour, Server, Version};
@@ -24,6 +24,7 @@ use super::super::share::{Excess, Share};
 use super::super::upstream::{Limits, Upstream};
 use super::super::watchdog::Watchdog;
 use super::attempts::Tally;
+use super::contested::Rivalry;
 use super::end::{End, Goal};
 use super::job::{Beginning, Job, doubts_of};
 use super::spooling::Spooling;
@@ -51,18 +52,21 @@ impl<'a> Lane<'a> {
             take_over(plan, known, to, (job, counters), tally.begun).await?;
         let is_first = matches!(beginning, Beginning::First);
         let names = held.map_or(0, |held| Kept::BYTES_A_KEY * held.keys.len() as u64);
-        let others = names + plan.held_by_ssh();
+        let others = names + plan.held_by_ssh() + plan.rivals_memory(facts);
         let share = Share::of(plan.memory.saturating_sub(others), plan.sources.len());
         // No two runs, nor two lanes of one, write the same temporary key.
         let token = format!("{}-{}", job.token(), record.copies);
         let server = facts.target.as_ref().and_then(|target| target.server).unwrap_or(OLDEST);
         let origin =
             facts.sources.get(index).and_then(Option::as_ref).and_then(|facts| facts.server);
-        // With one source nothing else writes these keys; with several a key that is there is another's.
-        let existing = match is_first {
-            false if plan.are_apart(index) => Existing::Replace,
-            _ if plan.sources.len() == 1 => Existing::Replace,
-            _ => Existing::Refuse,
+        let rivalry = Rivalry::new(known.rival.clone());
+        // From here on nothing of an earlier attempt can reach the target.
+        job.seat = None;
+        // Whatever is there is this source's or may be replaced, but for a name that another source may bring too where that is not wanted.
+        let stops = matches!(plan.on_conflict, None | Some(OnConflict::Stop));
+        let existing = match rivalry.rival.is_some() && is_first && stops {
+            true => Existing::Refuse,
+            false => Existing::Replace,
         };
         let held_keys = held.map(|held| Arc::clone(&held.keys));
         let keeps = held.is_some_and(|held| held.keeps);
@@ -135,6 +139,7 @@ impl<'a> Lane<'a> {
         }
         let mut lane = Self {
             plan,
+            index,
             from: plan.sources.get(index).map_or(&plan.target, |source| &source.place),
             to,
             counters,
@@ -168,6 +173,7 @@ impl<'a> Lane<'a> {
             doubts_changed: !doubts.is_empty(),
             doubts,
             unseen_to,
+            rivalry,
             fetching: None,
             fetched: 0,
             unwritten: 0,
@@ -231,7 +237,7 @@ async fn take_over(
     (job, counters): (&mut Job, &Counters),
     waits: bool,
 ) -> Result<Claimed, LaneError> {
-    let Known { facts, index, net, .. } = *known;
+    let Known { facts, net, .. } = *known;
     let record_at = (job.db, job.key.clone());
     let mut has_turn = false;
     loop {
@@ -253,11 +259,6 @@ async fn take_over(
         job.fence(&mut entrance).await?;
         let horizon = first_horizon(plan, facts, entrance.now_ms);
         let (beginning, record) = job.decide(&entrance, horizon)?;
-        // What of them is whose nobody could say.
-        let is_mixed = plan.sources.len() > 1 && !plan.are_apart(index);
-        if is_mixed && matches!(beginning, Beginning::Again) {
-            return Err(LaneError::Mixed);
-        }
         let has_moved = |member: &Member| member.moves().generation() > 0;
         if matches!(beginning, Beginning::Again) && known.member.as_ref().is_some_and(has_moved) {
             return Err(LaneError::MovedBefore);

@@ -17,6 +17,7 @@ use crate::scratch::Unnamed;
 use crate::server::Version;
 
 use super::super::ending::{Page, Walk};
+use super::contested::Rivalry;
 use super::{Lane, LaneError, Later, Slots, Stage};
 
 /// A second full copy: the names that it has brought, then the walk through the target for those that it has not.
@@ -100,19 +101,59 @@ impl Sweep {
     }
 }
 
-impl Older {
+impl Count {
     /// What becomes of a key of the target that the copy has not brought.
-    fn stale(&self, (db, name): (Db, &[u8]), remove: &[u8], count: &mut Count, draft: &mut Draft) {
-        let is_ours = match self {
-            Self::None => true,
-            Self::Known(older) => !older.has(db, name),
-            Self::Unknown => false,
+    fn stale(
+        &mut self,
+        (db, name): (Db, &[u8]),
+        older: &Older,
+        rivalry: &mut Rivalry,
+    ) -> Result<Stale, LaneError> {
+        let stale = match &rivalry.rival {
+            None if older.has_brought(db, name) => Stale::Left,
+            None => Stale::Removed,
+            Some(rival) => {
+                let claims = rival.claims(db, name);
+                if !claims.has(rival.number()) {
+                    // Another source has brought it, or somebody before the job.
+                    self.left += u64::from(rival.is_lost() && claims.is_empty());
+                    return Ok(Stale::Another);
+                }
+                // Noted once more, so that whoever brings it too from here on waits for us.
+                match rival.note(db, name)?.claims.are_several() {
+                    true => Stale::Contested,
+                    false => Stale::Removed,
+                }
+            }
         };
-        if is_ours {
-            count.removed += 1;
-            draft.push(&[remove, name], Expect::Any);
-        } else {
-            count.left += 1;
+        match stale {
+            Stale::Removed => self.removed += 1,
+            Stale::Left => self.left += 1,
+            Stale::Contested => rivalry.defer(db, name),
+            Stale::Another => {}
+        }
+        Ok(stale)
+    }
+}
+
+/// What becomes of a key of the target that the copy has not brought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stale {
+    Removed,
+    /// Nobody knows who has brought it.
+    Left,
+    /// Others have brought it too.
+    Contested,
+    /// It is none of ours.
+    Another,
+}
+
+impl Older {
+    fn has_brought(&self, db: Db, name: &[u8]) -> bool {
+        match self {
+            Self::None => false,
+            Self::Known(older) => older.has(db, name),
+            Self::Unknown => true,
         }
     }
 }
@@ -124,7 +165,10 @@ impl Lane<'_> {
             return Ok(());
         }
         let remove = self.remove_command();
-        let Some(sweep) = &mut self.sweep else { return Ok(()) };
+        let Some(sweep) = &mut self.sweep else {
+            self.advance_deferred();
+            return Ok(());
+        };
         if let Step::Missing(missing) = &mut sweep.step {
             while self.target.in_flight() < self.share.room {
                 let page = missing.next_page(PAGE).map_err(|error| unkept(&sweep.folder, error))?;
@@ -134,10 +178,13 @@ impl Lane<'_> {
                 };
                 let mut draft = Draft::default();
                 for (db, name) in page {
-                    draft.select(db);
-                    sweep.older.stale((db, &name), remove, &mut sweep.count, &mut draft);
+                    let (count, older) = (&mut sweep.count, &sweep.older);
+                    if count.stale((db, &name), older, &mut self.rivalry)? == Stale::Removed {
+                        draft.select(db);
+                        draft.push(&[remove, &name], Expect::Any);
+                    }
                 }
-                if !draft.is_empty() {
+                if !draft.is_empty() && self.rivalry.may_send() {
                     self.target.push(draft.finish());
                 }
             }
@@ -160,7 +207,7 @@ impl Lane<'_> {
                     );
                     self.tally.unproven += left;
                 }
-                self.copy_is_whole();
+                self.advance_deferred();
             }
             other => sweep.step = other,
         }
@@ -202,10 +249,13 @@ impl Lane<'_> {
                     && names.seen(db, name).map_err(|error| unkept(&sweep.folder, error))?
                         == Seen::Missing
                 {
-                    sweep.older.stale((db, name), remove, &mut sweep.count, &mut draft);
+                    let (count, older) = (&mut sweep.count, &sweep.older);
+                    if count.stale((db, name), older, &mut self.rivalry)? == Stale::Removed {
+                        draft.push(&[remove, name], Expect::Any);
+                    }
                 }
             }
-            if !draft.is_empty() {
+            if !draft.is_empty() && self.rivalry.may_send() {
                 self.target.push(draft.finish());
             }
         }

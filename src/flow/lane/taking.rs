@@ -9,7 +9,7 @@ use crate::command::Class;
 use crate::command::judge::Expect;
 use crate::doubt::{Call, Doubts, Verdict as Admitted};
 use crate::key::Db;
-use crate::plan::{Place, Verdict, Why};
+use crate::plan::{OnFlush, Place, Verdict, Why};
 use crate::position::{self, Spot};
 use crate::progress::{Counters, Phase};
 use crate::rdb::event::{Event as RdbEvent, KeyHead};
@@ -30,6 +30,7 @@ impl Lane<'_> {
         if self.is_paused
             || self.fetching.is_some()
             || self.unknown.is_some()
+            || self.rivalry.is_reading()
             || self.stage == Stage::Sweeping
         {
             return false;
@@ -110,7 +111,13 @@ impl Lane<'_> {
                             Verdict::Drop(_) => scope.rules().names().of(head.key),
                         };
                         let head = KeyHead { db: place, key: &name, ..head };
+                        let (is_first, room) = (self.sweep.is_none(), self.share.names);
+                        let met = match verdict {
+                            Verdict::Keep => self.rivalry.meets(place, &name, is_first, room)?,
+                            Verdict::Drop(_) => None,
+                        };
                         if verdict == Verdict::Drop(Why::Conflict)
+                            || met == Some(true)
                             || self.replaced.as_ref().is_some_and(|held| held.has(place, head.key))
                         {
                             Counters::add(&self.counters.conflicts, 1);
@@ -124,6 +131,7 @@ impl Lane<'_> {
                             sweep.note(place, head.key)?;
                         }
                         let depth = match verdict {
+                            Verdict::Keep if met.is_some() => Depth::Skip,
                             Verdict::Keep => self.copy.key(&head, &mut self.deadlines),
                             Verdict::Drop(why) => {
                                 left_out(self.counters, why, Left::Key);
@@ -153,9 +161,9 @@ impl Lane<'_> {
                 Event::KeepAlive | Event::PayloadRead { .. } => {}
                 Event::PayloadEnds => {
                     self.push();
-                    match self.sweep {
-                        Some(_) => self.stage = Stage::Sweeping,
-                        None => self.copy_is_whole(),
+                    match self.sweep.is_some() || self.rivalry.has_deferred() {
+                        true => self.stage = Stage::Sweeping,
+                        false => self.copy_is_whole(),
                     }
                 }
                 Event::Command(command) => {
@@ -164,12 +172,23 @@ impl Lane<'_> {
                     let (doubts, unproven) = (&mut self.doubts, &mut self.tally.unproven);
                     let (unseen_to, changed) = (self.unseen_to, &mut self.doubts_changed);
                     let slots = &mut self.slots;
+                    let rules = self.plan.sources.get(self.index).map(|source| &source.rules);
+                    let (rivalry, mut unnoted) = (&mut self.rivalry, None);
                     let mut admits = |known, args: &[&[u8]], db| {
                         let call = Call { command: known, args, db, end };
                         if slots.as_mut().is_some_and(|slots| !slots.admits(&call)) {
                             *changed = true;
                             left_out_of(&call, doubts, unproven);
                             return false;
+                        }
+                        if let Some(rules) = rules {
+                            match rivalry.suspect(&call, rules, doubts) {
+                                Ok(any) => *changed |= any,
+                                Err(error) => {
+                                    unnoted = Some(error);
+                                    return false;
+                                }
+                            }
                         }
                         if end <= unseen_to {
                             *changed = true;
@@ -187,7 +206,15 @@ impl Lane<'_> {
                         &mut self.draft,
                         &mut admits,
                     );
+                    if let Some(error) = unnoted {
+                        return Err(error.into());
+                    }
                     let taken = match data {
+                        Err(StreamError::Flush { name })
+                            if self.plan.on_flush == Some(OnFlush::Apply) =>
+                        {
+                            return Err(LaneError::Emptied(name));
+                        }
                         Err(error @ StreamError::Unknown { .. }) => {
                             let args = command.args().map(<[u8]>::to_vec).collect();
                             self.unknown(args, end, error)?;
@@ -307,6 +334,9 @@ impl Lane<'_> {
         if self.draft.is_empty() {
             return;
         }
+        if !self.rivalry.may_send() {
+            return;
+        }
         let batch = self.draft.finish();
         self.tally.begun |= !batch.is_empty();
         self.target.push(batch);
@@ -331,7 +361,9 @@ impl Lane<'_> {
 
     /// Sends what has become of a value that goes in pieces.
     pub(super) fn push_pieces(&mut self) {
-        while let Some(batch) = self.copy.poll_batch() {
+        while self.rivalry.may_send()
+            && let Some(batch) = self.copy.poll_batch()
+        {
             self.tally.begun = true;
             self.throttle.was_sent(|| self.clock.now(), &batch);
             self.target.push(batch);

@@ -1,0 +1,351 @@
+//! What the lanes of sources that may bring the same names know of each other.
+//!
+//! A name is noted before anything is sent under it, in a log of the job's folder too ([`owners`](crate::owners) says why). What the target holds
+//! under a name that several have brought is written by one lane at a time, which has the [`Seat`] from before the first source is read
+//! until the target has confirmed what came of it; and not before all is confirmed that other lanes had under way when it took its seat.
+
+use std::collections::HashSet;
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::{Notify, OwnedMutexGuard};
+use tracing::{info, warn};
+
+use crate::key::{Db, fingerprint};
+use crate::offset::ReplId;
+use crate::owners::{Claims, Log, LogError, Noted, Owners, TooMany, hash};
+use crate::plan::{Facts, OnConflict, Plan};
+
+use super::contested::Referee;
+use super::lane::{LaneError, chain};
+use super::remedy::{Remedy, remedy};
+use super::report::{Ended, Report, SourceReport};
+
+/// The file in the job's folder.
+pub(super) const NAMES: &str = "names";
+
+/// A name could not be noted, so nothing may be written under it.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum NoteError {
+    /// There are too many.
+    #[error(transparent)]
+    TooMany(#[from] TooMany),
+    /// The log cannot be written.
+    #[error("{} cannot be written", path.display())]
+    Write {
+        /// The log.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// What all lanes share.
+struct Shared {
+    names: Mutex<Names>,
+    lanes: Vec<Mutex<Standing>>,
+    /// A lane has gone on.
+    moved: Notify,
+    seat: Arc<tokio::sync::Mutex<Referee>>,
+    /// What earlier runs have noted is lost.
+    lost: bool,
+    /// A key that several sources hold stays as it is, and is told.
+    quarantines: bool,
+}
+
+#[derive(Debug)]
+struct Names {
+    owners: Owners,
+    log: Log,
+    file: Option<(PathBuf, File)>,
+    /// Keys that several sources hold, where that is not wanted.
+    quarantined: HashSet<u128, foldhash::fast::RandomState>,
+}
+
+/// How far a lane is, for those who wait until what it has under way is confirmed.
+#[derive(Clone, Copy, Debug, Default)]
+struct Standing {
+    /// It has noted names of commands that it has not sent, or not all of them.
+    open: bool,
+    /// Bytes that it has sent, and of them those that were confirmed or will never arrive.
+    sent: u64,
+    done: u64,
+    stream: Tells,
+    has_ended: bool,
+}
+
+/// What a lane knows of its source's history, without which nobody else may ask that source.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Tells {
+    /// Nothing yet.
+    #[default]
+    NotYet,
+    /// The source has this one.
+    History(ReplId),
+    /// Its master tells no offsets, or it is a file, or its lane has ended before it had any.
+    Nothing,
+}
+
+/// The lanes of a run, where several may bring the same names.
+#[derive(Clone)]
+pub(super) struct Rivals(Arc<Shared>);
+
+/// One lane, for the others.
+#[derive(Clone)]
+pub(super) struct Rival {
+    all: Rivals,
+    of: u8,
+}
+
+/// Who has it may write keys that are contested.
+pub(super) type Seat = OwnedMutexGuard<Referee>;
+
+impl Rivals {
+    /// Those of this plan, if some of its sources may bring the same names.
+    ///
+    /// # Errors
+    /// If the log cannot be written.
+    pub(super) fn new(plan: &Plan, facts: &Facts, net: &crate::net::Net) -> Result<Option<Self>, NoteError> {
+        if !plan.has_rivals() {
+            return Ok(None);
+        }
+        // Of keys that come while the job runs, and of files, nobody knows how many there will be.
+        let most = usize::try_from(plan.memory / 2).unwrap_or(usize::MAX);
+        let mut names = Names {
+            owners: Owners::new(plan.rival_keys(facts), most),
+            log: Log::default(),
+            file: None,
+            quarantined: HashSet::default(),
+        };
+        let lost = match &plan.job.folder {
+            Some(folder) => names.open(plan, &folder.join(NAMES), facts.goes_on())?,
+            None => facts.goes_on(),
+        };
+        if lost {
+            warn!(
+                "which source has brought which key is not known any more (the job's folder or the machine was started anew): all sources are copied again, and what none of them holds is left in the target"
+            );
+        }
+        let lanes = plan.sources.iter().map(|_| Mutex::default()).collect();
+        Ok(Some(Self(Arc::new(Shared {
+            names: Mutex::new(names),
+            lanes,
+            moved: Notify::new(),
+            seat: Arc::new(tokio::sync::Mutex::new(Referee::new(plan, facts, net))),
+            lost,
+            quarantines: matches!(plan.on_conflict, None | Some(OnConflict::Stop)),
+        }))))
+    }
+
+    /// The lane of this source, unless it brings no name that another may bring.
+    pub(super) fn of(&self, plan: &Plan, index: usize) -> Option<Rival> {
+        let of = u8::try_from(index).ok().filter(|_| !plan.are_apart(index))?;
+        Some(Rival { all: self.clone(), of })
+    }
+
+    fn names(&self) -> MutexGuard<'_, Names> {
+        self.0.names.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn with<T>(&self, lane: u8, change: impl FnOnce(&mut Standing) -> T) -> Option<T> {
+        let lane = self.0.lanes.get(usize::from(lane))?;
+        Some(change(&mut lane.lock().unwrap_or_else(PoisonError::into_inner)))
+    }
+
+    /// What is known of a source's history.
+    pub(super) fn tells(&self, lane: u8) -> Tells {
+        match self.with(lane, |standing| *standing).unwrap_or_default() {
+            Standing { stream: Tells::NotYet, has_ended: true, .. } => Tells::Nothing,
+            Standing { stream, .. } => stream,
+        }
+    }
+
+    /// Waits until all is confirmed that the other lanes have under way now.
+    pub(super) async fn settled(&self, but: u8) {
+        for (lane, _) in (0_u8..).zip(&self.0.lanes) {
+            let mut upto = None;
+            loop {
+                // Created before the look, so that nothing is missed in between.
+                let moved = self.0.moved.notified();
+                let standing = self.with(lane, |standing| *standing).unwrap_or_default();
+                let upto = match upto {
+                    Some(upto) => upto,
+                    None if standing.open && lane != but => {
+                        moved.await;
+                        continue;
+                    }
+                    None => *upto.insert(standing.sent),
+                };
+                if lane == but || standing.done >= upto {
+                    break;
+                }
+                moved.await;
+            }
+        }
+    }
+}
+
+impl Names {
+    /// Goes on with the log of an earlier run, or begins one. Says whether what an earlier run has noted is lost.
+    fn open(&mut self, plan: &Plan, path: &Path, goes_on: bool) -> Result<bool, NoteError> {
+        let write = |source| NoteError::Write { path: path.to_owned(), source };
+        let sources: Vec<&str> = plan.sources.iter().map(|source| source.name.as_str()).collect();
+        let head = Log::head(&boot(), fingerprint(Db::default(), sources.join("\n").as_bytes()));
+        if let Some(folder) = path.parent() {
+            super::job::create(folder).map_err(write)?;
+        }
+        let mut options = OpenOptions::new();
+        let file = options.read(true).append(true).create(true).mode(0o600).open(path);
+        let mut file = file.map_err(write)?;
+        let known = match goes_on && !plan.job.restart {
+            true => match self.owners.recall_log(&head, io::BufReader::new(&file)) {
+                Ok(len) => Some(len),
+                Err(LogError::TooMany(error)) => return Err(error.into()),
+                Err(error) => {
+                    info!(error = chain(&error), path = %path.display(), "the names of an earlier run");
+                    None
+                }
+            },
+            false => None,
+        };
+        file.set_len(known.unwrap_or_default()).map_err(write)?;
+        if known.is_none() {
+            io::Write::write_all(&mut file, &head).map_err(write)?;
+        }
+        self.file = Some((path.to_owned(), file));
+        Ok(goes_on && known.is_none())
+    }
+}
+
+impl Rival {
+    /// The number of its source.
+    pub(super) fn number(&self) -> u8 {
+        self.of
+    }
+
+    /// All of them.
+    pub(super) fn all(&self) -> &Rivals {
+        &self.all
+    }
+
+    /// Whether what earlier runs have noted is lost.
+    pub(super) fn is_lost(&self) -> bool {
+        self.all.0.lost
+    }
+
+    /// Whether keys that several sources hold stay as they are.
+    pub(super) fn quarantines(&self) -> bool {
+        self.all.0.quarantines
+    }
+
+    /// Notes a name of the target under which something may be written. It is to be [written down](Self::write_down) before that is sent.
+    pub(super) fn note(&self, db: Db, name: &[u8]) -> Result<Noted, NoteError> {
+        let print = fingerprint(db, name);
+        let mut names = self.all.names();
+        let noted = names.owners.note(self.of, print)?;
+        if noted.is_new {
+            names.log.push(self.of, hash(print));
+        }
+        // While the names are held, so that whoever finds it contested finds us at it.
+        self.all.with(self.of, |standing| standing.open = true);
+        Ok(noted)
+    }
+
+    /// Whose a name is.
+    pub(super) fn claims(&self, db: Db, name: &[u8]) -> Claims {
+        self.all.names().owners.claims(fingerprint(db, name))
+    }
+
+    /// A key that several sources hold stays as it is in the target. Says whether that is new.
+    pub(super) fn quarantine(&self, db: Db, name: &[u8]) -> bool {
+        self.all.names().quarantined.insert(fingerprint(db, name))
+    }
+
+    /// Whether a key stays as it is.
+    pub(super) fn is_quarantined(&self, db: Db, name: &[u8]) -> bool {
+        let names = self.all.names();
+        !names.quarantined.is_empty() && names.quarantined.contains(&fingerprint(db, name))
+    }
+
+    /// Sees that all that was noted is in the log.
+    pub(super) fn write_down(&self) -> Result<(), NoteError> {
+        let mut names = self.all.names();
+        let Names { log, file, .. } = &mut *names;
+        let Some((path, file)) = file.as_mut().filter(|_| !log.is_written()) else { return Ok(()) };
+        log.write(file).map_err(|source| NoteError::Write { path: path.clone(), source })
+    }
+
+    /// Tells the others how far this lane is: how much it has sent, how much of that is on its way, and whether there is more to be sent of
+    /// what it has noted.
+    pub(super) fn stands(&self, sent: u64, in_flight: usize, open: bool) {
+        let done = sent.saturating_sub(in_flight as u64);
+        let is_new = self.all.with(self.of, |standing| {
+            let is_new = (standing.sent, standing.done, standing.open) != (sent, done, open);
+            (standing.sent, standing.done, standing.open) = (sent, done, open);
+            is_new
+        });
+        if is_new == Some(true) {
+            self.all.0.moved.notify_waiters();
+        }
+    }
+
+    /// What is known of our source's history.
+    pub(super) fn follows(&self, stream: Tells) {
+        self.all.with(self.of, |standing| {
+            if stream != Tells::NotYet {
+                standing.stream = stream;
+            }
+        });
+    }
+
+    /// An attempt begins: nothing of an earlier one is under way any more. Says how many bytes those have sent.
+    pub(super) fn begins(&self) -> u64 {
+        self.is_over(false)
+    }
+
+    /// The last attempt is over.
+    pub(super) fn ends(&self) {
+        self.is_over(true);
+    }
+
+    fn is_over(&self, has_ended: bool) -> u64 {
+        let sent = self.all.with(self.of, |standing| {
+            (standing.open, standing.done) = (false, standing.sent);
+            standing.has_ended = has_ended;
+            standing.sent
+        });
+        self.all.0.moved.notify_waiters();
+        sent.unwrap_or_default()
+    }
+
+    /// Waits until nobody else writes contested keys.
+    pub(super) async fn take_seat(&self) -> Seat {
+        Arc::clone(&self.all.0.seat).lock_owned().await
+    }
+}
+
+/// The report of a run that cannot note names.
+pub(super) fn unkept(plan: &Plan, error: NoteError) -> Report {
+    let error = LaneError::from(error);
+    let advice = match remedy(&error) {
+        Remedy::Ask(advice) => advice,
+        _ => "start again",
+    };
+    let failed = |source: &crate::plan::Source| SourceReport {
+        ended: Ended::Refused,
+        failure: Some((chain(&error), advice.to_owned())),
+        ..SourceReport::new(source.name.clone())
+    };
+    Report { sources: plan.sources.iter().map(failed).collect(), seconds: 0.0 }
+}
+
+/// Which start of the machine this is; empty where it does not tell.
+fn boot() -> String {
+    let told = std::fs::read_to_string("/proc/sys/kernel/random/boot_id");
+    told.map(|id| id.trim().to_owned()).unwrap_or_default()
+}

@@ -1,0 +1,103 @@
+//! Sources that may bring the same names.
+
+use crate::server::Version;
+
+use super::{Facts, Finding, OnConflict, Place, Plan, ServerFacts};
+
+impl Plan {
+    /// What a name takes that is kept to tell whose it is, in bytes.
+    const RIVAL_NAME_BYTES: u64 = 5;
+
+    /// How many sources can be told apart where they may bring the same names.
+    const MOST_RIVALS: usize = 255;
+
+    /// Whether some of the sources may bring the same names.
+    #[must_use]
+    pub fn has_rivals(&self) -> bool {
+        self.sources.len() > 1 && !(0..self.sources.len()).all(|index| self.are_apart(index))
+    }
+
+    /// How many keys those hold, as far as they tell.
+    #[must_use]
+    pub fn rival_keys(&self, facts: &Facts) -> u64 {
+        let all = facts.sources.iter().enumerate().filter(|(index, _)| !self.are_apart(*index));
+        { all }.flat_map(|(_, source)| source).flat_map(|source| source.keys.values()).sum()
+    }
+
+    /// How many bytes are kept free for their names: twice what they take now.
+    #[must_use]
+    pub fn rivals_memory(&self, facts: &Facts) -> u64 {
+        let wanted = self.rival_keys(facts).saturating_mul(2 * Self::RIVAL_NAME_BYTES);
+        if self.has_rivals() { wanted.min(self.memory / 2) } else { 0 }
+    }
+}
+
+/// What stands in the way of telling whose a key is.
+pub(super) fn judge(facts: &Facts, plan: &Plan, findings: &mut Vec<Finding>) {
+    if !plan.has_rivals() || !matches!(plan.target, Place::Server(_)) {
+        return;
+    }
+    let mut say = |place: &str, evidence: String, mend: String| {
+        findings.push(Finding { place: place.to_owned(), evidence, mend });
+    };
+    let target = plan.target.to_string();
+    if plan.sources.len() > Plan::MOST_RIVALS {
+        say(
+            &target,
+            format!(
+                "{} sources may bring the same keys, and {} can be told apart",
+                plan.sources.len(),
+                Plan::MOST_RIVALS
+            ),
+            "give them databases of their own (--db-map), or make several runs of it".to_owned(),
+        );
+    }
+    let bytes = plan.rival_keys(facts).saturating_mul(Plan::RIVAL_NAME_BYTES);
+    if bytes > plan.memory / 2 {
+        say(
+            &target,
+            format!(
+                "the names of {} keys of sources that may bring the same ones take {}MiB",
+                plan.rival_keys(facts),
+                bytes.div_ceil(1 << 20)
+            ),
+            format!(
+                "give twice that to --memory ({}MiB); or give the sources databases of their own (--db-map)",
+                bytes.saturating_mul(2).div_ceil(1 << 20)
+            ),
+        );
+    }
+    for (index, source) in plan.sources.iter().enumerate() {
+        let is_shard = matches!(&source.place, Place::Server(server) if server.shard().is_some());
+        if is_shard && !plan.are_apart(index) {
+            say(
+                &source.name,
+                "it is a part of a cluster, whose slots may move, and may bring keys that other sources have too"
+                    .to_owned(),
+                "give the cluster, or the others, names of their own (--prefix), or a database of their own (--db-map)".to_owned(),
+            );
+        }
+    }
+    if matches!(plan.on_conflict, None | Some(OnConflict::Stop)) {
+        return;
+    }
+    for (index, (source, facts)) in plan.sources.iter().zip(&facts.sources).enumerate() {
+        let is_told = can_be_asked(&source.place, facts.as_ref());
+        if !plan.are_apart(index) && !(is_told && source.rules.names().are_distinct()) {
+            say(
+                &target,
+                format!(
+                    "{} may bring keys that other sources have too, and cannot be asked for a single key of them",
+                    source.name
+                ),
+                "use --on-conflict stop (a key that two sources have ends the run), or give this source names of its own (--prefix) or a database of its own (--db-map); a file, a master before 2.8, and a --rename by which two keys may get one name cannot be asked".to_owned(),
+            );
+        }
+    }
+}
+
+/// Whether a source can be asked for a key together with the offset at which that held.
+fn can_be_asked(place: &Place, facts: Option<&ServerFacts>) -> bool {
+    let version = facts.and_then(|facts| facts.server).map(|server| server.as_redis());
+    matches!(place, Place::Server(_)) && version.is_none_or(|version| version >= Version(2, 8, 0))
+}
