@@ -48,6 +48,7 @@ mod records;
 mod refusals;
 mod replicas;
 mod restarts;
+mod rivals;
 mod rules;
 mod said;
 mod schedule;

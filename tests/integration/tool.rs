@@ -216,6 +216,12 @@ pub(crate) struct Again {
 }
 
 impl Again {
+    /// Gives it again as it was.
+    pub(crate) fn follow(self) -> Understudy {
+        let args: Vec<&str> = self.args.iter().map(String::as_str).collect();
+        Understudy::start_with_log(&args, None, &self.state)
+    }
+
     /// Gives it again, to end by itself.
     pub(crate) fn once(self) -> Understudy {
         let args = self.args.iter().map(String::as_str).filter(|arg| *arg != "--once");

@@ -133,6 +133,19 @@ pub(crate) struct Forgiving {
 }
 
 impl Dump {
+    /// Each key as the first of several servers holds it that holds it at all.
+    pub(crate) fn first_of(parts: impl IntoIterator<Item = Self>) -> Self {
+        let mut parts = parts.into_iter();
+        let mut all = parts.next().expect("one at least");
+        for part in parts {
+            for (place, key) in part.keys {
+                all.keys.entry(place).or_insert(key);
+            }
+            all.read_by = all.read_by.max(part.read_by);
+        }
+        all
+    }
+
     /// What several servers hold together.
     ///
     /// # Panics

@@ -1,0 +1,144 @@
+//! Sources that hold keys of the same names: each key becomes what the first of them holds.
+
+use std::time::Duration;
+
+use crate::client::{Client, Command, cmd};
+use crate::dice::Dice;
+use crate::judge::{Dump, Forgiving, assert_same};
+use crate::servers::Server;
+use crate::tool::{Understudy, signal};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Three sources and a target.
+const SERVERS: [[&str; 4]; 4] = [
+    ["redis-7.0.15", "redis-5.0.6", "valkey-9.1.2", "redis-7.0.15"],
+    ["redis-2.8.17", "redis-6.2.14", "redis-3.2.6", "valkey-9.1.2"],
+    ["valkey-8.1.1", "redis-2.8.17", "redis-8.0.6", "redis-8.0.6"],
+    ["redis-5.0.6", "redis-7.0.15", "redis-2.8.17", "redis-6.2.14"],
+];
+
+/// Some keys are one source's alone, some two or three have.
+fn names(of: usize) -> Vec<String> {
+    let shared = (0..12).map(|number| format!("shared {number}"));
+    let own = (0..12).map(|number| format!("own {of} {number}"));
+    let some = (0..6).map(|number| format!("two {} {number}", (of + number) % 2));
+    shared.chain(own).chain(some).collect()
+}
+
+fn written(dice: &mut Dice, of: usize) -> Command {
+    let names = names(of);
+    let mut key = || names[dice.below(names.len())].clone();
+    let (one, two) = (key(), key());
+    let list = format!("list of {one}");
+    match dice.below(14) {
+        0..=4 => cmd!("INCR", one),
+        5 => cmd!("APPEND", format!("text {one}"), of),
+        6 => cmd!("DEL", one, list),
+        7 => cmd!("RENAME", one, two),
+        8..=9 => cmd!("RPUSH", list, of),
+        10 => cmd!("RPOPLPUSH", list, format!("list of {two}")),
+        11 => cmd!("SADD", format!("set {one}"), of, two),
+        12 => cmd!("SUNIONSTORE", format!("set {one}"), format!("set {two}"), "set shared 1"),
+        _ => cmd!("PEXPIREAT", one, 4_000_000_000_000_u64 + of as u64),
+    }
+}
+
+fn write(client: &mut Client, dice: &mut Dice, of: usize, count: usize) {
+    let commands: Vec<Command> = (0..count).map(|_| written(dice, of)).collect();
+    client.pipeline(&commands);
+}
+
+fn run(names: [&'static str; 4], seed: u64, flags: &[&str], kills: usize) -> bool {
+    let [one, two, three, target] = names;
+    let started = [one, two, three].map(Server::start);
+    let (Some(target), [Some(one), Some(two), Some(three)]) = (Server::start(target), started)
+    else {
+        return false;
+    };
+    let sources = [one, two, three];
+    let mut dice = Dice::new(seed);
+    let mut clients: Vec<Client> = sources.iter().map(Server::client).collect();
+    for (of, client) in clients.iter_mut().enumerate() {
+        write(client, &mut dice, of, 300);
+    }
+    clients[0].call(cmd!("SET", "older 0", 1));
+    clients[1].call(cmd!("MSET", "older 1", 1, "begun", 1));
+    let mut reader = target.client();
+    reader.call(cmd!("SET", "nobody's", "older"));
+    let nobodys = Dump::read(&mut reader);
+    reader.call(cmd!("MSET", "older 0", "older", "older 1", "older"));
+    let older = Dump::read(&mut reader);
+    let urls: Vec<String> = sources.iter().map(Server::url).collect();
+    let to = target.url();
+    let from = urls.iter().flat_map(|url| ["--from", url.as_str()]);
+    let args: Vec<&str> = ["sync"].into_iter().chain(from).chain(["--to", &to]).collect();
+    let args = [&args, flags].concat();
+    let mut running = Understudy::start(&args);
+    let mut round = 0;
+    let ended = loop {
+        for _ in 0..20 {
+            for (of, client) in clients.iter_mut().enumerate() {
+                write(client, &mut dice, of, 10);
+            }
+            std::thread::yield_now();
+        }
+        if round == kills {
+            let mut is_there = |key: &str| {
+                let is_running = || running.is_running();
+                let came = Client::wait_for_key(target.port, 0, key, PATIENCE, is_running);
+                assert!(came, "{key} {names:?} seed {seed}");
+            };
+            // A key that a source has held is the sources', also when it is gone there.
+            is_there("begun");
+            clients[1].call(cmd!("DEL", "older 1"));
+            for (of, client) in clients.iter_mut().enumerate() {
+                client.call(cmd!("SET", format!("the end {of}"), 1));
+                is_there(&format!("the end {of}"));
+            }
+            break running.end_job(PATIENCE);
+        }
+        round += 1;
+        signal("KILL", running.id());
+        running = running.stop(PATIENCE).1.follow();
+    };
+    ended.assert_code(130);
+    if kills == 0 {
+        let met = |of| ended.reported(&format!("sources.{of}.conflicts")).as_u64().unwrap();
+        assert!(met(0) + met(1) + met(2) > 12);
+    }
+    let held = sources.iter().map(|source| Dump::read(&mut source.client())).collect::<Vec<_>>();
+    let wanted = match flags.contains(&"keep") {
+        true => Dump::first_of([older].into_iter().chain(held)),
+        false => Dump::first_of(held.into_iter().chain([nobodys])),
+    };
+    let what = format!("{names:?} {flags:?} seed {seed}");
+    assert_same(&wanted, &Dump::read(&mut reader), Forgiving::default(), &what);
+    true
+}
+
+/// How many seeds are played of each test; by hand more.
+fn seeds(first: u64) -> impl Iterator<Item = (u64, [&'static str; 4])> {
+    let told = |name| std::env::var(name).ok().and_then(|text: String| text.parse().ok());
+    let (first, rounds) = (
+        told("UNDERSTUDY_RIVALS_SEED").unwrap_or(first),
+        told("UNDERSTUDY_RIVALS_ROUNDS").unwrap_or(SERVERS.len() as u64),
+    );
+    (first..).zip(SERVERS.into_iter().cycle()).take(usize::try_from(rounds).unwrap())
+}
+
+#[test]
+fn each_key_becomes_what_its_first_source_holds() {
+    for (seed, names) in seeds(0) {
+        let policy = if seed / 4 % 2 == 0 { "replace" } else { "keep" };
+        run(names, seed, &["--on-conflict", policy], 0);
+    }
+}
+
+#[test]
+fn killed_runs_go_on_and_know_whose_a_key_is() {
+    for (seed, names) in seeds(100) {
+        let policy = if seed / 2 % 2 == 0 { "replace" } else { "keep" };
+        run(names, seed, &["--on-conflict", policy], 3);
+    }
+}
