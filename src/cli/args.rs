@@ -187,8 +187,9 @@ pub(crate) struct Sync {
 /// How data is written to a target, and what is said of it.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Writing {
-    /// What becomes of a key that the target already holds. Between several sources there is one policy: at a key that two of them hold the
-    /// later one stops
+    /// What becomes of a key that the target already holds, or that several sources hold: replace gives it what the first source holds
+    /// that holds it at all, keep the same but for keys that the target held before, and with stop the source that comes upon it
+    /// second ends
     #[arg(long, value_enum)]
     pub(crate) on_conflict: Option<OnConflictArg>,
 

@@ -69,7 +69,7 @@ pub(crate) struct RuleArgs {
 enum OnFlushArg {
     /// End the run
     Stop,
-    /// Send it as it is; refused where that could touch what this source did not bring
+    /// Send it as it is; where that could touch what this source did not bring, copy the source anew and remove what it had brought
     Apply,
     /// Pass it over: what it deleted on the source stays in the target
     Ignore,

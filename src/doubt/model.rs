@@ -120,7 +120,12 @@ pub(crate) fn words(op: Op) -> Vec<Vec<u8>> {
 }
 
 /// Shows a command that ends there.
-pub(crate) fn with_call<T>(db: u32, words: &[Vec<u8>], end: Offset, see: impl FnOnce(&Call<'_>) -> T) -> T {
+pub(crate) fn with_call<T>(
+    db: u32,
+    words: &[Vec<u8>],
+    end: Offset,
+    see: impl FnOnce(&Call<'_>) -> T,
+) -> T {
     let args: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
     let command = lookup(args[0]).unwrap();
     see(&Call { command, args: &args, db: Db::new(db), end })

@@ -189,7 +189,6 @@ impl Lane {
     }
 }
 
-
 fn op() -> impl Strategy<Value = Op> {
     let key = || b'a'..b'g';
     prop_oneof![

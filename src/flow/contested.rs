@@ -136,7 +136,9 @@ impl Referee {
         let told = match (rivals.tells(source), &mut asked.fetcher) {
             (Tells::History(history), Some(fetcher)) => Some((history, fetcher)),
             // It is being connected.
-            (Tells::NotYet, Some(_)) => return Err(FetchError::from(ControlError::Unsettled).into()),
+            (Tells::NotYet, Some(_)) => {
+                return Err(FetchError::from(ControlError::Unsettled).into());
+            }
             (Tells::Nothing, _) | (_, None) => None,
         };
         let Some((history, fetcher)) = told else {

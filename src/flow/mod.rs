@@ -42,8 +42,8 @@ pub use order::{Order, Orders, TooLate};
 pub use record::{Record, Recorded, record};
 pub use remedy::{Remedy, remedy};
 pub use replay::{Recording, replay};
-pub use rivals::NoteError;
 pub use report::{Ended, Report, SourceReport};
+pub use rivals::NoteError;
 
 use crate::net::Net;
 use crate::plan::{Facts, Place, Plan};

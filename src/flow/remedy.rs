@@ -112,6 +112,7 @@ pub fn remedy(error: &LaneError) -> Remedy {
         | LaneError::Overrun
         | LaneError::NoOffsets(_)
         | LaneError::Late
+        | LaneError::Emptied(_)
         | LaneError::TooLarge { .. }
         | LaneError::Doubts(_) => Remedy::CopyAgain,
         LaneError::Record(_) => Remedy::Ask(
@@ -132,7 +133,6 @@ pub fn remedy(error: &LaneError) -> Remedy {
         LaneError::Rival(_) => {
             Remedy::Ask("see to that source; the same command goes on with the job")
         }
-        LaneError::Emptied(_) => Remedy::CopyAgain,
         LaneError::Fetch(FetchError::OtherHistory { .. } | FetchError::NoBacklog) => {
             Remedy::CopyAgain
         }

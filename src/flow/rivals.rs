@@ -110,7 +110,11 @@ impl Rivals {
     ///
     /// # Errors
     /// If the log cannot be written.
-    pub(super) fn new(plan: &Plan, facts: &Facts, net: &crate::net::Net) -> Result<Option<Self>, NoteError> {
+    pub(super) fn new(
+        plan: &Plan,
+        facts: &Facts,
+        net: &crate::net::Net,
+    ) -> Result<Option<Self>, NoteError> {
         if !plan.has_rivals() {
             return Ok(None);
         }

@@ -23,7 +23,7 @@ const RECORD: usize = 9;
 const CHUNK: usize = RECORD * 8192;
 
 /// The bytes before the first name.
-const HEAD: u64 = (MAGIC.len() + 4 + START + DIGEST) as u64;
+const HEAD: usize = MAGIC.len() + 4 + START + DIGEST;
 
 /// A log cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -50,7 +50,7 @@ impl Log {
     /// What a log begins with: which start of the machine, and whose names they are.
     #[must_use]
     pub fn head(start: &str, sources: u128) -> Vec<u8> {
-        let mut head = Vec::with_capacity(HEAD as usize);
+        let mut head = Vec::with_capacity(HEAD);
         head.extend_from_slice(&MAGIC);
         head.extend_from_slice(&VERSION.to_le_bytes());
         let mut machine = [0; START];
@@ -102,7 +102,9 @@ pub(super) fn recall(
 ) -> Result<u64, LogError> {
     let mut found = vec![0; head.len()];
     match from.read_exact(&mut found) {
-        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Err(LogError::Foreign),
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+            return Err(LogError::Foreign);
+        }
         read => read?,
     }
     if found != head {

@@ -113,7 +113,7 @@ impl Level {
         let (before, from) = self.buckets.split_at_mut(home);
         let free = from.iter_mut().chain(before).flatten().find(|place| **place == 0);
         if let Some(place) = free {
-            *place = tag(hash) | u32::from(owner) + 1;
+            *place = tag(hash) | (u32::from(owner) + 1);
             self.taken += 1;
         }
     }

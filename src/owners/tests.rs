@@ -164,12 +164,21 @@ struct Batch {
     leaves_seat: bool,
 }
 
+/// A copy under way.
+struct Copy {
+    /// Records that are yet to be read.
+    records: Vec<(u8, u64)>,
+    /// What it has brought by now.
+    brought: BTreeSet<u8>,
+    /// Where the source stood.
+    at: usize,
+}
+
 #[derive(Default)]
 struct Lane {
     source: Model,
     log: Vec<Op>,
-    /// Records of the copy that are yet to be read, and what it has brought by now; where it stood.
-    copy: Option<(Vec<(u8, u64)>, BTreeSet<u8>, usize)>,
+    copy: Option<Copy>,
     has_copied: bool,
     taken: usize,
     queue: VecDeque<Batch>,
@@ -181,10 +190,20 @@ struct Lane {
     asked: Option<Asked>,
 }
 
+/// A key that is being read.
+struct Wanted {
+    key: u8,
+    /// The sources that are yet to be asked.
+    rest: Vec<u8>,
+    is_known: bool,
+    found: Option<u64>,
+    /// Where our own source was read.
+    own: Option<usize>,
+}
+
 /// Keys that are being read.
 struct Asked {
-    /// With the sources that are yet to be asked, and what was found: the value, and where our own source was read.
-    keys: Vec<(u8, Vec<u8>, Option<Option<u64>>, Option<usize>)>,
+    keys: Vec<Wanted>,
     /// Of contested keys: what the other lanes had sent by then.
     seat: Option<Vec<usize>>,
     taken: usize,
@@ -200,6 +219,10 @@ struct World {
 
 fn print(key: u8) -> u128 {
     fingerprint(DB, &[key])
+}
+
+fn number(of: usize) -> u8 {
+    of.try_into().unwrap()
 }
 
 impl World {
@@ -241,20 +264,20 @@ impl World {
         }
         lane.run = lane.issued;
         let records = lane.source.0.iter().map(|((_, key), value)| (*key, *value)).collect();
-        lane.copy = Some((records, BTreeSet::new(), lane.log.len()));
+        lane.copy = Some(Copy { records, brought: BTreeSet::new(), at: lane.log.len() });
         lane.doubts = Doubts::default();
         lane.deferred.clear();
     }
 
     fn read(&mut self, of: usize, count: usize) {
-        let Some((records, brought, at)) = &mut self.lanes[of].copy else { return };
+        let Some(Copy { records, brought, at }) = &mut self.lanes[of].copy else { return };
         let (count, at) = (count.min(records.len()), *at);
         let read: Vec<_> = records.drain(..count).collect();
         brought.extend(read.iter().map(|(key, _)| *key));
         let ends = records.is_empty();
         let mut batch = Batch { end: at, ..Batch::default() };
         for (key, value) in read {
-            let claims = self.owners.note(of as u8, print(key)).unwrap().claims;
+            let claims = self.owners.note(number(of), print(key)).unwrap().claims;
             let is_skipped = self.without == Without::Asking
                 && claims.iter().next().is_some_and(|first| usize::from(first) < of);
             match claims.are_several() {
@@ -272,12 +295,12 @@ impl World {
             return;
         }
         // All of it is in the target: what the source no longer has is removed, then contested keys are read, then the stream begins.
-        let Some((_, brought, at)) = lane.copy.take() else { return };
+        let Some(Copy { brought, at, .. }) = lane.copy.take() else { return };
         let mut batch = Batch { end: at, ..Batch::default() };
         let stale: Vec<u8> = self.target.0.keys().map(|(_, key)| *key).collect();
         for key in stale.into_iter().filter(|key| !brought.contains(key)) {
             let claims = self.claims(key);
-            match (claims.has(of as u8), claims.are_several()) {
+            match (claims.has(number(of)), claims.are_several()) {
                 (true, true) => drop(self.lanes[of].deferred.insert(key)),
                 (true, false) => batch.puts.push((key, None)),
                 (false, _) => {}
@@ -318,7 +341,7 @@ impl World {
                     if *without == Without::Reads && reads.contains(&key[0]) {
                         return Ok(owners.claims(print(key[0])).are_several());
                     }
-                    let noted = owners.note(of as u8, print(key[0])).unwrap();
+                    let noted = owners.note(number(of), print(key[0])).unwrap();
                     Ok::<bool, Infallible>(noted.claims.are_several())
                 };
                 let Ok(_) = lane.doubts.suspect(call, contested);
@@ -353,8 +376,8 @@ impl World {
     /// Begins to read keys in doubt, or asks the next source.
     fn ask(&mut self, of: usize) {
         if let Some(mut asked) = self.lanes[of].asked.take() {
-            let next = asked.keys.iter().filter(|(.., found, _)| found.is_none());
-            if let Some(source) = next.filter_map(|(_, rest, ..)| rest.first().copied()).min() {
+            let next = asked.keys.iter().filter(|wanted| !wanted.is_known);
+            if let Some(source) = next.filter_map(|wanted| wanted.rest.first().copied()).min() {
                 self.look(of, source, &mut asked);
             }
             self.lanes[of].asked = Some(asked);
@@ -380,23 +403,23 @@ impl World {
         self.seat |= contested;
         let whose = |key: u8| match contested {
             true => self.claims(key).iter().collect(),
-            false => vec![of as u8],
+            false => vec![number(of)],
         };
-        let keys = keys.into_iter().map(|key| (key, whose(key), None, None)).collect();
+        let wanted =
+            |key| Wanted { key, rest: whose(key), is_known: false, found: None, own: None };
+        let keys = keys.into_iter().map(wanted).collect();
         self.lanes[of].asked = Some(Asked { keys, seat, taken: lane.taken });
     }
 
     fn look(&self, of: usize, source: u8, asked: &mut Asked) {
-        for (key, rest, found, own) in &mut asked.keys {
-            if found.is_none() && rest.first() == Some(&source) {
-                rest.remove(0);
+        for wanted in &mut asked.keys {
+            if !wanted.is_known && wanted.rest.first() == Some(&source) {
+                wanted.rest.remove(0);
                 let lane = &self.lanes[usize::from(source)];
-                let held = lane.source.get(0, *key);
-                if held.is_some() || rest.is_empty() {
-                    *found = Some(held);
-                }
+                wanted.found = lane.source.get(0, wanted.key);
+                wanted.is_known = wanted.found.is_some() || wanted.rest.is_empty();
                 if usize::from(source) == of {
-                    *own = Some(lane.log.len());
+                    wanted.own = Some(lane.log.len());
                 }
             }
         }
@@ -405,7 +428,7 @@ impl World {
     /// Writes what was read, once all has been and nobody else has anything under way that is older.
     fn put(&mut self, of: usize) {
         let Some(asked) = &self.lanes[of].asked else { return };
-        let is_whole = asked.keys.iter().all(|(.., found, _)| found.is_some());
+        let is_whole = asked.keys.iter().all(|wanted| wanted.is_known);
         let is_alone = asked.seat.iter().flatten().enumerate().all(|(other, issued)| {
             other == of || self.lanes[other].run >= *issued || self.without == Without::Barrier
         });
@@ -415,7 +438,7 @@ impl World {
         let Some(asked) = self.lanes[of].asked.take() else { return };
         let has_seat = asked.seat.is_some();
         let mut batch = Batch { leaves_seat: has_seat, ..Batch::default() };
-        for (key, _, found, own) in asked.keys {
+        for Wanted { key, found, own, .. } in asked.keys {
             let is_contested = self.claims(key).are_several();
             if !has_seat && is_contested && self.without != Without::SecondLook {
                 continue;
@@ -423,7 +446,7 @@ impl World {
             let lane = &mut self.lanes[of];
             let at = Offset::new(own.unwrap_or(asked.taken) as u64);
             if lane.deferred.remove(&key) || lane.doubts.fetched(DB, &[key], at) {
-                batch.puts.push((key, found.flatten()));
+                batch.puts.push((key, found));
             }
         }
         batch.end = self.lanes[of].taken;
@@ -528,13 +551,9 @@ fn no_rule_can_be_left_out() {
     let mut wrong = BTreeMap::new();
     for _ in 0..2000 {
         let events = strategy.new_tree(&mut runner).unwrap().current();
-        for without in [
-            Without::Barrier,
-            Without::Seat,
-            Without::SecondLook,
-            Without::Reads,
-            Without::Asking,
-        ] {
+        for without in
+            [Without::Barrier, Without::Seat, Without::SecondLook, Without::Reads, Without::Asking]
+        {
             let counter = wrong.entry(format!("{without:?}")).or_insert(0);
             *counter += u32::from(!ends_right(3, &events, without));
         }

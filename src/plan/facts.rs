@@ -9,8 +9,8 @@ use crate::key::Db;
 use crate::repl::NO_PSYNC;
 use crate::server::{Flavour, Server};
 
-use super::rules::Types;
 use super::rivals;
+use super::rules::Types;
 use super::spool::{self, OutputBuffer, SpoolFacts};
 use super::{OnConflict, OnDeadlines, Place, Plan, Source};
 

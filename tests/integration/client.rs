@@ -226,7 +226,10 @@ impl Client {
                         break;
                     }
                     Err(error)
-                        if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
+                        if matches!(
+                            error.kind(),
+                            ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted
+                        ) => {}
                     Err(error) => panic!("the link to the server broke: {error}"),
                 }
                 if !going() || Instant::now() > until {

@@ -16,6 +16,7 @@ use understudy::ledger::older::{self, OlderError};
 use understudy::ledger::{Ledger, LedgerError, Scratch};
 use understudy::net::{ClusterError, Control, ControlError, LinkError, Net};
 use understudy::offset::ReplId;
+use understudy::owners::{Log, LogError, Owners};
 use understudy::plan::{Job, OnDeadlines, OnUnknown, Place, Plan, Rules, Source, Spool, Until};
 use understudy::position::{self, Phase, Record, RecordError, Spot};
 use understudy::preflight::look;
@@ -455,6 +456,25 @@ fn every_error_of_the_older_keys_is_reached() {
         read(len, &with(25, 1)),
     ];
     assert_eq!(names(reached), variants("OlderError"));
+}
+
+struct Unread;
+
+impl io::Read for Unread {
+    fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+        Err(io::Error::other("no"))
+    }
+}
+
+#[test]
+fn every_error_of_a_log_of_names_is_reached() {
+    let head = Log::head("now", 1);
+    let many: Vec<u8> = (0..100_u64).flat_map(|n| [&[1][..], &n.to_le_bytes()].concat()).collect();
+    let recall = |bytes: &[u8], most| Owners::new(0, most).recall_log(&head, bytes).unwrap_err();
+    let unreadable = Owners::new(0, 1 << 20).recall_log(&head, Unread).unwrap_err();
+    let reached: [LogError; 3] =
+        [unreadable, recall(&head[1..], 1 << 20), recall(&[&head[..], &many].concat(), 0)];
+    assert_eq!(names(reached), variants("LogError"));
 }
 
 #[test]

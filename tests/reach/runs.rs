@@ -12,8 +12,8 @@ use tokio::time::timeout;
 use understudy::flow::{self, Order, SourceReport, migrate};
 use understudy::net::Net;
 use understudy::plan::{
-    Facts, Job, OnDeadlines, OnFlush, OnUnknown, Place, Plan, Rate, Rules, ServerFacts, Source,
-    Spool, SpoolFacts, Until,
+    Facts, Job, OnConflict, OnDeadlines, OnFlush, OnUnknown, Place, Plan, Rate, Rules, ServerFacts,
+    Source, Spool, SpoolFacts, Until,
 };
 use understudy::position::{self, Phase, Record, Spot};
 use understudy::progress::Counters;
@@ -206,6 +206,7 @@ fn every_error_of_a_lane_is_reached() {
     let desk = Desk::new();
     let (key, hash) = (desk.rdb("key", KEY), desk.rdb("hash", HASH));
     let set = desk.stream("set", SET);
+    let key_of_another = desk.rdb("another", b"\x00\x03own\x01v");
     let unknown = desk.stream("unknown", b"*1\r\n$3\r\nPUT\r\n");
     let same = desk.rdb("same", SAME);
     fs::write(desk.file("damaged"), b"no magic!").unwrap();
@@ -263,9 +264,27 @@ fn every_error_of_a_lane_is_reached() {
                 };
                 failure(&net(sleeps), &at_target(&set), new).await
             }),
-            ("Record", goes_on(b"no record", |_, _| Usual, false).await),
-            ("Mixed", goes_on(&record_of(Phase::Copying).encode(), |_, _| Usual, true).await),
-            ("Fetch", goes_on(&in_doubt(1).encode(), source(line("-NOPERM may not")), false).await),
+            ("Record", goes_on(b"no record", |_, _| Usual).await),
+            ("Contested", {
+                // More than fit of keys that both bring, with long names.
+                let key = |n: u16| {
+                    [&b"\x00\x4b\xb8"[..], &n.to_be_bytes(), &[b'k'; 2998], b"\x01v"].concat()
+                };
+                let keys: Vec<u8> = (0..200).flat_map(key).collect();
+                both(&desk.rdb("long", &keys), &desk.rdb("long too", &keys)).await
+            }),
+            ("Names", {
+                let key = |n: u16| [&b"\x00\x02"[..], &n.to_be_bytes(), b"\x01v"].concat();
+                let many = desk.rdb("many", &(0..2000).flat_map(key).collect::<Vec<_>>());
+                let two = plan(vec![many, key_of_another.clone()], place("target"));
+                failure(&quiet(), &Plan { memory: 4096, ..two }, new).await
+            }),
+            ("Rival", both(&key, &key).await),
+            ("Emptied", {
+                let flush = desk.stream("flush", b"*1\r\n$8\r\nFLUSHALL\r\n");
+                failure(&quiet(), &plan(vec![flush, key.clone()], place("target")), new).await
+            }),
+            ("Fetch", goes_on(&in_doubt(1).encode(), source(line("-NOPERM may not"))).await),
             ("MovedAway", moves("100-16383\nbb other:6379 master - 0 0 2 connected 0-99").await),
             ("MovedBefore", moves("0-16383 [7->-bb]").await),
             ("Outgrown", outgrown(&desk, new).await),
@@ -273,6 +292,17 @@ fn every_error_of_a_lane_is_reached() {
             ("Control", unwalked(&desk).await),
         ]
     });
+    let names = {
+        // A folder stands where the log would.
+        fs::create_dir(desk.file("names")).unwrap();
+        let folder = Some(desk.0.path().to_owned());
+        let two = plan(vec![key.clone(), key_of_another.clone()], place("target"));
+        let two = Plan { job: Job { folder, ..Job::default() }, ..two };
+        block_on(async { failure(&quiet(), &two, new).await })
+    };
+    let many = said.iter().find(|(variant, _)| *variant == "Names").unwrap().1.clone();
+    let unnoted = |said: String| said.split_once(": ").unwrap().1.to_owned();
+    assert_said("NoteError", &[("TooMany", unnoted(many)), ("Write", unnoted(names))]);
     let told = taken_up_again();
     let again = |variant: &'static str, words: &str| {
         let said = told.lines().find_map(|line| line.split_once(words));
@@ -325,6 +355,13 @@ async fn outgrown(desk: &Desk, target: Server) -> String {
     reports.unwrap().into_iter().find_map(|report| report.failure).unwrap().0
 }
 
+/// What a run says in the end of two files whose keys replace each other.
+async fn both(one: &Place, other: &Place) -> String {
+    let two = plan(vec![one.clone(), other.clone()], place("target"));
+    let two = Plan { on_conflict: Some(OnConflict::Replace), ..two };
+    failure(&net(|_, _| Usual), &two, redis(7, 0)).await
+}
+
 /// A record with so many keys in doubt, of long names.
 fn in_doubt(keys: u32) -> Record {
     let name = |n| Latin1(format!("{n:0>300}").into_bytes());
@@ -353,20 +390,15 @@ fn source(dump: Says) -> impl Fn(&str, &str) -> Says + Clone + Send + Sync + 'st
     }
 }
 
-/// What a run says in the end that finds this record; with another source beside it, or none.
+/// What a run says in the end that finds this record.
 async fn goes_on(
     stored: &[u8],
     says: impl Fn(&str, &str) -> Says + Send + Sync + 'static,
-    mixed: bool,
 ) -> String {
     let kept = Kept::default();
     kept.lock().unwrap().insert(position::key("", "source"), stored.to_vec());
     let network = net_keeping(kept, says);
-    let mut plan = plan(vec![place("source")], place("target"));
-    if mixed {
-        let other = Source { name: "other".to_owned(), ..plan.sources[0].clone() };
-        plan.sources.push(other);
-    }
+    let plan = plan(vec![place("source")], place("target"));
     failure(&network, &plan, redis(7, 0)).await
 }
 
