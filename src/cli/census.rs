@@ -36,12 +36,14 @@ pub(super) struct Asked<'a> {
 pub(super) async fn run(net: &Net, asked: &Asked<'_>, signals: &Signals) -> Outcome {
     let Asked { args, plan, facts, findings } = *asked;
     // What is said of the target does not hinder the sources from being counted, and may be why they are.
+    let target = plan.target.to_string();
     let of_sources = judge(&Facts { target: None, ..facts.clone() }, plan);
+    let of_sources = of_sources.into_iter().filter(|finding| finding.place != target);
     let obstacle = census::obstacle(plan, facts);
     if let Some(Finding { place, evidence, mend }) = &obstacle {
         notice::error(&format!("{place}: {evidence}"), mend);
     }
-    if obstacle.is_some() || !of_sources.is_empty() {
+    if obstacle.is_some() || of_sources.count() > 0 {
         let all: Vec<Finding> = findings.iter().cloned().chain(obstacle).collect();
         return nothing_done(args, plan, facts, Ended::Refused, &all);
     }

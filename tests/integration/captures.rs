@@ -454,7 +454,10 @@ fn what_is_wrong_with_a_stream_is_told_with_its_offset() {
     for (stream, told) in [
         ("*1\r\nnonsense\r\n", "cannot be read at offset 1000"),
         ("*3\r\n$3\r\nSET\r\n$99999999999\r\n", "\"SET\" at offset 1000 takes"),
-        ("*1\r\n$7\r\nUNHEARD\r\n", "at offset 1017: the command \"UNHEARD\" is not known"),
+        (
+            "*1\r\n$7\r\nUNHEARD\r\n",
+            "at offset 1017: the keys of the command \"UNHEARD\" are not known",
+        ),
         ("*2\r\n$6\r\nSELECT\r\n$2\r\nzz\r\n", "at offset 1024: \"SELECT\" names no database"),
         ("*1\r\n$4\r\nEXEC\r\n", "at offset 1014: \"EXEC\" stands outside of a transaction"),
         (

@@ -49,6 +49,12 @@ fn write(client: &mut Client, dice: &mut Dice, of: usize, count: usize) {
     client.pipeline(&commands);
 }
 
+#[track_caller]
+fn comes(target: &Server, key: &str, running: &mut Understudy) {
+    let came = Client::wait_for_key(target.port, 0, key, PATIENCE, || running.is_running());
+    assert!(came, "{key}");
+}
+
 fn run(names: [&'static str; 4], seed: u64, flags: &[&str], kills: usize) -> bool {
     let [one, two, three, target] = names;
     let started = [one, two, three].map(Server::start);
@@ -84,17 +90,12 @@ fn run(names: [&'static str; 4], seed: u64, flags: &[&str], kills: usize) -> boo
             std::thread::yield_now();
         }
         if round == kills {
-            let mut is_there = |key: &str| {
-                let is_running = || running.is_running();
-                let came = Client::wait_for_key(target.port, 0, key, PATIENCE, is_running);
-                assert!(came, "{key} {names:?} seed {seed}");
-            };
             // A key that a source has held is the sources', also when it is gone there.
-            is_there("begun");
+            comes(&target, "begun", &mut running);
             clients[1].call(cmd!("DEL", "older 1"));
             for (of, client) in clients.iter_mut().enumerate() {
                 client.call(cmd!("SET", format!("the end {of}"), 1));
-                is_there(&format!("the end {of}"));
+                comes(&target, &format!("the end {of}"), &mut running);
             }
             break running.end_job(PATIENCE);
         }
@@ -141,4 +142,102 @@ fn killed_runs_go_on_and_know_whose_a_key_is() {
         let policy = if seed / 2 % 2 == 0 { "replace" } else { "keep" };
         run(names, seed, &["--on-conflict", policy], 3);
     }
+}
+
+/// A flush of one source takes away what it brought, and nothing of another's.
+#[test]
+fn a_flush_takes_away_what_its_source_brought() {
+    for names in SERVERS {
+        let started = names.map(Server::start);
+        let [Some(one), Some(two), _, Some(target)] = &started else { return };
+        let (mut first, mut second) = (one.client(), two.client());
+        first.call(cmd!("MSET", "a", 1, "both", "first", "gone on one", 1));
+        second.call(cmd!("MSET", "b", 2, "both", "second"));
+        target.client().call(cmd!("SET", "older", 1));
+        let args = ["sync", "--from", &one.url(), "--from", &two.url(), "--to", &target.url()];
+        let flags = ["--on-conflict", "replace", "--on-flush", "apply"];
+        let mut running = Understudy::start(&[&args[..], &flags].concat());
+        first.call(cmd!("SET", "one follows", 1));
+        second.call(cmd!("SET", "two follows", 1));
+        comes(target, "one follows", &mut running);
+        comes(target, "two follows", &mut running);
+        first.call(cmd!("FLUSHALL"));
+        first.call(cmd!("SET", "after", 1));
+        comes(target, "after", &mut running);
+        second.call(cmd!("SET", "the end", 1));
+        comes(target, "the end", &mut running);
+        running.end_job(PATIENCE).assert_code(130);
+        let mut older = Dump::read(&mut target.client());
+        older.keep_only(b"older");
+        let held = [one, two].map(|source| Dump::read(&mut source.client()));
+        let wanted = Dump::first_of(held.into_iter().chain([older]));
+        let found = Dump::read(&mut target.client());
+        assert_same(&wanted, &found, Forgiving::default(), &format!("{names:?}"));
+        assert_eq!(found.len(), 6, "after, b, both, two follows, the end, older");
+    }
+}
+
+/// Where that is not wanted a key that becomes another source's too stays as it is.
+#[test]
+fn a_key_of_two_sources_stays_as_it_is_where_that_is_not_wanted() {
+    for names in SERVERS {
+        let started = names.map(Server::start);
+        let [Some(one), Some(two), _, Some(target)] = &started else { return };
+        let (mut first, mut second) = (one.client(), two.client());
+        first.call(cmd!("MSET", "a", 1, "both", "first"));
+        second.call(cmd!("MSET", "b", 2));
+        let args = ["sync", "--from", &one.url(), "--from", &two.url(), "--to", &target.url()];
+        let mut running = Understudy::start(&args);
+        comes(target, "both", &mut running);
+        comes(target, "b", &mut running);
+        second.call(cmd!("SET", "two follows", 1));
+        comes(target, "two follows", &mut running);
+        second.call(cmd!("SET", "both", "second"));
+        second.call(cmd!("SET", "the end", 1));
+        comes(target, "the end", &mut running);
+        running.tells("several sources hold this key", PATIENCE);
+        first.call(cmd!("APPEND", "both", "!"));
+        first.call(cmd!("RENAME", "a", "renamed"));
+        comes(target, "renamed", &mut running);
+        let (ended, again) = running.stop(PATIENCE);
+        ended.assert_code(130);
+        assert_eq!(ended.reported("sources.1.unproven"), 1);
+        again.once().wait(PATIENCE).assert_code(0);
+        let held = target.client().call(cmd!("MGET", "both", "b", "renamed"));
+        assert_eq!(held.strings(), [&b"first"[..], b"2", b"1"], "{names:?}");
+    }
+}
+
+/// Without the names of an earlier run all is copied again, and what no source holds is left and counted.
+#[test]
+fn names_that_are_lost_cost_a_copy() {
+    let started = SERVERS[0].map(Server::start);
+    let [Some(one), Some(two), _, Some(target)] = &started else { return };
+    let (mut first, mut second) = (one.client(), two.client());
+    first.call(cmd!("MSET", "a", 1, "both", "first", "goes", 1));
+    second.call(cmd!("MSET", "b", 2, "both", "second"));
+    let args = ["sync", "--from", &one.url(), "--from", &two.url(), "--to", &target.url()];
+    let flags = ["--on-conflict", "replace", "--job", "night"];
+    let mut running = Understudy::start(&[&args[..], &flags].concat());
+    first.call(cmd!("SET", "one follows", 1));
+    second.call(cmd!("SET", "two follows", 1));
+    comes(target, "one follows", &mut running);
+    comes(target, "two follows", &mut running);
+    let log = running.state().path().join("night/names");
+    assert!(log.metadata().unwrap().len() > 68, "{}", log.display());
+    let (ended, again) = running.stop(PATIENCE);
+    ended.assert_code(130);
+    std::fs::remove_file(&log).unwrap();
+    first.call(cmd!("DEL", "goes"));
+    first.call(cmd!("APPEND", "both", "!"));
+    second.call(cmd!("DEL", "b"));
+    let ended = again.once().wait(PATIENCE);
+    ended.assert_code(1);
+    assert_eq!(
+        [0, 1].map(|of| ended.reported(&format!("sources.{of}.full_syncs")).clone()),
+        [1, 1]
+    );
+    let held = target.client().call(cmd!("MGET", "a", "both"));
+    assert_eq!(held.strings(), [&b"1"[..], b"first!"]);
+    assert!(!log.exists(), "nothing of a job that is done is left");
 }

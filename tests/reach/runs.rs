@@ -276,13 +276,13 @@ fn every_error_of_a_lane_is_reached() {
             ("Names", {
                 let key = |n: u16| [&b"\x00\x02"[..], &n.to_be_bytes(), b"\x01v"].concat();
                 let many = desk.rdb("many", &(0..2000).flat_map(key).collect::<Vec<_>>());
-                let two = plan(vec![many, key_of_another.clone()], place("target"));
+                let two = two(&many, &key_of_another);
                 failure(&quiet(), &Plan { memory: 4096, ..two }, new).await
             }),
             ("Rival", both(&key, &key).await),
             ("Emptied", {
                 let flush = desk.stream("flush", b"*1\r\n$8\r\nFLUSHALL\r\n");
-                failure(&quiet(), &plan(vec![flush, key.clone()], place("target")), new).await
+                failure(&quiet(), &two(&flush, &key), new).await
             }),
             ("Fetch", goes_on(&in_doubt(1).encode(), source(line("-NOPERM may not"))).await),
             ("MovedAway", moves("100-16383\nbb other:6379 master - 0 0 2 connected 0-99").await),
@@ -296,7 +296,7 @@ fn every_error_of_a_lane_is_reached() {
         // A folder stands where the log would.
         fs::create_dir(desk.file("names")).unwrap();
         let folder = Some(desk.0.path().to_owned());
-        let two = plan(vec![key.clone(), key_of_another.clone()], place("target"));
+        let two = two(&key, &key_of_another);
         let two = Plan { job: Job { folder, ..Job::default() }, ..two };
         block_on(async { failure(&quiet(), &two, new).await })
     };
@@ -355,10 +355,16 @@ async fn outgrown(desk: &Desk, target: Server) -> String {
     reports.unwrap().into_iter().find_map(|report| report.failure).unwrap().0
 }
 
+/// A plan of two sources.
+fn two(one: &Place, other: &Place) -> Plan {
+    let mut two = plan(vec![one.clone(), other.clone()], place("target"));
+    "other".clone_into(&mut two.sources[1].name);
+    two
+}
+
 /// What a run says in the end of two files whose keys replace each other.
 async fn both(one: &Place, other: &Place) -> String {
-    let two = plan(vec![one.clone(), other.clone()], place("target"));
-    let two = Plan { on_conflict: Some(OnConflict::Replace), ..two };
+    let two = Plan { on_conflict: Some(OnConflict::Replace), ..two(one, other) };
     failure(&net(|_, _| Usual), &two, redis(7, 0)).await
 }
 

@@ -16,6 +16,7 @@ use super::super::loss::Loss;
 use super::super::order::{Orders, stop_requested};
 use super::super::remedy::{Remedy, pause, remedy};
 use super::super::report::{Ended, SourceReport};
+use super::super::rivals::Rival;
 use super::job::Job;
 use super::{Known, Lane, LaneError, Stage, chain};
 
@@ -40,6 +41,9 @@ pub(in super::super) async fn run(
     let _turn = known.turn.guard();
     let _member = known.member.as_ref().map(Member::guard);
     let rival = known.rival.clone();
+    if rival.as_ref().is_some_and(Rival::is_lost) {
+        job.copy_anew = Some("which source has brought which key is not known any more");
+    }
     let (mut tries, mut lost, mut copied_at) = (0, None::<Loss>, None::<Duration>);
     let ended = loop {
         let mut stop = orders.clone();
@@ -110,6 +114,7 @@ pub(in super::super) async fn run(
     report.skipped = tally.skipped;
     report.conflict_names = tally.conflict_names;
     report.ended = match ended {
+        Ok(Ended::Done) if report.unproven > 0 => Ended::Differences,
         Ok(ended) => ended,
         Err(error) => {
             let advice = match remedy(&error) {

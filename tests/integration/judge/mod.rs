@@ -133,6 +133,11 @@ pub(crate) struct Forgiving {
 }
 
 impl Dump {
+    /// Leaves this key alone, of all databases.
+    pub(crate) fn keep_only(&mut self, name: &[u8]) {
+        self.keys.retain(|(_, key), _| key == name);
+    }
+
     /// Each key as the first of several servers holds it that holds it at all.
     pub(crate) fn first_of(parts: impl IntoIterator<Item = Self>) -> Self {
         let mut parts = parts.into_iter();
