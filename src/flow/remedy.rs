@@ -125,7 +125,7 @@ pub fn remedy(error: &LaneError) -> Remedy {
             "switch the cluster's rebalancer off until the job is done, empty the target and start again with --restart",
         ),
         LaneError::Names(NoteError::TooMany(_)) => Remedy::Ask(
-            "raise --memory: five bytes a key are kept of sources that may bring the same names; sources with databases of their own (--db-map) need none",
+            "raise --memory: six bytes a key are kept of sources that may bring the same names; sources with databases of their own (--db-map) need none",
         ),
         LaneError::Names(NoteError::Write { .. }) => Remedy::Ask(
             "free space on that disk, or name another place for the job's folder in UNDERSTUDY_STATE; the same command goes on",

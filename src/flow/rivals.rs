@@ -119,7 +119,7 @@ impl Rivals {
             return Ok(None);
         }
         // Of keys that come while the job runs, and of files, nobody knows how many there will be.
-        let most = usize::try_from(plan.memory / 2).unwrap_or(usize::MAX);
+        let most = usize::try_from(plan.most_for_rivals()).unwrap_or(usize::MAX);
         let mut names = Names {
             owners: Owners::new(plan.rival_keys(facts), most),
             log: Log::default(),

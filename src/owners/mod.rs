@@ -6,7 +6,7 @@
 //! end is what the first of its sources holds, in the order of the plan, that holds it at all.
 //!
 //! Nothing is struck out: a name whose key is deleted may come back in a stream that is behind. A name that is taken for contested
-//! because it cannot be told from another (two in a million) is read from its only source, and that is all.
+//! because it cannot be told from another (one in 250 million) is read from its only source, and that is all.
 
 mod log;
 mod table;
@@ -61,7 +61,7 @@ impl Owners {
     /// With room for so many names at first, and for more in so many bytes at the most.
     #[must_use]
     pub fn new(names: u64, most_bytes: usize) -> Self {
-        let fit = most_bytes as u64 / 5;
+        let fit = most_bytes as u64 / 6;
         let names = usize::try_from(names.min(fit)).unwrap_or(usize::MAX);
         Self { table: Table::with_room_for(names), names: 0, most_bytes }
     }

@@ -1,9 +1,9 @@
-//! Which source has brought which name, in four bytes a name.
+//! Which source has brought which name, in five bytes a name.
 //!
 //! ```text
 //! level    buckets of 16 places; the next level is as large as all before it
-//! bucket   one cache line; what has no room goes into the next one
-//! place    24 bits of the name's hash | the source's number, plus one; 0 is free
+//! bucket   what has no room goes into the next one
+//! place    32 bits of the name's hash, and the source's number plus one; 0 is free
 //! ```
 //! A name is looked for in its bucket and, while that is full, in the next ones. Nothing is ever taken out.
 
@@ -12,8 +12,8 @@ use super::Claims;
 /// Places of a bucket.
 const PLACES: usize = 16;
 
-/// So many of a bucket's places are taken when the next level begins: then one look in 20 goes on to a second bucket.
-const FULL: usize = 13;
+/// So many of a bucket's places are taken, as a mean, when the next level begins: then few looks go on to a second bucket.
+const FULL: usize = 14;
 
 #[derive(Clone, Debug, Default)]
 pub(super) struct Table {
@@ -22,8 +22,14 @@ pub(super) struct Table {
 
 #[derive(Clone, Debug)]
 struct Level {
-    buckets: Vec<[u32; PLACES]>,
+    buckets: Vec<Bucket>,
     taken: usize,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Bucket {
+    tags: [u32; PLACES],
+    owners: [u8; PLACES],
 }
 
 /// There is no memory for another level.
@@ -33,7 +39,7 @@ pub(super) struct NoRoom;
 impl Table {
     /// How many bytes a table takes that was made for so many names.
     pub(super) fn bytes_for(names: u64) -> u64 {
-        names.div_ceil(FULL as u64).max(1).saturating_mul(size_of::<[u32; PLACES]>() as u64)
+        names.div_ceil(FULL as u64).max(1).saturating_mul(size_of::<Bucket>() as u64)
     }
 
     /// One with room for so many names.
@@ -46,7 +52,7 @@ impl Table {
         self.levels.iter().map(Level::bytes).sum()
     }
 
-    /// Who has brought this name, or another one that cannot be told from it: two names in about a million.
+    /// Who has brought this name, or another one that cannot be told from it: one look in 250 million finds such a one.
     pub(super) fn claims(&self, hash: u64) -> Claims {
         let mut claims = Claims::default();
         for level in &self.levels {
@@ -59,7 +65,7 @@ impl Table {
     pub(super) fn add(&mut self, hash: u64, owner: u8, most_bytes: usize) -> Result<(), NoRoom> {
         if self.levels.last().is_none_or(Level::is_full) {
             let buckets: usize = self.levels.iter().map(|level| level.buckets.len()).sum();
-            let level_bytes = buckets.max(1) * size_of::<[u32; PLACES]>();
+            let level_bytes = buckets.max(1) * size_of::<Bucket>();
             if self.bytes() + level_bytes > most_bytes {
                 return Err(NoRoom);
             }
@@ -74,18 +80,18 @@ impl Table {
 
 impl Level {
     fn new(buckets: usize) -> Self {
-        Self { buckets: vec![[0; PLACES]; buckets], taken: 0 }
+        Self { buckets: vec![Bucket::default(); buckets], taken: 0 }
     }
 
     fn bytes(&self) -> usize {
-        self.buckets.len() * size_of::<[u32; PLACES]>()
+        self.buckets.len() * size_of::<Bucket>()
     }
 
     fn is_full(&self) -> bool {
         self.taken >= self.buckets.len() * FULL
     }
 
-    /// The buckets in which a name may be, in order.
+    /// The bucket in which a name is, unless that is full.
     fn home(&self, hash: u64) -> usize {
         let spread = u128::from(hash) * self.buckets.len() as u128;
         usize::try_from(spread >> 64).unwrap_or_default()
@@ -95,14 +101,14 @@ impl Level {
         let tag = tag(hash);
         let (before, from) = self.buckets.split_at(self.home(hash));
         for bucket in from.iter().chain(before) {
-            for place in bucket {
-                if place & TAG == tag
-                    && let Some(owner) = place.to_le_bytes()[0].checked_sub(1)
+            for (place, owner) in bucket.tags.iter().zip(bucket.owners) {
+                if *place == tag
+                    && let Some(owner) = owner.checked_sub(1)
                 {
                     claims.insert(owner);
                 }
             }
-            if bucket.last() == Some(&0) {
+            if bucket.owners.last() == Some(&0) {
                 return;
             }
         }
@@ -111,18 +117,17 @@ impl Level {
     fn add(&mut self, hash: u64, owner: u8) {
         let home = self.home(hash);
         let (before, from) = self.buckets.split_at_mut(home);
-        let free = from.iter_mut().chain(before).flatten().find(|place| **place == 0);
-        if let Some(place) = free {
-            *place = tag(hash) | (u32::from(owner) + 1);
+        let places =
+            from.iter_mut().chain(before).flat_map(|b| b.tags.iter_mut().zip(&mut b.owners));
+        if let Some((place, free)) = { places }.find(|(_, owner)| **owner == 0) {
+            (*place, *free) = (tag(hash), owner + 1);
             self.taken += 1;
         }
     }
 }
 
-const TAG: u32 = !0xff;
-
-/// The low bits; the place is told by the high ones.
+/// The low bits of a hash; the bucket is told by the high ones.
 fn tag(hash: u64) -> u32 {
-    let low = u32::try_from(hash & u64::from(u32::MAX)).unwrap_or_default();
-    low << 8
+    let [a, b, c, d, ..] = hash.to_le_bytes();
+    u32::from_le_bytes([a, b, c, d])
 }

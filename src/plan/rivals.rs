@@ -6,7 +6,7 @@ use super::{Facts, Finding, OnConflict, Place, Plan, ServerFacts};
 
 impl Plan {
     /// What a name takes that is kept to tell whose it is, in bytes.
-    const RIVAL_NAME_BYTES: u64 = 5;
+    const RIVAL_NAME_BYTES: u64 = 6;
 
     /// How many sources can be told apart where they may bring the same names.
     const MOST_RIVALS: usize = 255;
@@ -24,11 +24,17 @@ impl Plan {
         { all }.flat_map(|(_, source)| source).flat_map(|source| source.keys.values()).sum()
     }
 
-    /// How many bytes are kept free for their names: twice what they take now.
+    /// How many bytes their names may take: three quarters of all memory.
+    #[must_use]
+    pub fn most_for_rivals(&self) -> u64 {
+        self.memory / 4 * 3
+    }
+
+    /// How many bytes are kept free for their names: what they take now and a quarter more.
     #[must_use]
     pub fn rivals_memory(&self, facts: &Facts) -> u64 {
-        let wanted = self.rival_keys(facts).saturating_mul(2 * Self::RIVAL_NAME_BYTES);
-        if self.has_rivals() { wanted.min(self.memory / 2) } else { 0 }
+        let now = self.rival_keys(facts).saturating_mul(Self::RIVAL_NAME_BYTES);
+        if self.has_rivals() { (now / 4 * 5).min(self.most_for_rivals()) } else { 0 }
     }
 }
 
@@ -53,7 +59,7 @@ pub(super) fn judge(facts: &Facts, plan: &Plan, findings: &mut Vec<Finding>) {
         );
     }
     let bytes = plan.rival_keys(facts).saturating_mul(Plan::RIVAL_NAME_BYTES);
-    if bytes > plan.memory / 2 {
+    if bytes > plan.most_for_rivals() {
         say(
             &target,
             format!(
@@ -62,8 +68,8 @@ pub(super) fn judge(facts: &Facts, plan: &Plan, findings: &mut Vec<Finding>) {
                 bytes.div_ceil(1 << 20)
             ),
             format!(
-                "give twice that to --memory ({}MiB); or give the sources databases of their own (--db-map)",
-                bytes.saturating_mul(2).div_ceil(1 << 20)
+                "give {}MiB to --memory; or give the sources databases of their own (--db-map)",
+                (bytes / 3).saturating_mul(4).div_ceil(1 << 20) + 1
             ),
         );
     }
@@ -82,8 +88,9 @@ pub(super) fn judge(facts: &Facts, plan: &Plan, findings: &mut Vec<Finding>) {
         return;
     }
     for (index, (source, facts)) in plan.sources.iter().zip(&facts.sources).enumerate() {
-        let is_told = can_be_asked(&source.place, facts.as_ref());
-        if !plan.are_apart(index) && !(is_told && source.rules.names().are_distinct()) {
+        let is_told =
+            can_be_asked(&source.place, facts.as_ref()) && source.rules.names().are_distinct();
+        if !plan.are_apart(index) && !is_told {
             say(
                 &target,
                 format!(

@@ -114,7 +114,7 @@ pub(in super::super) async fn run(
     report.skipped = tally.skipped;
     report.conflict_names = tally.conflict_names;
     report.ended = match ended {
-        Ok(Ended::Done) if report.unproven > 0 => Ended::Differences,
+        Ok(Ended::Done) if tally.differs => Ended::Differences,
         Ok(ended) => ended,
         Err(error) => {
             let advice = match remedy(&error) {
@@ -154,6 +154,8 @@ pub(super) struct Tally {
     pub(super) progressed: bool,
     /// Things that could not be proven to be as they are on the source.
     pub(super) unproven: u64,
+    /// Whether keys of the target are known not to be what the plan wants there, or nobody can tell whose they are.
+    pub(super) differs: bool,
     /// Commands of the stream that are no data and were not played, by name.
     pub(super) skipped: BTreeMap<String, u64>,
     /// The first keys that the target held before.

@@ -335,6 +335,7 @@ impl Lane<'_> {
                 );
                 self.doubts.dismiss(db, &key);
                 self.tally.unproven += 1;
+                self.tally.differs = true;
             }
         }
         self.doubts_changed = true;
@@ -355,6 +356,7 @@ impl Lane<'_> {
         );
         Counters::add(&self.counters.conflicts, 1);
         self.tally.unproven += 1;
+        self.tally.differs = true;
         if self.tally.conflict_names.len() < CONFLICTS_NAMED {
             self.tally.conflict_names.push((place, name.to_vec()));
         }

@@ -17,6 +17,7 @@ use crate::scratch::Unnamed;
 use crate::server::Version;
 
 use super::super::ending::{Page, Walk};
+use super::super::rivals::Rival;
 use super::contested::Rivalry;
 use super::{Lane, LaneError, Later, Slots, Stage};
 
@@ -206,6 +207,7 @@ impl Lane<'_> {
                         "keys that the source does not have are in the target; whether this job brought them cannot be told, as it held keys before"
                     );
                     self.tally.unproven += left;
+                    self.tally.differs |= self.rivalry.rival.as_ref().is_some_and(Rival::is_lost);
                 }
                 self.advance_deferred();
             }
