@@ -74,7 +74,9 @@ struct Block {
 }
 
 fn blocks() -> Vec<Block> {
-    let documents = fs::read_dir("docs").unwrap().map(|entry| entry.unwrap().path());
+    let documents =
+        ["docs", "docs/guides"].into_iter().flat_map(|folder| fs::read_dir(folder).unwrap());
+    let documents = documents.map(|entry| entry.unwrap().path());
     let mut files: Vec<PathBuf> =
         documents.filter(|path| path.extension().is_some_and(|ending| ending == "md")).collect();
     files.push(PathBuf::from("README.md"));
