@@ -16,7 +16,7 @@ use tracing::{info, warn};
 
 use crate::key::{Db, fingerprint};
 use crate::offset::ReplId;
-use crate::owners::{Claims, Log, LogError, Noted, Owners, TooMany, hash};
+use crate::owners::{Claims, Log, LogError, MOST, Noted, Owners, TooMany, hash};
 use crate::plan::{Facts, OnConflict, Plan};
 
 use super::contested::Referee;
@@ -148,7 +148,10 @@ impl Rivals {
 
     /// The lane of this source, unless it brings no name that another may bring.
     pub(super) fn of(&self, plan: &Plan, index: usize) -> Option<Rival> {
-        let of = u8::try_from(index).ok().filter(|_| !plan.are_apart(index))?;
+        let of = u8::try_from(index).ok().filter(|of| usize::from(*of) < MOST)?;
+        if plan.are_apart(index) {
+            return None;
+        }
         Some(Rival { all: self.clone(), of })
     }
 
@@ -206,7 +209,8 @@ impl Names {
         let mut options = OpenOptions::new();
         let file = options.read(true).append(true).create(true).mode(0o600).open(path);
         let mut file = file.map_err(write)?;
-        let known = match goes_on && !plan.job.restart {
+        // Also when all is copied anew: what was brought and is gone must be removed.
+        let known = match goes_on {
             true => match self.owners.recall_log(&head, io::BufReader::new(&file)) {
                 Ok(len) => Some(len),
                 Err(LogError::TooMany(error)) => return Err(error.into()),

@@ -9,7 +9,7 @@
 use std::io;
 use std::io::{Read, Write};
 
-use super::{Owners, TooMany};
+use super::{MOST, Owners, TooMany};
 
 const MAGIC: [u8; 8] = *b"UNDRNAME";
 const VERSION: u32 = 1;
@@ -118,6 +118,9 @@ pub(super) fn recall(
         }
         let (records, _) = chunk.as_chunks::<RECORD>();
         for [owner, hash @ ..] in records {
+            if usize::from(*owner) >= MOST {
+                return Err(LogError::Foreign);
+            }
             owners.recall(*owner, u64::from_le_bytes(*hash))?;
         }
         len += (records.len() * RECORD) as u64;

@@ -84,6 +84,10 @@ fn another_log_is_none() {
         assert!(matches!(read, Err(LogError::Foreign)));
     }
     let mut log = Log::default();
+    // No source has the number 255.
+    let damaged = [&head[..], &[255; 9]].concat();
+    let read = Owners::new(0, 1 << 20).recall_log(&head, damaged.as_slice());
+    assert!(matches!(read, Err(LogError::Foreign)));
     (0..100).for_each(|number| log.push(1, number));
     let mut file = head.clone();
     log.write(&mut file).unwrap();

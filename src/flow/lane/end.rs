@@ -332,7 +332,8 @@ impl Lane<'_> {
             _ => None,
         };
         let again = self.refusal.map(|refusal| refusal.again_at);
-        let fetch = self.fetch_again_at.filter(|_| self.doubts.open() > 0);
+        let is_awaited = self.doubts.open() > 0 || self.rivalry.has_deferred();
+        let fetch = self.fetch_again_at.filter(|_| is_awaited);
         let save = self.target.is_record_behind().then(|| self.quiet_since + SAVE_AFTER);
         // What has come already was looked at in this round; whatever else it waits for wakes the loop by itself.
         let now = self.clock.now();
