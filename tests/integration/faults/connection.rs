@@ -111,8 +111,12 @@ impl Half<'_> {
                 sleep_until(came + delay).await;
             }
             self.shared.until(|state| self.nth >= state.held[way]).await;
-            if self.way == Way::Down && self.deaf.load(Ordering::SeqCst) {
-                return Err(End::Cut(Cut::Rst));
+            if self.deaf.load(Ordering::SeqCst) {
+                match self.way {
+                    Way::Down => return Err(End::Cut(Cut::Rst)),
+                    // The rest of the last piece is lost: what came behind it would be read as if it stood in its place.
+                    Way::Up => continue,
+                }
             }
             let (passed, end) = match self.shared.pass(self.nth, self.way, &bytes, &mut commands) {
                 Pass::All => (bytes.len(), None),
