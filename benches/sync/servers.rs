@@ -82,6 +82,11 @@ impl Server {
             .text()
     }
 
+    /// How long it has kept a core busy since it was started.
+    pub(crate) fn busy(&self) -> Duration {
+        cost(self.child.id(), Cost::default()).0.cpu
+    }
+
     /// Sends all commands over one connection, as fast as it takes them, and gives how long that took.
     pub(crate) fn blast(&self, commands: &Commands) -> Duration {
         let mut replies = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
