@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -128,4 +128,58 @@ fn the_command_line_sees_the_public_parts_only() {
         }
         assert!(in_binary || !text.contains("clap"), "{}: only cli knows clap", path.display());
     }
+}
+
+/// The modules of the binary that a file names in its imports and paths. It stands so many folders below `cli`.
+fn named_in_cli(code: &str, depth: usize) -> BTreeSet<String> {
+    let up = "super::".repeat(depth + 1);
+    let paths = code.match_indices(&up).filter(|(at, _)| !code[..*at].ends_with("super::"));
+    let words = paths.flat_map(|(at, _)| {
+        let path = &code[at + up.len()..];
+        // A list in braces, or one path up to where it ends.
+        let list = path.strip_prefix('{').and_then(|list| list.split(';').next());
+        let first = path.split(|c: char| !is_of_name(c)).next();
+        let words: Vec<&str> = match list {
+            Some(list) => list.split(|c: char| !is_of_name(c)).collect(),
+            None => first.into_iter().collect(),
+        };
+        words
+    });
+    words.map(str::to_owned).collect()
+}
+
+fn is_of_name(c: char) -> bool {
+    c.is_alphanumeric() || c == '_'
+}
+
+#[test]
+fn the_modules_of_the_command_line_know_each_other_in_no_circle() {
+    let cli = Path::new("src/cli");
+    let mut files = Vec::new();
+    sources(cli, &mut files);
+    let module = |path: &Path| {
+        let first = path.strip_prefix(cli).unwrap().components().next().unwrap();
+        first.as_os_str().to_str().unwrap().trim_end_matches(".rs").to_owned()
+    };
+    files.retain(|path| *path != cli.join("mod.rs"));
+    let modules: BTreeSet<String> = files.iter().map(|path| module(path)).collect();
+    let mut knows: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for path in &files {
+        // `mod.rs` stands for its folder.
+        let depth = path.strip_prefix(cli).unwrap().components().count() - 1;
+        let depth = depth - usize::from(path.ends_with("mod.rs"));
+        let mut named = named_in_cli(&code(&fs::read_to_string(path).unwrap()), depth);
+        named.retain(|name| *name != module(path) && modules.contains(name));
+        knows.entry(module(path)).or_default().extend(named);
+    }
+    assert!(knows["intent"].contains("args"), "imports are not found any more: {knows:?}");
+    // Who knows nobody that is left is in no circle.
+    while let Some(last) = knows.iter().find(|(_, others)| others.is_empty()) {
+        let last = last.0.clone();
+        knows.remove(&last);
+        for others in knows.values_mut() {
+            others.remove(&last);
+        }
+    }
+    assert!(knows.is_empty(), "in a circle, or above one: {knows:#?}");
 }

@@ -81,7 +81,7 @@ pub(crate) enum Rdb {
         #[arg(long)]
         decode: bool,
         /// The largest element that may be held
-        #[arg(long, value_name = "SIZE", default_value = "256MiB", value_parser = super::intent::size)]
+        #[arg(long, value_name = "SIZE", default_value = "256MiB", value_parser = super::values::size)]
         memory: u64,
     },
     /// One JSON object a line for each key, in the order of the file
@@ -89,7 +89,7 @@ pub(crate) enum Rdb {
         /// The file
         file: PathBuf,
         /// What may be held of one value. Sets, hashes and sorted sets that fit come sorted
-        #[arg(long, value_name = "SIZE", default_value = "256MiB", value_parser = super::intent::size)]
+        #[arg(long, value_name = "SIZE", default_value = "256MiB", value_parser = super::values::size)]
         memory: u64,
     },
 }
@@ -141,7 +141,7 @@ pub(crate) struct Sync {
 
     /// How long the job may stay away, at least 5m: so far ahead deadlines are held back in the target. What stayed away for longer
     /// copies anew [default: 24h; with --once an hour, or four times what the copy may take]
-    #[arg(long, value_name = "DURATION", value_parser = super::intent::duration)]
+    #[arg(long, value_name = "DURATION", value_parser = super::values::duration)]
     pub(crate) away: Option<Duration>,
 
     /// Copy all anew, whatever the job's position says. What the source no longer has is removed from the target in the end
@@ -163,15 +163,15 @@ pub(crate) struct Sync {
     pub(crate) spool: Option<PathBuf>,
 
     /// The most that may wait there, from all sources together; 0 for nothing [default: 8GiB, or half of what is free]
-    #[arg(long, value_name = "SIZE", value_parser = super::intent::size)]
+    #[arg(long, value_name = "SIZE", value_parser = super::values::size)]
     pub(crate) spool_limit: Option<u64>,
 
     /// How many full copies run together, the largest sources first [default: as many as --memory allows, 4MiB each]
-    #[arg(long, value_name = "N", value_parser = super::intent::count)]
+    #[arg(long, value_name = "N", value_parser = super::values::count)]
     pub(crate) sources_at_once: Option<usize>,
 
     /// How many sources on one host may save their data sets at a time: each forks for that, and its memory may grow meanwhile [default: 1]
-    #[arg(long, value_name = "N", value_parser = super::intent::count)]
+    #[arg(long, value_name = "N", value_parser = super::values::count)]
     pub(crate) per_host: Option<usize>,
 
     #[command(flatten)]
@@ -199,19 +199,19 @@ pub(crate) struct Writing {
 
     /// The server that shall read the .rdb file which is the target, such as redis-6.2 or valkey-9.1; what it cannot read
     /// is written anew in a form that it can [default: the newest of the sources]
-    #[arg(long = "for", value_name = "SERVER", value_parser = super::intent::server)]
+    #[arg(long = "for", value_name = "SERVER", value_parser = super::values::server)]
     pub(crate) written_for: Option<Server>,
 
     /// All data in flight and in buffers, for all sources together (kB = 1000, KiB = 1024) [default: 256MiB]
-    #[arg(long, value_name = "SIZE", value_parser = super::intent::size)]
+    #[arg(long, value_name = "SIZE", value_parser = super::values::size)]
     pub(crate) memory: Option<u64>,
 
     /// How fast the target is written to, by all sources together: keys and commands a second (50000) or bytes (20MB)
-    #[arg(long, value_name = "RATE", value_parser = super::rate::rate)]
+    #[arg(long, value_name = "RATE", value_parser = super::values::rate)]
     pub(crate) limit_rate: Option<understudy::plan::Rate>,
 
     /// How many bytes a second are read from all sources together (20MB). A master's output buffer grows meanwhile, and may cut the link
-    #[arg(long, value_name = "SIZE", value_parser = super::rate::bytes)]
+    #[arg(long, value_name = "SIZE", value_parser = super::values::bytes_a_second)]
     pub(crate) limit_read: Option<u64>,
 
     /// What is shown on stderr meanwhile
@@ -284,7 +284,7 @@ pub(crate) struct ToTls {
 pub(crate) struct FromSsh {
     /// Reach the sources through this ssh host: host and port of a URL are those that it sees. The user is the one who runs this unless
     /// told; the port is 22
-    #[arg(long, value_name = "USER@HOST[:PORT]", value_parser = super::ssh::name)]
+    #[arg(long, value_name = "USER@HOST[:PORT]", value_parser = super::values::ssh_host)]
     pub(crate) from_ssh: Option<SshName>,
 }
 
@@ -293,7 +293,7 @@ pub(crate) struct FromSsh {
 #[command(next_help_heading = "SSH")]
 pub(crate) struct ToSsh {
     /// Reach the target through this ssh host, as --from-ssh does the sources
-    #[arg(long, value_name = "USER@HOST[:PORT]", value_parser = super::ssh::name)]
+    #[arg(long, value_name = "USER@HOST[:PORT]", value_parser = super::values::ssh_host)]
     pub(crate) to_ssh: Option<SshName>,
 }
 
@@ -312,7 +312,7 @@ pub(crate) struct SshArgs {
     pub(crate) ssh_known_hosts: Option<PathBuf>,
 
     /// Another ssh host, through which the ssh hosts are reached
-    #[arg(long, value_name = "USER@HOST[:PORT]", value_parser = super::ssh::name)]
+    #[arg(long, value_name = "USER@HOST[:PORT]", value_parser = super::values::ssh_host)]
     pub(crate) ssh_jump: Option<SshName>,
 }
 
@@ -374,7 +374,7 @@ pub(crate) struct Record {
     pub(crate) once: bool,
 
     /// End after so long at the latest, counted from when the source begins to send (90s, 1h30m)
-    #[arg(long, value_name = "DURATION", value_parser = super::intent::duration)]
+    #[arg(long, value_name = "DURATION", value_parser = super::values::duration)]
     pub(crate) r#for: Option<Duration>,
 
     /// Write over files of these names
@@ -406,7 +406,7 @@ pub(crate) struct Replay {
     #[arg(
         long,
         value_name = "HOST:PORT",
-        value_parser = super::intent::listen,
+        value_parser = super::values::listen,
         conflicts_with_all = ["to", "on_conflict", "written_for", "memory", "report"]
     )]
     pub(crate) listen: Option<(String, u16)>,

@@ -17,7 +17,6 @@ use super::outcome::Outcome;
 use super::progress::{Mode, Show, Watched, grouped, size, span};
 use super::report::{self, as_f64, or_dash, table, text};
 use super::signals::Signals;
-use super::sync::{nothing_done, watched, write_report};
 use super::{notice, terminal};
 
 /// How many of the largest keys, and of the prefixes, are shown.
@@ -45,7 +44,13 @@ pub(super) async fn run(net: &Net, asked: &Asked<'_>, signals: &Signals) -> Outc
     }
     if obstacle.is_some() || of_sources.count() > 0 {
         let all: Vec<Finding> = findings.iter().cloned().chain(obstacle).collect();
-        return nothing_done(args, plan, facts, Ended::Refused, &all);
+        return report::nothing_done(
+            args.writing.report.as_deref(),
+            plan,
+            facts,
+            Ended::Refused,
+            &all,
+        );
     }
     for remark in remarks(facts, plan) {
         notice::warning(&format!("{}: {}", remark.place, remark.evidence), &remark.mend);
@@ -101,14 +106,14 @@ fn told(
     let Asked { args, plan, facts, findings } = *asked;
     let keys_after = facts.target.as_ref().map(understudy::plan::ServerFacts::keys_in_all);
     let told = report::Told { run: &taken.report, plan, facts, findings, keys_after, census };
-    match write_report(args.writing.report.as_deref(), &report::json(&told)) {
+    match report::write(args.writing.report.as_deref(), &report::json(&told)) {
         Err(()) if matches!(ended, Ended::Done | Ended::Differences) => Outcome::Failed,
         _ => ended.into(),
     }
 }
 
 fn watched_all(plan: &Plan, facts: &Facts, counters: &[Arc<Counters>]) -> Vec<Watched> {
-    let mut all = watched(plan, facts, counters);
+    let mut all = Watched::all(plan, facts, counters);
     let target = facts.target.as_ref().map(|target| target.keys_that(plan));
     if let (Some(keys), Some(counters)) = (target.filter(|keys| *keys > 0), counters.last()) {
         let (name, counters) = (format!("target {}", plan.target), Arc::clone(counters));

@@ -14,9 +14,9 @@ mod outcome;
 mod ping;
 mod places;
 mod progress;
-mod rate;
 mod rdb;
 mod record;
+mod refusal;
 mod replay;
 mod report;
 mod rules;
@@ -26,6 +26,7 @@ mod ssh;
 mod state;
 mod sync;
 mod terminal;
+mod values;
 
 pub(crate) use args::Args;
 pub(crate) use outcome::Outcome;

@@ -10,9 +10,10 @@ use understudy::plan::{Address, Identity, Place, PlaceError, Side, Tls};
 use understudy::repl::Credentials;
 
 use super::args::{FromSsh, FromTls, SshArgs, ToSsh, ToTls};
-use super::config::{Access, Said};
-use super::intent::{Refusal, listen, refuse};
+use super::config::Access;
+use super::refusal::{Refusal, refuse};
 use super::ssh::Through;
+use super::values::{Said, listen};
 
 /// How the places of one side are come to.
 #[derive(Clone)]

@@ -1,11 +1,18 @@
 //! The final report, as a table and as JSON.
 
+use std::fs;
+use std::fs::OpenOptions;
+use std::io;
+use std::path::Path;
+
 use comfy_table::{CellAlignment, Table, presets};
 use serde_json::{Value, json};
 use understudy::flow::{Ended, Report, SourceReport};
 use understudy::plan::{Facts, Finding, Place, Plan, ServerFacts};
 use understudy::progress::Awaited;
 
+use super::notice;
+use super::outcome::Outcome;
 use super::progress::{grouped, size};
 use super::terminal;
 
@@ -259,4 +266,41 @@ pub(crate) fn print_target(told: &Told<'_>) {
 /// The servers that the sources are.
 pub(crate) fn servers(facts: &Facts) -> Vec<Option<String>> {
     facts.sources.iter().map(|facts| server(facts.as_ref())).collect()
+}
+
+/// Ends a run that has written nothing.
+pub(super) fn nothing_done(
+    path: Option<&Path>,
+    plan: &Plan,
+    facts: &Facts,
+    ended: Ended,
+    findings: &[Finding],
+) -> Outcome {
+    let sources = plan
+        .sources
+        .iter()
+        .map(|source| SourceReport { ended, ..SourceReport::new(source.name.clone()) });
+    let run = Report { sources: sources.collect(), seconds: 0.0 };
+    let keys_after = facts.target.as_ref().map(ServerFacts::keys_in_all);
+    let told = Told { run: &run, plan, facts, findings, keys_after, census: None };
+    let text = json(&told);
+    // Nothing was done, and that is said: a report that cannot be written changes nothing about it.
+    let _ = write(path, &text);
+    ended.into()
+}
+
+/// Sees that the report can be written before there is something to report. What an earlier run has left stays until then.
+pub(super) fn try_path(path: &Path) -> io::Result<()> {
+    OpenOptions::new().create(true).append(true).open(path).map(drop)
+}
+
+/// Writes the report, if it was asked for.
+pub(super) fn write(path: Option<&Path>, text: &str) -> Result<(), ()> {
+    let Some(path) = path else { return Ok(()) };
+    fs::write(path, text).map_err(|error| {
+        notice::error(
+            &format!("cannot write the report to {}: {error}", path.display()),
+            "the run itself ended as the table above says; make room and take its numbers from there",
+        );
+    })
 }

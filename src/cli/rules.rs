@@ -10,8 +10,7 @@ use understudy::key::Db;
 use understudy::plan::rules::{RulesError, Types, database_map, databases};
 use understudy::plan::{Expression, Glob, Names, OnFlush, Place, Rename, Rules};
 
-use super::config::Said;
-use super::intent::duration;
+use super::values::{Said, duration};
 
 /// What is wanted, for all sources alike.
 #[derive(Debug, Default, clap::Args)]

@@ -6,8 +6,8 @@ use understudy::plan::{Place, Source};
 
 use super::args::{Sync, Writing};
 use super::config::{Config, Endpoint};
-use super::intent::{Refusal, refuse};
 use super::places::{Way, check_ssh};
+use super::refusal::{Refusal, refuse};
 use super::rules::RuleTexts;
 
 /// All sources, and the target. What was typed goes before what the file says; sources that were typed take the place of those of the

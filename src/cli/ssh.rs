@@ -6,22 +6,15 @@ use std::path::{Path, PathBuf};
 use understudy::plan::{Passphrase, SshAccess, SshHost, SshKeys, SshName};
 
 use super::args::SshArgs;
-use super::config::{Said, SshTexts};
-use super::intent::{Refusal, refuse};
+use super::config::SshTexts;
+use super::refusal::{Refusal, refuse};
+use super::values::{Said, ssh_host};
 
 /// The variable that holds what opens a private key.
 const PASSPHRASE: &str = "UNDERSTUDY_SSH_PASSPHRASE";
 
 /// The private keys that are tried unless one is named.
 const KEYS: [&str; 3] = ["id_ed25519", "id_ecdsa", "id_rsa"];
-
-/// Reads an ssh host.
-pub(crate) fn name(text: &str) -> Result<SshName, String> {
-    SshName::parse(text).ok_or_else(|| {
-        "an ssh host is [user@]host[:port], such as ada@gate.example or gate.example:2222"
-            .to_owned()
-    })
-}
 
 /// What is said of ssh for the places of one side.
 #[derive(Clone, Debug, Default)]
@@ -50,7 +43,7 @@ impl Through {
             match said {
                 // Of one place that needs none, where `[defaults]` has one.
                 Some(Said { value, .. }) if value.is_empty() => Ok(None),
-                Some(Said { value, at }) => match name(value) {
+                Some(Said { value, at }) => match ssh_host(value) {
                     Ok(name) => Ok(Some(name)),
                     Err(what) => refuse(format!("{at}: {value:?}: {what}"), "write it so"),
                 },

@@ -1,16 +1,13 @@
 //! `sync`: copy, then follow.
 
-use std::fs::OpenOptions;
-use std::io;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
 use tokio::time::timeout;
-use understudy::flow::{Ended, Order, Report, SourceReport, chain, migrate, watch_offset};
+use understudy::flow::{Ended, Order, SourceReport, chain, migrate, watch_offset};
 use understudy::net::Net;
-use understudy::plan::{Facts, Finding, Place, Plan, ServerFacts, judge, remarks, spool_line};
+use understudy::plan::{Facts, Finding, Place, Plan, judge, remarks, spool_line};
 use understudy::preflight::{Unreachable, count_keys, expand, judge_records, look};
 use understudy::progress::Counters;
 
@@ -29,7 +26,7 @@ pub(crate) async fn run(args: &Sync) -> Outcome {
         Err(refusal) => return refused(&refusal.what, &refusal.mend),
     };
     if let Some(path) = &args.writing.report
-        && let Err(error) = try_report(path)
+        && let Err(error) = report::try_path(path)
     {
         let text = format!("--report: cannot write {}: {error}", path.display());
         return refused(&text, "give a path that this user may write");
@@ -41,7 +38,7 @@ pub(crate) async fn run(args: &Sync) -> Outcome {
         expanded = expand(&net, &plan) => expanded,
         _ = told_to_stop.wait_for(|order| *order == Order::Stop) => {
             notice::note("stopped before anything was written");
-            return nothing_done(args, &plan, &Facts::default(), Ended::Stopped, &[]);
+            return report::nothing_done(args.writing.report.as_deref(), &plan, &Facts::default(), Ended::Stopped, &[]);
         }
     };
     match expanded.map_err(|error| unreachable(args, &plan, &error)) {
@@ -61,7 +58,7 @@ fn unreachable(args: &Sync, plan: &Plan, error: &Unreachable) -> Outcome {
     let found = finding(error);
     notice::error(&format!("{}: {}", found.place, found.evidence), &found.mend);
     let ended = if error.is_damage() { Ended::Failed } else { Ended::Refused };
-    nothing_done(args, plan, &Facts::default(), ended, &[found])
+    report::nothing_done(args.writing.report.as_deref(), plan, &Facts::default(), ended, &[found])
 }
 
 async fn begin(args: &Sync, plan: &Plan, net: &Net, signals: &Signals) -> Outcome {
@@ -79,7 +76,7 @@ async fn begin(args: &Sync, plan: &Plan, net: &Net, signals: &Signals) -> Outcom
         looked = look(net, plan) => looked,
         _ = told_to_stop.wait_for(|order| *order == Order::Stop) => {
             notice::note("stopped before anything was written");
-            return nothing_done(args, plan, &Facts::default(), Ended::Stopped, &[]);
+            return report::nothing_done(args.writing.report.as_deref(), plan, &Facts::default(), Ended::Stopped, &[]);
         }
     };
     let facts = match looked {
@@ -98,7 +95,13 @@ async fn begin(args: &Sync, plan: &Plan, net: &Net, signals: &Signals) -> Outcom
         return census::run(net, &asked, signals).await;
     }
     if !findings.is_empty() {
-        return nothing_done(args, plan, &facts, Ended::Refused, &findings);
+        return report::nothing_done(
+            args.writing.report.as_deref(),
+            plan,
+            &facts,
+            Ended::Refused,
+            &findings,
+        );
     }
 
     for remark in remarks(&facts, plan) {
@@ -109,7 +112,13 @@ async fn begin(args: &Sync, plan: &Plan, net: &Net, signals: &Signals) -> Outcom
     }
     if args.dry_run {
         notice::note("nothing stands in the way, and nothing was written (--dry-run)");
-        return nothing_done(args, plan, &facts, Ended::Done, &[]);
+        return report::nothing_done(
+            args.writing.report.as_deref(),
+            plan,
+            &facts,
+            Ended::Done,
+            &[],
+        );
     }
     let mut monitors = JoinSet::new();
     if args.writing.progress != Mode::None || door.is_some() {
@@ -119,7 +128,8 @@ async fn begin(args: &Sync, plan: &Plan, net: &Net, signals: &Signals) -> Outcom
             }
         }
     }
-    let show = Show::begin(args.writing.progress, watched(plan, &facts, &counters), net.clock());
+    let show =
+        Show::begin(args.writing.progress, Watched::all(plan, &facts, &counters), net.clock());
     let run = migrate(net, plan, &facts, &counters, signals.orders()).await;
     monitors.abort_all();
     show.end().await;
@@ -139,7 +149,7 @@ async fn begin(args: &Sync, plan: &Plan, net: &Net, signals: &Signals) -> Outcom
         report::Told { run: &run, plan, facts: &facts, findings: &[], keys_after, census: None };
     report::print_target(&told);
     let text = report::json(&told);
-    let written = write_report(args.writing.report.as_deref(), &text);
+    let written = report::write(args.writing.report.as_deref(), &text);
     match (run.ended(), written) {
         (Ended::Done | Ended::Differences, Err(())) => Outcome::Failed,
         (ended, _) => ended.into(),
@@ -148,16 +158,6 @@ async fn begin(args: &Sync, plan: &Plan, net: &Net, signals: &Signals) -> Outcom
 
 /// How long the target may take to tell how many keys it holds in the end.
 const COUNTING: Duration = Duration::from_secs(1);
-
-pub(super) fn watched(plan: &Plan, facts: &Facts, counters: &[Arc<Counters>]) -> Vec<Watched> {
-    let sources = plan.sources.iter().zip(&facts.sources).zip(counters);
-    let watched = sources.map(|((source, facts), counters)| Watched {
-        name: source.name.clone(),
-        counters: Arc::clone(counters),
-        expected_keys: facts.as_ref().map(ServerFacts::keys_in_all),
-    });
-    watched.collect()
-}
 
 /// Says what became of a source, unless it is plainly done.
 fn say_end(source: &SourceReport, job: &str) {
@@ -213,40 +213,4 @@ fn say_end(source: &SourceReport, job: &str) {
 
 fn finding(error: &Unreachable) -> Finding {
     Finding { place: error.place.clone(), evidence: chain(&error.source), mend: error.advice() }
-}
-
-/// Ends a run that has written nothing.
-pub(super) fn nothing_done(
-    args: &Sync,
-    plan: &Plan,
-    facts: &Facts,
-    ended: Ended,
-    findings: &[Finding],
-) -> Outcome {
-    let sources = plan
-        .sources
-        .iter()
-        .map(|source| SourceReport { ended, ..SourceReport::new(source.name.clone()) });
-    let run = Report { sources: sources.collect(), seconds: 0.0 };
-    let keys_after = facts.target.as_ref().map(ServerFacts::keys_in_all);
-    let told = report::Told { run: &run, plan, facts, findings, keys_after, census: None };
-    let text = report::json(&told);
-    // Nothing was done, and that is said: a report that cannot be written changes nothing about it.
-    let _ = write_report(args.writing.report.as_deref(), &text);
-    ended.into()
-}
-
-/// Sees that the report can be written before there is something to report. What an earlier run has left stays until then.
-fn try_report(path: &Path) -> io::Result<()> {
-    OpenOptions::new().create(true).append(true).open(path).map(drop)
-}
-
-pub(super) fn write_report(path: Option<&Path>, text: &str) -> Result<(), ()> {
-    let Some(path) = path else { return Ok(()) };
-    std::fs::write(path, text).map_err(|error| {
-        notice::error(
-            &format!("cannot write the report to {}: {error}", path.display()),
-            "the run itself ended as the table above says; make room and take its numbers from there",
-        );
-    })
 }

@@ -23,16 +23,10 @@ use std::path::Path;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::intent::Refusal;
+use super::refusal::Refusal;
 use super::rules::RuleTexts;
+use super::values::Said;
 use section::{File, Section};
-
-/// Something that was said, and where: a flag, or a place in the file and a key.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Said<T> {
-    pub(crate) value: T,
-    pub(crate) at: String,
-}
 
 /// What the file says.
 #[derive(Debug, Default)]

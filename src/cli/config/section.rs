@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::super::intent::Refusal;
-use super::Said;
+use super::super::refusal::Refusal;
+use super::super::values::Said;
 
 /// The file, to tell where in it something stands.
 #[derive(Clone, Copy, Debug)]

@@ -21,8 +21,8 @@ use understudy::net::Clock;
 use understudy::plan::Plan;
 use understudy::progress::Counters;
 
-use super::intent::Refusal;
 use super::notice;
+use super::refusal::Refusal;
 
 use protocol::{LONGEST_REQUEST, Request, Source, Standing};
 pub(super) use steer::{order, status};

@@ -16,6 +16,9 @@ use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 use tokio::time::interval;
 use understudy::net::Clock;
+use understudy::plan::Facts;
+use understudy::plan::Plan;
+use understudy::plan::ServerFacts;
 use understudy::progress::Counters;
 
 use fold::{LINES, fold};
@@ -50,6 +53,19 @@ pub(crate) struct Watched {
     pub(crate) counters: Arc<Counters>,
     /// Keys that it held before the copy began, if it told.
     pub(crate) expected_keys: Option<u64>,
+}
+
+impl Watched {
+    /// All sources of a run.
+    pub(crate) fn all(plan: &Plan, facts: &Facts, counters: &[Arc<Counters>]) -> Vec<Self> {
+        let sources = plan.sources.iter().zip(&facts.sources).zip(counters);
+        let watched = sources.map(|((source, facts), counters)| Self {
+            name: source.name.clone(),
+            counters: Arc::clone(counters),
+            expected_keys: facts.as_ref().map(ServerFacts::keys_in_all),
+        });
+        watched.collect()
+    }
 }
 
 /// Shows progress until it is [ended](Self::end).
