@@ -26,6 +26,7 @@ mod client;
 mod data;
 #[path = "../../tests/integration/dice.rs"]
 mod dice;
+#[expect(dead_code, reason = "the other bench asks more of it")]
 mod servers;
 
 use std::env;

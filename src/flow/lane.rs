@@ -301,6 +301,9 @@ impl Lane<'_> {
             let admitted = self.excess.admits(self.holds_much());
             let wants = self.wants(admitted);
             self.watch_spool();
+            if self.stage == Stage::Copying && self.source.has_sent() {
+                self.turn.has_forked();
+            }
             let linked = self.relinking.is_none();
             let refused = linked && self.is_refused()?;
             self.counters.awaits(self.awaited());

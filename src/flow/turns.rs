@@ -7,14 +7,15 @@
 //!      │                   master    set        has been
 //!      └─ goes on ───▶ Out saves    arrives     taken
 //! ```
-//! The largest goes first, so that none is alone at the end for long. Nobody begins before all have seen from their records whether they
+//! A master that saves to a disk has forked once its data set begins to come; one that does not, once all of it was sent, however much of that
+//! still waits here. The largest goes first, so that none is alone at the end for long. Nobody begins before all have seen from their records whether they
 //! copy at all.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
 
-use crate::plan::{Address, Facts, Place, Plan};
+use crate::plan::{Facts, Plan};
 
 /// The turns of all sources of a run.
 #[derive(Clone, Debug)]
@@ -39,7 +40,7 @@ impl Turns {
         let entries = plan.sources.iter().enumerate().map(|(index, source)| {
             let facts = facts.sources.get(index).and_then(Option::as_ref);
             let size = facts.map_or(0, |facts| facts.used_memory);
-            Entry { host: host(&source.place), size, state: State::Undecided }
+            Entry { host: source.place.forks_on(), size, state: State::Undecided }
         });
         let queue = Queue {
             at_once: plan.sources_at_once(),
@@ -101,30 +102,6 @@ impl Turn {
 impl Drop for Guard {
     fn drop(&mut self) {
         self.0.is_over();
-    }
-}
-
-/// On which machine a master forks.
-fn host(place: &Place) -> Option<String> {
-    match place {
-        Place::Server(server) => {
-            let host = match &server.address {
-                Address::Tcp { host, .. } => host.clone(),
-                Address::Unix(_) => "localhost".to_owned(),
-                // Where its master will be when it forks nobody knows.
-                Address::Watched(watched) => watched.to_string(),
-                Address::Cluster(cluster) => match &cluster.shard {
-                    Some(shard) => shard.at.0.clone(),
-                    None => cluster.to_string(),
-                },
-            };
-            // The same name behind another host is another machine.
-            Some(
-                server.via.as_ref().map_or_else(|| host.clone(), |via| format!("{host} via {via}")),
-            )
-        }
-        // Nobody forks for a file.
-        Place::Rdb(_) | Place::Capture(_) => None,
     }
 }
 

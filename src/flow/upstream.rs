@@ -183,6 +183,14 @@ impl Upstream {
         }
     }
 
+    /// Whether the master has sent all of its data set, as far as that is known before it is taken.
+    pub(super) fn has_sent(&self) -> bool {
+        match &self.link {
+            Link::Up(source) => source.has_sent(),
+            Link::Down(_) => false,
+        }
+    }
+
     /// When what is told next was recorded; `None` for what comes as it happens.
     pub(super) fn recorded_ms(&self) -> Option<i64> {
         match &self.link {

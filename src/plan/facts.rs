@@ -11,6 +11,7 @@ use crate::server::{Flavour, Server};
 
 use super::rivals;
 use super::rules::Types;
+use super::saves;
 use super::spool::{self, OutputBuffer, SpoolFacts};
 use super::{OnConflict, OnDeadlines, Place, Plan, Source};
 
@@ -60,6 +61,9 @@ pub struct ServerFacts {
     pub forbidden: Option<Forbidden>,
     /// What it keeps for a replica that does not read; `None` if it does not tell, or nobody needs to know.
     pub output_buffer: Option<OutputBuffer>,
+    /// How many seconds it waits before it saves for a replica, because it does that without a disk (`repl-diskless-sync-delay`); 0 also if it does
+    /// not tell.
+    pub save_delay: u64,
     /// Bytes that it was sent in a second just now: as much may be written to it, or less; 0 if it does not tell.
     pub write_rate: u64,
     /// How far its clock is ahead of ours, in milliseconds; `None` if it does not tell.
@@ -328,6 +332,7 @@ pub fn remarks(facts: &Facts, plan: &Plan) -> Vec<Finding> {
             mend: "switch its rebalancer off until the job is done".to_owned(),
         });
     }
+    saves::remarks(facts, plan, &mut remarks);
     spool::remarks(facts, plan, &mut remarks);
     if plan.deadlines == OnDeadlines::Live {
         remarks.push(Finding {

@@ -13,6 +13,7 @@ mod rate;
 mod rename;
 mod rivals;
 pub mod rules;
+mod saves;
 mod spool;
 mod ssh;
 mod tls;

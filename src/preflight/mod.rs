@@ -357,6 +357,10 @@ async fn facts_of(
     facts.clock_ahead = clock_ahead(net, &mut control).await;
     if side == Side::Source && !facts.sentinel {
         facts.output_buffer = output_buffer(&mut control).await;
+        if setting(&mut control, "repl-diskless-sync").await.as_deref() == Some("yes") {
+            let delay = setting(&mut control, "repl-diskless-sync-delay").await;
+            facts.save_delay = delay.and_then(|delay| delay.parse().ok()).unwrap_or(0);
+        }
         facts.unsaved = field("rdb_last_bgsave_status") == Some("err")
             && setting(&mut control, "stop-writes-on-bgsave-error").await.as_deref() != Some("no")
             && setting(&mut control, "save").await.as_deref() != Some("");

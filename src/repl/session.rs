@@ -322,6 +322,15 @@ impl Session {
         }
     }
 
+    /// The forty bytes that will end the payload, from a master that has not told how long it is; `None` outside of it.
+    #[must_use]
+    pub fn end_mark(&self) -> Option<&[u8; 40]> {
+        match &self.state {
+            State::Transfer { frame: Frame::Mark(mark), .. } => Some(mark),
+            _ => None,
+        }
+    }
+
     /// How large the piece is that is being read (see [`set_piece_limit`](Self::set_piece_limit)), as far as it has said so.
     #[must_use]
     pub fn claimed(&self) -> usize {

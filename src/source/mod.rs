@@ -151,6 +151,16 @@ impl Source {
         }
     }
 
+    /// See [`Replica::has_sent`].
+    #[must_use]
+    pub fn has_sent(&self) -> bool {
+        match self {
+            Self::Replica(replica) => replica.has_sent(),
+            // Nobody forks for a file.
+            Self::Capture(_) | Self::Rdb(_) => false,
+        }
+    }
+
     /// Whether nothing will come any more: a file has an end, a master has none.
     #[must_use]
     pub fn is_ended(&self) -> bool {

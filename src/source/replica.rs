@@ -29,6 +29,10 @@ pub struct Replica {
     clock: Clock,
     /// When the master was heard last, or when we last did not listen.
     heard: Duration,
+    /// The last bytes that were heard.
+    last: [u8; 40],
+    /// Whether they were the end mark of the payload at some time.
+    has_sent: bool,
     /// What was read and not taken by the one who wants it byte for byte.
     kept: Option<Vec<u8>>,
     /// Where bytes wait that the session cannot take yet.
@@ -93,6 +97,8 @@ impl Replica {
             session,
             clock,
             heard: clock.now(),
+            last: [0; 40],
+            has_sent: false,
             kept: None,
             spool: None,
             lost: None,
@@ -165,6 +171,17 @@ impl Replica {
     #[must_use]
     pub fn payload_position(&self) -> Option<u64> {
         self.session.payload_position()
+    }
+
+    /// Whether the master has sent all of a data set that it does not save to a disk, and no other process of it is at work any more. How much of
+    /// that waits to be taken is another matter.
+    #[must_use]
+    pub fn has_sent(&self) -> bool {
+        self.has_sent || self.is_marked()
+    }
+
+    fn is_marked(&self) -> bool {
+        self.session.end_mark() == Some(&self.last)
     }
 
     /// Up to where the master was heard over a link that has been lost, while something of that waits in the spool; `None` at any other time,
@@ -373,11 +390,39 @@ impl Replica {
         if let Some(kept) = &mut self.kept {
             kept.extend_from_slice(buffer.filled());
         }
+        // Behind the mark nothing comes before the master has heard that it was seen.
+        shift(&mut self.last, buffer.filled());
+        self.has_sent |= self.is_marked();
         match &mut self.spool {
             Some(spool) if !wants.take || !spool.is_empty() => spool.filled(count),
             _ => self.session.filled(count),
         }
         self.heard = self.clock.now();
         Poll::Ready(Ok(count as u64))
+    }
+}
+
+/// Takes note of the last bytes of all, of which these came last.
+fn shift(last: &mut [u8; 40], came: &[u8]) {
+    let new = came.get(came.len().saturating_sub(last.len())..).unwrap_or_default();
+    last.rotate_left(new.len());
+    let at = last.len() - new.len();
+    if let Some(place) = last.get_mut(at..) {
+        place.copy_from_slice(new);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_bytes_are_known_whatever_pieces_they_come_in() {
+        let bytes: Vec<u8> = (0..200).collect();
+        for piece in [1, 7, 39, 40, 41, 150] {
+            let mut last = [0; 40];
+            bytes.chunks(piece).for_each(|piece| shift(&mut last, piece));
+            assert_eq!(last[..], bytes[160..], "pieces of {piece}");
+        }
     }
 }

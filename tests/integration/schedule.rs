@@ -68,6 +68,38 @@ fn more_fork_if_they_may() {
     assert_eq!(most, 1);
 }
 
+/// A master that saves to no disk has forked when all of it was sent, however much of that the target has taken.
+#[test]
+fn the_next_forks_while_what_the_last_has_sent_still_waits() {
+    const KEYS: usize = 4000;
+    let started: Option<Vec<Server>> = (0..2)
+        .map(|number| {
+            let diskless = ["--repl-diskless-sync", "yes", "--repl-diskless-sync-delay", "0"];
+            let source = Server::start_with("redis-7.0.15", &diskless)?;
+            let name = format!("source-{number}");
+            source.client().call(cmd!("DEBUG", "POPULATE", KEYS, name, 1000));
+            Some(source)
+        })
+        .collect();
+    let (Some(sources), Some(target)) = (started, Server::start("redis-7.0.15")) else { return };
+    let urls: Vec<String> = sources.iter().map(Server::url).collect();
+    let mut args = vec!["sync", "--to", "", "--once", "--limit-rate", "2000"];
+    let to = target.url();
+    args[2] = &to;
+    urls.iter().for_each(|url| args.extend(["--from", url]));
+    let mut clients: Vec<Client> = sources.iter().map(Server::client).collect();
+    let mut run = Understudy::start(&args);
+    let both = asking::within(PATIENCE, || {
+        assert!(run.is_running(), "it ended before the second began");
+        clients.iter_mut().all(|client| client.info("stats", "sync_full") == "1")
+    });
+    assert!(both);
+    let there = target.client().call(cmd!("DBSIZE")).int();
+    assert!(there < i64::try_from(KEYS).unwrap() / 2, "{there} keys");
+    run.wait(PATIENCE).assert_code(0);
+    assert_eq!(target.client().call(cmd!("DBSIZE")).int(), 2 * i64::try_from(KEYS).unwrap());
+}
+
 #[test]
 fn a_census_keeps_to_the_same_order() {
     let Some(sources) = sources(&[200, 900, 400]) else { return };
