@@ -9,6 +9,7 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Notify, OwnedMutexGuard};
@@ -56,6 +57,8 @@ struct Shared {
     lost: bool,
     /// A key that several sources hold stays as it is, and is told.
     quarantines: bool,
+    /// Another process has a lane of this job.
+    is_overtaken: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -70,6 +73,8 @@ struct Names {
 /// How far a lane is, for those who wait until what it has under way is confirmed.
 #[derive(Clone, Copy, Debug, Default)]
 struct Standing {
+    /// No other process writes its record any more, nor anything with it.
+    is_ours: bool,
     /// It has noted names of commands that it has not sent, or not all of them.
     open: bool,
     /// Bytes that it has sent, and of them those that were confirmed or will never arrive.
@@ -135,7 +140,9 @@ impl Rivals {
                 "which source has brought which key is not known any more (the job's folder or the machine was started anew): all sources are copied again, and what none of them holds is left in the target"
             );
         }
-        let lanes = plan.sources.iter().map(|_| Mutex::default()).collect();
+        // Those that bring no name which another may bring wait for nobody, and nobody for them.
+        let stands = |index| Standing { is_ours: plan.are_apart(index), ..Standing::default() };
+        let lanes = (0..plan.sources.len()).map(|index| Mutex::new(stands(index))).collect();
         Ok(Some(Self(Arc::new(Shared {
             names: Mutex::new(names),
             lanes,
@@ -143,6 +150,7 @@ impl Rivals {
             seat: Arc::new(tokio::sync::Mutex::new(Referee::new(plan, facts, net))),
             lost,
             quarantines: matches!(plan.on_conflict, None | Some(OnConflict::Stop)),
+            is_overtaken: AtomicBool::new(false),
         }))))
     }
 
@@ -299,6 +307,38 @@ impl Rival {
         });
         if is_new == Some(true) {
             self.all.0.moved.notify_waiters();
+        }
+    }
+
+    /// Another process has taken this lane over, and writes what we know nothing of: none of ours goes on.
+    pub(super) fn is_overtaken(&self) {
+        self.all.0.is_overtaken.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether any lane was.
+    pub(super) fn was_overtaken(&self) -> bool {
+        self.all.0.is_overtaken.load(Ordering::Relaxed)
+    }
+
+    /// The record of this lane is ours.
+    pub(super) fn is_ours(&self) {
+        self.all.with(self.of, |standing| standing.is_ours = true);
+        self.all.0.moved.notify_waiters();
+    }
+
+    /// Waits until that holds of all lanes, or they have ended: what another process does in one of them it does not see contested with what we
+    /// do in this one.
+    pub(super) async fn are_all_ours(&self) {
+        for (lane, _) in (0_u8..).zip(&self.all.0.lanes) {
+            loop {
+                // Created before the look, so that nothing is missed in between.
+                let moved = self.all.0.moved.notified();
+                let standing = self.all.with(lane, |standing| *standing).unwrap_or_default();
+                if standing.is_ours || standing.has_ended {
+                    break;
+                }
+                moved.await;
+            }
         }
     }
 

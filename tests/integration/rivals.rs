@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::asking;
 use crate::client::{Client, Command, cmd};
 use crate::dice::Dice;
 use crate::judge::{Dump, Forgiving, assert_same};
@@ -240,4 +241,69 @@ fn names_that_are_lost_cost_a_copy() {
     let held = target.client().call(cmd!("MGET", "a", "both"));
     assert_eq!(held.strings(), [&b"1"[..], b"first!"]);
     assert!(!log.exists(), "nothing of a job that is done is left");
+}
+
+/// A run on another machine takes over all sources before it works on any, while the one before it is at its busiest.
+#[test]
+fn another_machine_takes_all_sources_over() {
+    for (seed, names) in seeds(200) {
+        let started = names.map(Server::start);
+        let [Some(one), Some(two), Some(three), Some(target)] = &started else { return };
+        let sources = [one, two, three];
+        let mut dice = Dice::new(seed);
+        let mut clients = sources.map(Server::client);
+        // Nothing is deleted: what is gone on all sources stays where names are lost.
+        let mut write = |count: usize| {
+            for (of, client) in clients.iter_mut().enumerate() {
+                let commands: Vec<Command> = (0..count)
+                    .map(|_| {
+                        let names = self::names(of);
+                        let name = &names[dice.below(names.len())];
+                        match dice.below(3) {
+                            0 => cmd!("INCR", name),
+                            1 => cmd!("RPUSH", format!("list of {name}"), of),
+                            _ => cmd!("APPEND", format!("text {name}"), of),
+                        }
+                    })
+                    .collect();
+                client.pipeline(&commands);
+            }
+        };
+        write(300);
+        let urls = sources.map(Server::url);
+        let to = target.url();
+        let from = urls.iter().flat_map(|url| ["--from", url.as_str()]);
+        let flags = ["--to", &to, "--on-conflict", "replace", "--job", "night"];
+        let args: Vec<&str> = ["sync"].into_iter().chain(from).chain(flags).collect();
+        let mut here = Understudy::start_telling(&args);
+        two.client().call(cmd!("SET", "begun", 1));
+        comes(target, "begun", &mut here);
+        write(100);
+        let mut there = Understudy::start_telling(&args);
+        let over = asking::within(PATIENCE, || {
+            write(10);
+            !here.is_running() || !there.is_running()
+        });
+        if !over || here.is_running() {
+            let both = [here, there].map(|run| {
+                signal("KILL", run.id());
+                run.wait(PATIENCE).stderr
+            });
+            panic!(
+                "{names:?} seed {seed}: both run, or the second has ended:\n{}",
+                both.join("\n")
+            );
+        }
+        here.wait(PATIENCE).assert_code(3);
+        for (of, source) in sources.iter().enumerate() {
+            let end = format!("the end {of}");
+            source.client().call(cmd!("SET", &end, 1));
+            comes(target, &end, &mut there);
+        }
+        there.end_job(PATIENCE);
+        let held = sources.map(|source| Dump::read(&mut source.client()));
+        let what = format!("{names:?} seed {seed}");
+        let merged = Dump::first_of(held);
+        assert_same(&merged, &Dump::read(&mut target.client()), Forgiving::default(), &what);
+    }
 }

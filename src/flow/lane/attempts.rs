@@ -10,6 +10,7 @@ use crate::key::Db;
 use crate::net::{Control, Net, info_field};
 use crate::plan::{Place, Plan, ServerPlace};
 use crate::progress::Counters;
+use crate::target::TargetError;
 
 use super::super::cluster::Member;
 use super::super::loss::Loss;
@@ -102,6 +103,9 @@ pub(in super::super) async fn run(
         }
     };
     if let Some(rival) = rival {
+        if matches!(ended, Err(LaneError::Target(TargetError::Overtaken))) {
+            rival.is_overtaken();
+        }
         rival.ends();
     }
     if !tally.begun && job.is_first {

@@ -10,6 +10,7 @@ use crate::doubt::{Call, Doubts};
 use crate::key::{Db, Escaped};
 use crate::plan::Rules;
 use crate::progress::Counters;
+use crate::target::TargetError;
 
 use super::super::contested::{Asking, Contested, Holding, RefereeError, read};
 use super::super::rivals::{NoteError, Rival, Seat, Tells};
@@ -146,9 +147,12 @@ impl Rivalry {
         noted.is_some_and(|noted| noted.is_ok_and(|noted| noted.claims.are_several()))
     }
 
-    /// That something could not be written down.
-    pub(super) fn trouble(&mut self) -> Result<(), NoteError> {
-        self.trouble.take().map_or(Ok(()), Err)
+    /// That something could not be written down, or another process has one of our rivals.
+    pub(super) fn trouble(&mut self) -> Result<(), LaneError> {
+        if self.rival.as_ref().is_some_and(Rival::was_overtaken) {
+            return Err(TargetError::Overtaken.into());
+        }
+        Ok(self.trouble.take().map_or(Ok(()), Err)?)
     }
 }
 

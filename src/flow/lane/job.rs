@@ -222,15 +222,6 @@ impl Job {
         Ok((Beginning::Again, self.record(Record { generation, ..old }, horizon)))
     }
 
-    /// Whether what stands there will be gone on with, by a first look: no data set will be copied.
-    pub(super) fn goes_on(&self, entrance: &Entrance) -> bool {
-        let old = entrance.stored.as_ref().and_then(|stored| self.read(stored).ok());
-        old.is_some_and(|old| {
-            let is_done = self.copy_anew.is_none() && old.phase == Phase::Done;
-            is_done || old.resume().is_some() && self.why_anew(&old, entrance.now_ms).is_none()
-        })
-    }
-
     /// Why the data set is copied anew although there is a record.
     fn why_anew(&self, old: &Record, now_ms: i64) -> Option<&'static str> {
         match (self.copy_anew, old.phase) {

@@ -229,7 +229,8 @@ struct Claimed {
     record: Record,
 }
 
-/// Connects to the target, decides from the record there how to go on, and takes the job over.
+/// Connects to the target, decides from the record there how to go on, and takes the job over; then waits for the turn, if the data set is to be
+/// copied.
 async fn take_over(
     plan: &Plan,
     known: &Known<'_>,
@@ -239,23 +240,9 @@ async fn take_over(
 ) -> Result<Claimed, LaneError> {
     let Known { facts, net, .. } = *known;
     let record_at = (job.db, job.key.clone());
-    let mut has_turn = false;
-    loop {
+    let mut claimed = loop {
         let connection = job.next_connection();
         let mut entrance = enter(net, to, &record_at, &connection, plan.until, waits).await?;
-        match job.goes_on(&entrance) {
-            true => known.turn.is_over(),
-            // A master that has begun to send is not held up.
-            false if !has_turn && job.begun.is_none() && !known.turn.asks() => {
-                drop(entrance);
-                counters.enter(Phase::Waiting);
-                known.turn.comes().await;
-                counters.enter(Phase::Connecting);
-                has_turn = true;
-                continue;
-            }
-            false => {}
-        }
         job.fence(&mut entrance).await?;
         let horizon = first_horizon(plan, facts, entrance.now_ms);
         let (beginning, record) = job.decide(&entrance, horizon)?;
@@ -268,13 +255,50 @@ async fn take_over(
             // Behind a fence it is only one who takes the job over as well.
             Err(TargetError::Overtaken)
                 if matches!(beginning, Beginning::First) && job.looks_again() => {}
-            claimed => {
-                let target = claimed?;
-                // From here on the record says it.
-                job.copy_anew = None;
-                return Ok(Claimed { connection, target, beginning, record });
-            }
+            claimed => break Claimed { connection, target: claimed?, beginning, record },
         }
+    };
+    // From here on the record says it.
+    job.copy_anew = None;
+    if let Some(rival) = &known.rival {
+        rival.is_ours();
+    }
+    let begun = known.net.clock().now();
+    match claimed.beginning {
+        Beginning::Resume(_) | Beginning::Done => known.turn.is_over(),
+        // A master that has begun to send is not held up.
+        Beginning::First | Beginning::Again if job.begun.is_none() && !known.turn.asks() => {
+            counters.enter(Phase::Waiting);
+            known.turn.comes().await;
+            counters.enter(Phase::Connecting);
+        }
+        Beginning::First | Beginning::Again => {}
+    }
+    if let Some(rival) = &known.rival {
+        rival.are_all_ours().await;
+        if rival.was_overtaken() {
+            return Err(TargetError::Overtaken.into());
+        }
+    }
+    claimed.has_waited(known.net.clock().now().saturating_sub(begun));
+    Ok(claimed)
+}
+
+impl Claimed {
+    /// What was held back from the moment of the claim is held back from now on. A copy that breaks off is followed by another one, whose
+    /// horizon lies behind this one's, so that nothing needs to be written for it.
+    fn has_waited(&mut self, waited: Duration) {
+        let waited = i64::try_from(waited.as_millis()).unwrap_or(i64::MAX);
+        if !matches!(self.beginning, Beginning::First | Beginning::Again)
+            || self.record.horizon == LIVE
+        {
+            return;
+        }
+        let record = &mut self.record;
+        record.horizon = record.horizon.saturating_add(waited);
+        record.good = record.good.saturating_add(waited);
+        let (horizon, good) = (record.horizon, record.good);
+        self.target.keeper_mut().amend(|record| (record.horizon, record.good) = (horizon, good));
     }
 }
 
