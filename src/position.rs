@@ -56,6 +56,12 @@ pub struct Record {
     pub good: i64,
     /// Some deadlines came as times from now and must be asked of the source.
     pub unsure: bool,
+    /// When the source was last written to, in Unix milliseconds on the target's clock, where rules ask for that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub written: Option<i64>,
+    /// When the job ended, on the same clock: what rules say of that holds for this time, however long deadlines take to be set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended: Option<i64>,
 }
 
 /// What is under way.
@@ -275,6 +281,8 @@ mod tests {
             horizon: 5_000_000,
             good: 4_000_000,
             unsure: false,
+            written: None,
+            ended: None,
         }
     }
 
@@ -288,6 +296,15 @@ mod tests {
         assert_eq!(resume.offset, Offset::new(800));
         assert_eq!(Record { phase: Phase::Copying, ..record() }.resume(), None);
         assert_eq!(Record { replid: None, ..record() }.resume(), None);
+    }
+
+    #[test]
+    fn a_record_of_a_job_without_such_rules_is_as_it_ever_was() {
+        let bytes = record().encode();
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        assert!(text.ends_with(r#""unsure":false}"#), "{text}");
+        let ending = Record { written: Some(-5), ended: Some(7), ..record() };
+        assert_eq!(Record::decode(&ending.encode()).as_ref(), Ok(&ending));
     }
 
     #[test]

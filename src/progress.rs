@@ -1,10 +1,12 @@
 //! What is going on, in numbers. Workers add; one function reads them together, and every view shows that reading.
 
+mod tide;
 mod wait;
 
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use tide::Tide;
 pub use wait::{Told, Wait, Waiting};
 
 /// What a lane is doing.
@@ -151,6 +153,7 @@ pub struct Counters {
     /// Until when the job may stay away, in Unix milliseconds; 0 before the record says. Set.
     pub away_until: AtomicU64,
     notes: Mutex<Notes>,
+    tide: Mutex<Tide>,
 }
 
 /// What is no number.
@@ -161,6 +164,18 @@ struct Notes {
 }
 
 impl Counters {
+    /// A master told at this time, in Unix milliseconds, that its stream has come to here.
+    pub fn master_is_at(&self, offset: u64, at_ms: i64) {
+        Self::set(&self.master_offset, offset);
+        self.tide.lock().unwrap_or_else(PoisonError::into_inner).note(offset, at_ms);
+    }
+
+    /// By when a master had written all up to here, if it had told that; what lies before is not asked for any more.
+    #[must_use]
+    pub fn reached_by(&self, offset: u64) -> Option<i64> {
+        self.tide.lock().unwrap_or_else(PoisonError::into_inner).by(offset)
+    }
+
     /// Adds to a number.
     pub fn add(number: &AtomicU64, amount: u64) {
         number.fetch_add(amount, Ordering::Relaxed);

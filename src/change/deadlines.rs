@@ -9,7 +9,8 @@
 //! f(D) = D + SHIFT   if D < horizon
 //!        D           else
 //! ```
-//! With the horizon [`LIVE`] none is held back. Where the clocks of both sides differ, D is the source's deadline and that difference: a key lives
+//! With the horizon [`LIVE`] none is held back, with [`ALL`] every one: then rules say what becomes of them at the end, and not before
+//! ([`Ttl`](crate::plan::Ttl)). Where the clocks of both sides differ, D is the source's deadline and that difference: a key lives
 //! as long as it does on the source, and longer by what the rules add.
 
 use std::hash::BuildHasher;
@@ -26,6 +27,10 @@ pub const SHIFT: i64 = 1 << 45;
 /// The horizon of a job that holds nothing back: what is in the target dies as its deadlines say, be they renewed meanwhile or not.
 pub const LIVE: i64 = 0;
 
+/// The horizon of a job that holds all deadlines back, up to the year 3084. What lies behind it and looks like one that is held back, up to 4199,
+/// comes in 3084; what lies behind that too stays as it is, unless it is to be bounded.
+pub const ALL: i64 = SHIFT;
+
 /// Which deadlines are held back, and of which keys.
 #[derive(Debug)]
 pub struct Deadlines {
@@ -34,6 +39,8 @@ pub struct Deadlines {
     apart: i64,
     /// By how much later the rules want each deadline.
     extends: i64,
+    /// At the end none is later than the rules allow.
+    bounded: bool,
     held: Names,
     fields: Names,
     unsure: Names,
@@ -54,6 +61,7 @@ impl Deadlines {
             horizon,
             apart: 0,
             extends: 0,
+            bounded: false,
             held: Names::within(memory / 8 * 5),
             fields: Names::within(memory / 8),
             unsure: Names::within(memory / 8),
@@ -92,6 +100,11 @@ impl Deadlines {
         self.extends = extends;
     }
 
+    /// At the end no deadline shall be later than rules allow: those that lie however far ahead are held back too.
+    pub fn set_bounded(&mut self, bounded: bool) {
+        self.bounded = bounded;
+    }
+
     /// A time of day on the source's clock, on the target's.
     #[must_use]
     pub fn on_target(&self, at_ms: i64) -> i64 {
@@ -126,11 +139,12 @@ impl Deadlines {
     /// Where the deadline of a key stands until the run is finished.
     pub fn hold(&mut self, db: Db, key: &[u8], at_ms: i64) -> i64 {
         let at_ms = self.meant(at_ms);
-        if at_ms >= self.horizon {
+        let far = self.horizon == ALL && (self.bounded || at_ms < ALL + SHIFT);
+        if at_ms >= self.horizon && !far {
             return at_ms;
         }
         self.held.note(db, key);
-        at_ms.saturating_add(SHIFT)
+        at_ms.min(self.horizon - 1).saturating_add(SHIFT)
     }
 
     /// Where the deadline of a field of the hash `key` stands until the run is finished. All of them are held back, since
@@ -141,6 +155,7 @@ impl Deadlines {
             return at_ms;
         }
         self.fields.note(db, key);
+        let at_ms = if self.bounded { at_ms.min(ALL - 1) } else { at_ms };
         at_ms.saturating_add(SHIFT)
     }
 
@@ -394,6 +409,22 @@ mod tests {
         live.set_apart(7);
         assert_eq!(live.hold(Db::new(0), b"k", 10), 17);
         assert_eq!(live.hold_field(Db::new(0), b"h", 10), 17);
+    }
+
+    #[test]
+    fn all_that_is_for_the_end_is_held_back() {
+        let mut deadlines = Deadlines::new(ALL, 1 << 16);
+        let mut hold = |at| deadlines.hold(Db::new(0), b"k", at);
+        assert_eq!([5, ALL - 1].map(&mut hold), [5 + SHIFT, ALL - 1 + SHIFT]);
+        // What would be taken for one that is held back.
+        assert_eq!([ALL, ALL + SHIFT - 1].map(&mut hold), [ALL - 1 + SHIFT; 2]);
+        assert_eq!([ALL + SHIFT, i64::MAX].map(&mut hold), [ALL + SHIFT, i64::MAX]);
+        assert_eq!(deadlines.end(), ALL + SHIFT);
+        deadlines.set_bounded(true);
+        let last = ALL - 1 + SHIFT;
+        assert_eq!(deadlines.hold(Db::new(0), b"k", i64::MAX), last);
+        assert_eq!(deadlines.hold_field(Db::new(0), b"h", i64::MAX), last);
+        assert_eq!(deadlines.hold_field(Db::new(0), b"h", 5), 5 + SHIFT);
     }
 
     #[test]

@@ -19,11 +19,11 @@ mod stream;
 
 pub use batch::{Batch, Carries, Draft, Failure};
 pub use copy::{Copy, CopyError, Existing, Limits};
-pub use deadlines::{Deadlines, LIVE, Names, SHIFT};
+pub use deadlines::{ALL, Deadlines, LIVE, Names, SHIFT};
 pub use distinct::{Distinct, NameError};
 pub use file::{Ending, FileCopy, FileCopyError};
 pub use fingerprints::{Fingerprints, Full};
-pub use finish::{Finish, PAGE};
+pub use finish::{Finish, PAGE, Settled};
 pub use kept::Kept;
 pub use refill::{refill, wants};
 pub use ruling::Undecidable;

@@ -151,6 +151,18 @@ pub(crate) fn plan(args: &Sync) -> Result<Plan, Refusal> {
             "leave them out",
         );
     }
+    if args.deadlines == DeadlinesArg::Live
+        && let Some(source) = sources.iter().find(|source| source.rules.ttl().is_for_the_end())
+    {
+        return refuse(
+            format!(
+                "--deadlines live sets each deadline as it comes, and of {} all are set when the job ends: {}",
+                source.name,
+                source.rules.ttl()
+            ),
+            "leave out --deadlines live, or --freeze-ttl, --min-ttl and --max-ttl",
+        );
+    }
     let spools = !is_file || args.census;
     if !spools && (limits.spool.is_some() || limits.spool_limit.is_some()) {
         return refuse(

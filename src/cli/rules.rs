@@ -8,7 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 use clap::ValueEnum;
 use understudy::key::Db;
 use understudy::plan::rules::{RulesError, Types, database_map, databases};
-use understudy::plan::{Expression, Glob, Names, OnFlush, Place, Rename, Rules};
+use understudy::plan::{Expression, Glob, Names, OnFlush, Place, Rename, Rules, Ttl};
 
 use super::values::{Said, duration};
 
@@ -57,6 +57,21 @@ pub(crate) struct RuleArgs {
     #[arg(long, value_name = "DURATION")]
     extend_ttl: Option<String>,
 
+    /// Each deadline later by what the source's outage lasts: from its last write, be that before or after this run began to listen, to the end
+    /// of the job, when deadlines are set. Deletions are no writes, nor is what the rules leave out
+    #[arg(long)]
+    freeze_ttl: bool,
+
+    /// When the job ends and deadlines are set, at least so much is left to each key and field of a hash that has a deadline. What is dead on
+    /// the source stays dead
+    #[arg(long, value_name = "DURATION")]
+    min_ttl: Option<String>,
+
+    /// When the job ends and deadlines are set, at most so much is left to each key and field of a hash that has a deadline. What has none gets
+    /// none. Comes behind --extend-ttl, --freeze-ttl and --min-ttl
+    #[arg(long, value_name = "DURATION")]
+    max_ttl: Option<String>,
+
     /// What becomes of a source's FLUSHALL, FLUSHDB or SWAPDB. Without this flag it is applied where the target was empty, no database is
     /// chosen or renumbered and there is one source; else the run stops. A SWAPDB is never ignored
     #[arg(long, value_enum)]
@@ -87,6 +102,9 @@ pub(crate) struct RuleTexts {
     pub(crate) rename: Option<Said<Vec<OsString>>>,
     pub(crate) prefix: Option<Said<OsString>>,
     pub(crate) extend_ttl: Option<Said<String>>,
+    pub(crate) freeze_ttl: Option<Said<bool>>,
+    pub(crate) min_ttl: Option<Said<String>>,
+    pub(crate) max_ttl: Option<Said<String>>,
 }
 
 impl RuleArgs {
@@ -111,6 +129,11 @@ impl RuleArgs {
             rename: several(&self.rename, "--rename"),
             prefix: self.prefix.clone().map(|value| Said { value, at: "--prefix".to_owned() }),
             extend_ttl: said(&self.extend_ttl, "--extend-ttl"),
+            freeze_ttl: self
+                .freeze_ttl
+                .then(|| Said { value: true, at: "--freeze-ttl".to_owned() }),
+            min_ttl: said(&self.min_ttl, "--min-ttl"),
+            max_ttl: said(&self.max_ttl, "--max-ttl"),
         }
     }
 
@@ -138,19 +161,14 @@ impl RuleTexts {
             rename: self.rename.or_else(|| other.rename.clone()),
             prefix: self.prefix.or_else(|| other.prefix.clone()),
             extend_ttl: self.extend_ttl.or_else(|| other.extend_ttl.clone()),
+            freeze_ttl: self.freeze_ttl.or_else(|| other.freeze_ttl.clone()),
+            min_ttl: self.min_ttl.or_else(|| other.min_ttl.clone()),
+            max_ttl: self.max_ttl.or_else(|| other.max_ttl.clone()),
         }
     }
 
     /// The rules for this source.
     pub(crate) fn of(&self, source: &Place, target: &Place) -> Result<Rules, String> {
-        fn read<T, E: Display>(
-            said: Option<&Said<String>>,
-            read: impl FnOnce(&str) -> Result<T, E>,
-        ) -> Result<Option<T>, String> {
-            let read =
-                said.map(|said| read(&said.value).map_err(|error| format!("{}: {error}", said.at)));
-            read.transpose()
-        }
         let mut only = read(self.only_db.as_ref(), databases)?;
         let map = read(self.db_map.as_ref(), database_map)?;
         if let Some(db) = url_db(source) {
@@ -181,23 +199,35 @@ impl RuleTexts {
             patterns.iter().flatten().map(|glob| Glob::new(glob.as_bytes())).collect()
         };
         let types = read(self.types.as_ref(), Types::parse)?;
-        let extends = read(self.extend_ttl.as_ref(), duration)?;
-        if let (Some(said), Place::Rdb(_)) = (&self.extend_ttl, target) {
-            return Err(format!("{}: deadlines in a file are the source's own", said.at));
-        }
+        let ttl = self.ttl(target)?;
         let rules = Rules::new(only, map, globs(&self.include), globs(&self.exclude), types)
             .map_err(|error| format!("{map_at}: {error}"))?;
         let rules = rules.matching(
             each(self.include_regex.as_ref(), Expression::parse)?,
             each(self.exclude_regex.as_ref(), Expression::parse)?,
         );
-        let rules = rules.extending(extends.unwrap_or_default());
+        let rules = rules.dating(ttl);
         let named = rules.naming(self.names()?);
         named.map_err(|error| format!("{}: {error}", at_of(self.rename.as_ref(), "--rename")))
     }
 }
 
 impl RuleTexts {
+    fn ttl(&self, target: &Place) -> Result<Ttl, String> {
+        let Self { extend_ttl, freeze_ttl, min_ttl, max_ttl, .. } = self;
+        let at = |said: &Option<Said<String>>| said.as_ref().map(|said| said.at.clone());
+        let freezes = freeze_ttl.as_ref().filter(|said| said.value);
+        let bounds: Vec<String> = [at(min_ttl), at(max_ttl)].into_iter().flatten().collect();
+        let all = [at(extend_ttl), freezes.map(|said| said.at.clone())].into_iter().flatten();
+        if let (Some(at), Place::Rdb(_)) = (all.chain(bounds.iter().cloned()).next(), target) {
+            return Err(format!("{at}: deadlines in a file are the source's own"));
+        }
+        let extends = read(extend_ttl.as_ref(), duration)?.unwrap_or_default();
+        let (least, most) = (read(min_ttl.as_ref(), duration)?, read(max_ttl.as_ref(), duration)?);
+        Ttl::new(extends, freezes.is_some(), least, most)
+            .map_err(|error| format!("{}: {error}", bounds.join(" and ")))
+    }
+
     fn names(&self) -> Result<Names, String> {
         let renames = each(self.rename.as_ref(), Rename::parse)?;
         let prefix = self.prefix.as_ref().map(|said| said.value.as_bytes());
@@ -207,6 +237,15 @@ impl RuleTexts {
         };
         Names::new(prefix, renames).map_err(|error| format!("{at}: {error}"))
     }
+}
+
+/// What was said, read.
+fn read<T, E: Display>(
+    said: Option<&Said<String>>,
+    read: impl FnOnce(&str) -> Result<T, E>,
+) -> Result<Option<T>, String> {
+    let read = said.map(|said| read(&said.value).map_err(|error| format!("{}: {error}", said.at)));
+    read.transpose()
 }
 
 /// All that was said, read.
@@ -241,6 +280,29 @@ mod tests {
     fn places(args: &RuleArgs, from: &str, to: &str) -> Result<[Option<u32>; 3], String> {
         let rules = args.texts().of(&place(from), &place(to))?;
         Ok([0, 1, 2].map(|db| rules.place(Db::new(db)).map(Db::index)))
+    }
+
+    #[test]
+    fn deadlines() {
+        let ttl = |min: &str, max: &str, to: &str| {
+            let text = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+            let args = RuleArgs { min_ttl: text(min), max_ttl: text(max), ..RuleArgs::default() };
+            args.texts().of(&place("redis://a"), &place(to)).map(|rules| rules.to_string())
+        };
+        assert_eq!(ttl("", "", "redis://b"), Ok("all".to_owned()));
+        assert_eq!(
+            ttl("90s", "1h", "redis://b"),
+            Ok("at least 90 s left; at most 3600 s left".to_owned())
+        );
+        let refused = |min, max, to, word: &str| {
+            let error = ttl(min, max, to).unwrap_err();
+            assert!(error.contains(word), "{error}");
+        };
+        refused("2h", "1h", "redis://b", "--min-ttl and --max-ttl: at least 7200 s and at most");
+        refused("", "0s", "redis://b", "--max-ttl: with nothing left");
+        refused("", "90", "redis://b", "--max-ttl: a duration");
+        refused("40000d", "", "redis://b", "--min-ttl: 40000 days");
+        refused("1h", "", "b.rdb", "--min-ttl: deadlines in a file");
     }
 
     #[test]

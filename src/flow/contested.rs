@@ -93,7 +93,7 @@ impl Referee {
             },
             scope: Scope::new(source.rules.clone(), None, crate::plan::OnFlush::Ignore),
             apart: facts.clocks(index).apart(),
-            extends: source.rules.extends(),
+            extends: source.rules.ttl().extends(),
         });
         Self { sources: sources.collect() }
     }

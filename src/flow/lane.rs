@@ -20,6 +20,7 @@ mod job;
 mod links;
 mod obeying;
 mod opening;
+mod outage;
 mod slots;
 mod spooling;
 mod sweep;
@@ -70,6 +71,7 @@ pub use error::{LaneError, chain};
 use horizon::Moving;
 use job::Job;
 use links::Refusal;
+use outage::Outage;
 use slots::Slots;
 use spooling::Spooling;
 use sweep::Sweep;
@@ -149,6 +151,7 @@ struct Lane<'a> {
     moving: Option<Moving>,
     holding: u64,
     turn: Turn,
+    outage: Outage,
     /// How far ahead of now deadlines are held back, in milliseconds.
     ahead: i64,
     clocks: Clocks,

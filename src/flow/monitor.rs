@@ -47,6 +47,6 @@ async fn watch(net: &Net, place: &ServerPlace, counters: &Counters) -> Result<()
         };
         let offset = info_field(&info, "master_repl_offset").and_then(|text| text.parse().ok());
         let Some(offset) = offset else { return Ok(()) };
-        Counters::set(&counters.master_offset, offset);
+        counters.master_is_at(offset, net.clock().unix_ms());
     }
 }

@@ -73,6 +73,9 @@ pub struct SourceReport {
     pub copy_seconds: Option<f64>,
     /// Seconds from there to the end.
     pub stream_seconds: Option<f64>,
+    /// Seconds by which every deadline is later because the source's outage lasted so long; `None` without such a rule, and of a job that has
+    /// not ended.
+    pub outage_seconds: Option<f64>,
 }
 
 impl SourceReport {
@@ -93,6 +96,7 @@ impl SourceReport {
             copied: false,
             copy_seconds: None,
             stream_seconds: None,
+            outage_seconds: None,
         }
     }
 }

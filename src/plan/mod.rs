@@ -17,6 +17,7 @@ mod saves;
 mod spool;
 mod ssh;
 mod tls;
+mod ttl;
 mod watched;
 
 pub use cluster::{Cluster, Shard};
@@ -31,6 +32,7 @@ pub use rules::{OnFlush, Rules, Verdict, Why};
 pub use spool::{Forecast, OutputBuffer, Spool, SpoolFacts, spool_line};
 pub use ssh::{Passphrase, SshAccess, SshHost, SshKeys, SshName};
 pub use tls::{Identity, Tls};
+pub use ttl::Ttl;
 pub use watched::Watched;
 
 pub use crate::repl::Method;

@@ -12,6 +12,7 @@ use crate::rdb::opcode::ValueType;
 use super::glob::Glob;
 use super::names::{Names, Origin};
 use super::rename::Expression;
+use super::ttl::Ttl;
 
 /// The rules of one source. [`Default`] wants everything as it is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -25,8 +26,7 @@ pub struct Rules {
     include_by: Vec<Expression>,
     exclude_by: Vec<Expression>,
     types: Option<Types>,
-    /// By how much later each deadline is, in milliseconds.
-    extends: i64,
+    ttl: Ttl,
     names: Names,
 }
 
@@ -128,6 +128,20 @@ pub enum RulesError {
     /// No type.
     #[error("{0:?} is no type: use string, list, set, zset, hash, stream, module or module:<name>")]
     Type(String),
+    /// A time that is left, longer than makes sense.
+    #[error("{} days are more than a hundred years", .0.as_secs() / 86_400)]
+    TooLong(Duration),
+    /// At most nothing is left.
+    #[error("with nothing left every key that has a deadline would be dead")]
+    NothingLeft,
+    /// More is left at the least than at the most.
+    #[error("at least {} s and at most {} s cannot be left at once", least.as_secs_f64(), most.as_secs_f64())]
+    Crossed {
+        /// At the least.
+        least: Duration,
+        /// At the most.
+        most: Duration,
+    },
 }
 
 fn two_onto_one(first: Db, second: Db, into: Db) -> String {
@@ -174,10 +188,10 @@ impl Rules {
         Ok(Self { only, map, include, exclude, types, ..Self::default() })
     }
 
-    /// The same, with each deadline so much later in the target.
+    /// The same, with this for deadlines.
     #[must_use]
-    pub fn extending(self, by: Duration) -> Self {
-        Self { extends: i64::try_from(by.as_millis()).unwrap_or(i64::MAX), ..self }
+    pub fn dating(self, ttl: Ttl) -> Self {
+        Self { ttl, ..self }
     }
 
     /// The same, choosing keys by expressions too, in which their names are searched.
@@ -220,10 +234,10 @@ impl Rules {
         self.writes(place) && self.names.origin(name) != Origin::None
     }
 
-    /// By how much later each deadline is in the target, in milliseconds.
+    /// What becomes of deadlines.
     #[must_use]
-    pub fn extends(&self) -> i64 {
-        self.extends
+    pub fn ttl(&self) -> &Ttl {
+        &self.ttl
     }
 
     /// Whether everything is wanted as it is.
@@ -359,10 +373,8 @@ impl fmt::Display for Rules {
         if !self.names.are_kept() {
             parts.push(self.names.to_string());
         }
-        if self.extends > 0 {
-            let (seconds, millis) = (self.extends / 1000, self.extends % 1000);
-            let millis = if millis > 0 { format!(".{millis:03}") } else { String::new() };
-            parts.push(format!("deadlines {seconds}{millis} s later"));
+        if self.ttl != Ttl::default() {
+            parts.push(self.ttl.to_string());
         }
         f.write_str(if parts.is_empty() { "all" } else { "" })?;
         f.write_str(&parts.join("; "))
@@ -482,10 +494,11 @@ mod tests {
         let names = Names::with_prefix(b"p:").unwrap();
         let expressions = |text: &str| vec![Expression::parse(text.as_bytes()).unwrap()];
         let all = all.unwrap().matching(expressions("^a b"), expressions("x|y"));
-        let all = all.extending(Duration::from_millis(90_500)).naming(names).unwrap();
+        let ttl = Ttl::new(Duration::from_millis(90_500), true, None, None).unwrap();
+        let all = all.dating(ttl).naming(names).unwrap();
         assert_eq!(
             all.to_string(),
-            r"only db 0,3; db 0:5; include a* b\x20c; exclude \xc3\xa9; include-regex ^a\x20b; exclude-regex x|y; type zset,module:one; prefix p:; deadlines 90.500 s later"
+            r"only db 0,3; db 0:5; include a* b\x20c; exclude \xc3\xa9; include-regex ^a\x20b; exclude-regex x|y; type zset,module:one; prefix p:; deadlines 90.500 s later; deadlines later by the outage"
         );
         assert_eq!(Rules::default().to_string(), "all");
     }

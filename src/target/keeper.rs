@@ -119,9 +119,10 @@ impl Keeper {
     pub(super) fn wrote(&mut self, record: Record, bytes: Vec<u8>) {
         // What was amended meanwhile comes with the next one.
         let amended = std::mem::replace(&mut self.record, record);
-        let Record { phase, replid, horizon, good, unsure, .. } = amended;
+        let Record { phase, replid, horizon, good, unsure, written, ended, .. } = amended;
         let record = &mut self.record;
         (record.phase, record.replid) = (phase, replid);
+        (record.written, record.ended) = (written, ended);
         (record.horizon, record.good, record.unsure) = (horizon, good, unsure);
         self.stored = Some(bytes);
     }

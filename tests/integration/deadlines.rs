@@ -13,6 +13,7 @@ use crate::servers::Server;
 use crate::tool::{Ended, Understudy, signal};
 
 mod forms;
+mod ruled;
 
 use forms::Forms;
 
@@ -66,9 +67,15 @@ impl Pair {
 
     /// Both hold the same, deadlines to the millisecond. A source before 7.0 tells only how long is left.
     fn assert_same(&self, what: &str) {
+        self.assert_same_but(what, |at| at);
+    }
+
+    /// The same, with the source's deadlines as rules make them.
+    fn assert_same_but(&self, what: &str, date: impl Fn(i64) -> i64) {
         let deadline_ms = if self.source.version.at_least(7, 0) { 0 } else { 5 };
         let (first, second) =
             (Dump::read(&mut self.source.client()), Dump::read(&mut self.target.client()));
+        let first = first.dated(date);
         let forgiving = Forgiving { deadline_ms, ..Forgiving::default() };
         judge::assert_same(&first, &second, forgiving, what);
         assert_eq!(second.own().as_slice(), [], "{what}: a finished job leaves nothing");

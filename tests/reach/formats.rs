@@ -10,7 +10,7 @@ use understudy::command::keys::keys;
 use understudy::command::{Malformed, lookup};
 use understudy::key::Db;
 use understudy::plan::rules::{RulesError, Types, database_map, databases};
-use understudy::plan::{Expression, Glob, Names, OnFlush, Place, Rename, Rules};
+use understudy::plan::{Expression, Glob, Names, OnFlush, Place, Rename, Rules, Ttl};
 use understudy::rdb::dump::Footer;
 use understudy::rdb::error::{RdbError, RdbErrorKind};
 use understudy::rdb::event::{Element, Event as RdbEvent, KeyHead, Payload};
@@ -217,6 +217,10 @@ fn every_error_of_rules_is_reached() {
         let only = only.map(databases).transpose()?;
         Rules::new(only, database_map(map)?, Vec::new(), Vec::new(), None)
     };
+    let left = |least: Option<u64>, most: Option<u64>| {
+        let of = |seconds: Option<u64>| seconds.map(Duration::from_secs);
+        Ttl::new(Duration::ZERO, false, of(least), of(most))
+    };
     let reached = [
         map(Some("x"), "").unwrap_err(),
         map(None, "3").unwrap_err(),
@@ -229,6 +233,9 @@ fn every_error_of_rules_is_reached() {
         Rename::parse(b"no pair").unwrap_err(),
         Expression::parse(b"(").unwrap_err(),
         renaming(".*=x").unwrap_err(),
+        left(None, Some(0)).unwrap_err(),
+        left(Some(2), Some(1)).unwrap_err(),
+        left(Some(1 << 40), None).unwrap_err(),
     ];
     assert_eq!(names(reached), variants("RulesError"));
 }

@@ -310,6 +310,8 @@ pub(crate) fn record() -> Record {
         horizon: i64::MAX,
         good: i64::MAX,
         unsure: false,
+        written: None,
+        ended: None,
     }
 }
 

@@ -446,6 +446,7 @@ impl State {
     ) -> Reply {
         let number = |at: usize| std::str::from_utf8(&args[at]).unwrap().parse::<i64>().unwrap();
         let (least, most, by) = (number(0), number(1), number(2));
+        let (ended, earliest, latest) = (number(3), number(4), number(5));
         self.model.expire(now);
         let of = self.model.dbs.entry(db).or_default();
         // Where deadlines are not told, the first key is the script's own.
@@ -459,7 +460,9 @@ impl State {
             let Some(entry) = of.get_mut(key) else { continue };
             let Some(until) = entry.until else { continue };
             if until >= least && until < most {
-                entry.until = Some(until + by);
+                let until = until + by;
+                let bounded = until.max(earliest).min(latest);
+                entry.until = Some(if until > ended { bounded } else { until });
             }
         }
         self.model.wake();

@@ -93,7 +93,7 @@ const ACCESS: [&str; 10] = [
     "ssh_key",
     "ssh_known_hosts",
 ];
-const RULES: [&str; 10] = [
+const RULES: [&str; 13] = [
     "only_db",
     "db_map",
     "include",
@@ -104,6 +104,9 @@ const RULES: [&str; 10] = [
     "rename",
     "prefix",
     "extend_ttl",
+    "freeze_ttl",
+    "min_ttl",
+    "max_ttl",
 ];
 const LIMITS: [&str; 7] =
     ["memory", "limit_rate", "limit_read", "spool", "spool_limit", "sources_at_once", "per_host"];
@@ -241,6 +244,9 @@ fn endpoint<'a>(
                 .text("prefix")?
                 .map(|said| Said { value: said.value.into(), at: said.at }),
             extend_ttl: section.text("extend_ttl")?,
+            freeze_ttl: section.flag("freeze_ttl")?,
+            min_ttl: section.text("min_ttl")?,
+            max_ttl: section.text("max_ttl")?,
         },
     };
     endpoint.access.check(endpoint.url.as_ref())?;

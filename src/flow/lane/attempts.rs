@@ -116,6 +116,8 @@ pub(in super::super) async fn run(
     report.stream_seconds = copied_at.map(|at| clock.now().saturating_sub(at).as_secs_f64());
     report.unproven = tally.unproven;
     report.skipped = tally.skipped;
+    report.outage_seconds =
+        tally.outage_ms.map(|ms| Duration::from_millis(ms.unsigned_abs()).as_secs_f64());
     report.conflict_names = tally.conflict_names;
     report.ended = match ended {
         Ok(Ended::Done) if tally.differs => Ended::Differences,
@@ -164,6 +166,8 @@ pub(super) struct Tally {
     pub(super) skipped: BTreeMap<String, u64>,
     /// The first keys that the target held before.
     pub(super) conflict_names: Vec<(Db, Vec<u8>)>,
+    /// By how much later every deadline is because the source's outage lasted so long, once they have been set.
+    pub(super) outage_ms: Option<i64>,
     /// How a spool that was full was told of, and how often the link was cut over one since it was last gone on with.
     pub(super) outgrown: Option<String>,
     pub(super) cuts: u32,

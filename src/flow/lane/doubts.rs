@@ -106,6 +106,7 @@ impl Lane<'_> {
                 self.doubts_changed = true;
                 self.stream.reached(end, &mut self.draft);
                 self.taken = end;
+                self.was_written(end);
                 self.last_data = self.clock.now();
                 Ok(())
             }
@@ -147,6 +148,7 @@ impl Lane<'_> {
         self.doubts_changed = true;
         self.stream.reached(end, &mut self.draft);
         self.taken = end;
+        self.was_written(end);
         self.last_data = self.clock.now();
         Ok(())
     }

@@ -11,9 +11,9 @@ use std::collections::VecDeque;
 use std::future::pending;
 use std::time::Duration;
 
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
-use crate::change::{Draft, Finish};
+use crate::change::{Draft, Finish, Settled};
 use crate::net::ControlError;
 use crate::offset::Offset;
 use crate::plan::Place;
@@ -234,7 +234,11 @@ impl Lane<'_> {
         if self.deadlines.held_back() == Some(0) {
             return self.forget();
         }
-        self.target.keeper_mut().amend(|record| record.phase = position::Phase::Finishing);
+        // Before the first of them is set the record says what they are measured against.
+        let now = self.target_ms();
+        self.target.keeper_mut().amend(|record| {
+            (record.phase, record.ended) = (position::Phase::Finishing, Some(now));
+        });
         self.target.save();
         End::Marking
     }
@@ -296,8 +300,7 @@ impl Lane<'_> {
                 let (walk, mut page) = page?;
                 let mut closing = closing;
                 // What another source has brought is closed when that one ends.
-                let rules = self.stream.scope().rules();
-                page.names.retain(|name| rules.owns(page.db, name));
+                page.names.retain(|name| self.has_brought(page.db, name));
                 closing.walked(walk, &page, &mut self.draft);
                 self.end = End::Closing(closing);
                 self.push();
@@ -306,8 +309,16 @@ impl Lane<'_> {
         Ok(())
     }
 
-    pub(super) fn finish(&self) -> Finish {
-        Finish::new(self.server, self.deadlines.end(), self.target_ms())
+    pub(super) fn finish(&mut self) -> Finish {
+        let now = self.target_ms();
+        let record = self.target.keeper().record();
+        let (ended, written) = (record.ended.unwrap_or(now), record.written);
+        let settled = Settled::new(self.stream.scope().rules().ttl(), ended, written);
+        if self.outage.counts() {
+            self.tally.outage_ms = Some(settled.later);
+            info!(outage_ms = settled.later, "every deadline is later by what the outage lasted");
+        }
+        Finish::new(self.server, self.deadlines.end(), &settled, now)
     }
 
     /// Lets the record say how far all is confirmed when no data does it.

@@ -104,8 +104,7 @@ impl Lane<'_> {
             Some(walk) => Step::Walk(Box::pin(walk.page())),
             None => Step::Moved,
         };
-        let rules = self.stream.scope().rules();
-        let ours = |name: &&[u8]| !is_own(name) && rules.owns(db, name);
+        let ours = |name: &&[u8]| !is_own(name) && self.has_brought(db, name);
         let names: Vec<&[u8]> = names.iter().map(Vec::as_slice).filter(ours).collect();
         self.hold(db, &names);
         Ok(())

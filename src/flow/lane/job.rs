@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::sleep;
 use tracing::{debug, info, warn};
 
-use crate::change::{Deadlines, Distinct, LIVE};
+use crate::change::{ALL, Deadlines, Distinct, LIVE};
 use crate::doubt::Doubts;
 use crate::key::Db;
 use crate::net::{Control, ControlError, Net};
@@ -274,8 +274,11 @@ impl Job {
             clean: Spot::default(),
             doubts: Vec::new(),
             horizon,
-            // What is not held back needs no watch.
-            good: if horizon == LIVE { i64::MAX } else { horizon },
+            // What is not held back needs no watch, nor does what is for as long as there is.
+            good: if horizon == LIVE || horizon >= ALL { i64::MAX } else { horizon },
+            // What was written meanwhile nobody has seen.
+            written: None,
+            ended: None,
             ..before
         }
     }
@@ -297,6 +300,8 @@ impl Job {
             horizon: 0,
             good: 0,
             unsure: false,
+            written: None,
+            ended: None,
         }
     }
 

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-use crate::change::{Copy, Deadlines, Distinct, Draft, Existing, Kept, LIVE, Own, Scope, Stream};
+use crate::change::{
+    ALL, Copy, Deadlines, Distinct, Draft, Existing, Kept, LIVE, Own, Scope, Stream,
+};
 use crate::key::Db;
 use crate::net::{Control, Net};
 use crate::offset::Offset;
@@ -27,6 +29,7 @@ use super::attempts::Tally;
 use super::contested::Rivalry;
 use super::end::{End, Goal};
 use super::job::{Beginning, Job, doubts_of};
+use super::outage::Outage;
 use super::spooling::Spooling;
 use super::sweep::{Older, Sweep};
 use super::{Known, Lane, LaneError, Slots, Stage};
@@ -88,10 +91,12 @@ impl<'a> Lane<'a> {
             (None, false) => Deadlines::new(record.horizon, share.names).of_others(),
         };
         deadlines.set_apart(clocks.apart());
-        deadlines.set_extension(source.rules.extends());
+        deadlines.set_extension(source.rules.ttl().extends());
+        deadlines.set_bounded(source.rules.ttl().most().is_some());
         if record.unsure {
             deadlines.forget_unsure();
         }
+        let outage = Outage::of(&source.rules, &record);
         let own = Own { db: job.db, record: job.key.clone(), scripts: job.scripts.clone() };
         let known_names = job.distinct.take().filter(|_| !matches!(beginning, Beginning::Again));
         let distinct = (!source.rules.names().are_distinct())
@@ -186,6 +191,7 @@ impl<'a> Lane<'a> {
             moving: None,
             holding: 0,
             turn: known.turn.clone(),
+            outage,
             ahead: ahead(plan, facts),
             clocks,
             resumes,
@@ -244,7 +250,7 @@ async fn take_over(
         let connection = job.next_connection();
         let mut entrance = enter(net, to, &record_at, &connection, plan.until, waits).await?;
         job.fence(&mut entrance).await?;
-        let horizon = first_horizon(plan, facts, entrance.now_ms);
+        let horizon = first_horizon(plan, facts, known.index, entrance.now_ms);
         let (beginning, record) = job.decide(&entrance, horizon)?;
         let has_moved = |member: &Member| member.moves().generation() > 0;
         if matches!(beginning, Beginning::Again) && known.member.as_ref().is_some_and(has_moved) {
@@ -345,9 +351,11 @@ async fn enter(
     }
 }
 
-/// Up to when a job that begins holds deadlines back, in Unix milliseconds of the target's clock.
-fn first_horizon(plan: &Plan, facts: &Facts, now_ms: i64) -> i64 {
+/// Up to when a job that begins holds deadlines of this source back, in Unix milliseconds of the target's clock.
+fn first_horizon(plan: &Plan, facts: &Facts, index: usize, now_ms: i64) -> i64 {
+    let rules = plan.sources.get(index).map(|source| &source.rules);
     match plan.deadlines {
+        _ if rules.is_some_and(|rules| rules.ttl().is_for_the_end()) => ALL,
         OnDeadlines::Exact => now_ms.saturating_add(ahead(plan, facts)),
         OnDeadlines::Live => LIVE,
     }

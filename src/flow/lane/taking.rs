@@ -20,6 +20,7 @@ use crate::source::Wants;
 
 use super::super::left_out::{Left, left_out};
 use super::end::End;
+use super::outage::only_removes;
 use super::slots::left_out as left_out_of;
 use super::{CONFLICTS_NAMED, Goal, Lane, LaneError, Stage};
 
@@ -49,6 +50,7 @@ impl Lane<'_> {
             return Ok(());
         }
         self.starved = false;
+        let is_file = matches!(self.from, Place::Rdb(_));
         while self.has_room() && !self.has_reached() && self.stage != Stage::Sweeping {
             if !self.may_write() {
                 self.held_up = true;
@@ -79,6 +81,13 @@ impl Lane<'_> {
                     RdbEvent::Aux { name: b"repl-stream-db", value } => {
                         if let Some(db) = Db::parse(value) {
                             self.stream.begin_in(db);
+                        }
+                    }
+                    RdbEvent::Aux { name: b"ctime", value } if is_file => {
+                        // A file is as its source was when it was made.
+                        let made = std::str::from_utf8(value).ok().and_then(|at| at.parse().ok());
+                        if let Some(made) = made.and_then(|at: i64| at.checked_mul(1000)) {
+                            self.outage.begins(self.deadlines.on_target(made));
                         }
                     }
                     RdbEvent::Aux { name: b"lua", value } => {
@@ -232,7 +241,18 @@ impl Lane<'_> {
                         data => data.map_err(|source| LaneError::Stream { offset: end, source })?,
                     };
                     match taken {
-                        Taken::Data | Taken::Refused => self.last_data = self.clock.now(),
+                        Taken::Data | Taken::Refused => {
+                            self.last_data = self.clock.now();
+                            if self.outage.counts() && !only_removes(&command) {
+                                let (then, at) = match then {
+                                    Some(then) => (Some(self.deadlines.on_target(then)), None),
+                                    None => (None, self.counters.reached_by(end.get())),
+                                };
+                                let now = self.clock.unix_ms() + self.clocks.target;
+                                let told = at.map(|at| at + self.clocks.target);
+                                self.outage.wrote(then.unwrap_or(now), told);
+                            }
+                        }
                         Taken::LeftOut(why) => {
                             left_out(self.counters, why, Left::Command);
                             self.last_data = self.clock.now();
@@ -260,6 +280,7 @@ impl Lane<'_> {
         if !self.holds_much() && self.has_room() {
             self.excess.give_back();
         }
+        self.tell_outage();
         self.observe();
         Ok(())
     }
@@ -286,6 +307,9 @@ impl Lane<'_> {
         self.counters.copy_begins();
         self.source_is_there();
         self.history = at;
+        // What it sends is as it was then.
+        let then = self.source.recorded_ms().map(|then| self.deadlines.on_target(then));
+        self.outage.begins(then.unwrap_or_else(|| self.target_ms()));
         if let Some(answer) = refused {
             warn!(
                 answer,

@@ -24,6 +24,8 @@ fn record() -> Record {
         horizon: GOOD,
         good: GOOD,
         unsure: false,
+        written: None,
+        ended: None,
     }
 }
 

@@ -37,6 +37,17 @@ struct Key {
     content: Content,
 }
 
+impl Key {
+    /// Its own, and those of its fields.
+    fn deadlines(&mut self) -> impl Iterator<Item = &mut i64> {
+        let fields = match &mut self.content {
+            Content::Hash(fields) => Some(fields.values_mut().filter_map(|(_, at)| at.as_mut())),
+            _ => None,
+        };
+        self.deadline.as_mut().into_iter().chain(fields.into_iter().flatten())
+    }
+}
+
 #[derive(Clone, Debug, PartialEq)]
 enum Content {
     String(Vec<u8>),
@@ -185,6 +196,27 @@ impl Dump {
         let keys = self.keys.into_iter();
         self.keys = keys.map(|((db, key), value)| ((db, name(&key)), value)).collect();
         self
+    }
+
+    /// The same, with other deadlines, of keys and of fields of hashes.
+    pub(crate) fn dated(mut self, date: impl Fn(i64) -> i64) -> Self {
+        for key in self.keys.values_mut() {
+            for deadline in key.deadlines() {
+                *deadline = date(*deadline);
+            }
+        }
+        self
+    }
+
+    /// The deadline of this key, in database 0.
+    #[track_caller]
+    pub(crate) fn deadline(&self, key: &str) -> i64 {
+        self.keys[&(0, key.into())].deadline.expect("it has one")
+    }
+
+    /// The first deadline that comes.
+    pub(crate) fn soonest(&mut self) -> Option<i64> {
+        self.keys.values_mut().flat_map(Key::deadlines).map(|at| *at).min()
     }
 
     /// The number of keys in all databases.

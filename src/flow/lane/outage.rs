@@ -1,0 +1,87 @@
+//! When the source was last written to, for rules that make deadlines later by what its outage lasts.
+//!
+//! Deletions are no writes: a source that nobody writes to any more sends one for each key that dies. Nor is what the rules leave out. What nobody
+//! has seen counts as written: an outage begins no earlier than the data set was sent, and after a stop than the stream was gone on with.
+
+use crate::command::lookup;
+use crate::key::Db;
+use crate::offset::Offset;
+use crate::plan::Rules;
+use crate::position::Record;
+use crate::repl::Command;
+
+use super::Lane;
+
+/// See the module.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Outage {
+    freezes: bool,
+    /// When the last write came, in Unix milliseconds on the target's clock.
+    written: Option<i64>,
+}
+
+impl Outage {
+    /// As the record has it.
+    pub(super) fn of(rules: &Rules, record: &Record) -> Self {
+        Self { freezes: rules.ttl().freezes(), written: record.written }
+    }
+
+    /// Whether it is of any interest.
+    pub(super) fn counts(&self) -> bool {
+        self.freezes
+    }
+
+    /// A write came now, or no later than when its end was told of.
+    pub(super) fn wrote(&mut self, now_ms: i64, told_ms: Option<i64>) {
+        if self.freezes {
+            let at_ms = told_ms.map_or(now_ms, |told| told.min(now_ms));
+            self.written = self.written.max(Some(at_ms));
+        }
+    }
+
+    /// When the last write came.
+    pub(super) fn written(&self) -> Option<i64> {
+        self.written
+    }
+
+    /// The data set is as it was at this time.
+    pub(super) fn begins(&mut self, at_ms: i64) {
+        if self.freezes {
+            self.written = Some(at_ms);
+        }
+    }
+}
+
+/// Whether a command takes away what it names and does nothing else, as one does that stands for a deadline which has come.
+pub(super) fn only_removes(command: &Command<'_>) -> bool {
+    let known = command.args().next().and_then(lookup);
+    known.is_some_and(|known| matches!(known.name(), "del" | "unlink" | "hdel"))
+}
+
+impl Lane<'_> {
+    /// A command that nobody could play came, and ends here.
+    pub(super) fn was_written(&mut self, end: Offset) {
+        if self.outage.counts() {
+            let told = self.counters.reached_by(end.get()).map(|at| at + self.clocks.target);
+            self.outage.wrote(self.target_ms(), told);
+        }
+    }
+
+    /// Tells the record when the source was last written to.
+    pub(super) fn tell_outage(&mut self) {
+        let written = self.outage.written();
+        if self.outage.counts() && self.target.keeper().record().written != written {
+            self.target.keeper_mut().amend(|record| record.written = written);
+        }
+    }
+
+    /// Whether a key of the target may be what this lane has brought, as far as rules and names tell.
+    pub(super) fn has_brought(&self, db: Db, name: &[u8]) -> bool {
+        let is_ours = |rival: &super::Rival| {
+            let claims = rival.claims(db, name);
+            claims.is_empty() || claims.has(rival.number())
+        };
+        self.stream.scope().rules().owns(db, name)
+            && self.rivalry.rival.as_ref().is_none_or(is_ours)
+    }
+}

@@ -1,0 +1,218 @@
+//! Rules for deadlines that hold when the job ends: a floor, a cap, and what an outage lasted.
+
+use std::ops::RangeInclusive;
+
+use crate::client::cmd;
+use crate::data::{self, now_ms};
+use crate::judge::Dump;
+use crate::tool::Ended;
+
+use super::{Forms, PATIENCE, Pair, kill, once, wait};
+
+const HOUR: i64 = 3_600_000;
+
+/// How long keys live, from ones below the floor to ones above the cap, in ms.
+const LIVES: [(&str, Option<i64>); 5] = [
+    ("soon", Some(600_000)),
+    ("fits", Some(5_400_000)),
+    ("long", Some(250_000_000)),
+    ("ever", Some(YEAR_9999)),
+    ("none", None),
+];
+
+/// From now, about.
+const YEAR_9999: i64 = 251_000_000_000_000;
+
+/// In the first minutes of a day.
+const FLOOR_AND_CAP: [&str; 4] = ["--min-ttl", "1h", "--max-ttl", "2h"];
+
+/// What such rules make of a deadline, in a job that has ended then.
+fn bounded(ended: i64, at: i64) -> i64 {
+    if at > ended { at.clamp(ended + HOUR, ended + 2 * HOUR) } else { at }
+}
+
+impl Pair {
+    /// Waits until all is dead on the source that will be within a minute, and the target knows.
+    fn wait_for_soon(&self, running: &mut crate::tool::Understudy) {
+        let mut client = self.source.client();
+        wait(|| {
+            let soonest = Dump::read(&mut client).soonest();
+            soonest.is_none_or(|at| at > now_ms(&mut client) + 60_000)
+        });
+        self.arrives(running, "soon dead");
+    }
+
+    /// When the job ended: a key that had less than the floor left has that from then on.
+    #[track_caller]
+    fn ended(&self, within: RangeInclusive<i64>, what: &str) -> i64 {
+        let ended = Dump::read(&mut self.target.client()).deadline("floor") - HOUR;
+        assert!(within.contains(&ended), "{what}: {ended} is not in {within:?}");
+        ended
+    }
+
+    fn target_ms(&self) -> i64 {
+        now_ms(&mut self.target.client())
+    }
+}
+
+/// Each way in which a deadline is set, in the copy and behind it, over a stop in between.
+fn bounded_whatever_set_it(from: &'static str, to: &'static str) {
+    let Some(pair) = Pair::start(from, to) else { return };
+    let what = format!("{from} to {to}");
+    let forms = Forms::of(&pair.source, &pair.target);
+    let mut client = pair.source.client();
+    client.call(cmd!("SET", "floor", 1, "EX", 1000));
+    forms.make(&mut client, &LIVES);
+    let mut running = pair.sync(&FLOOR_AND_CAP);
+    pair.arrives(&mut running, "copied");
+    pair.arrives(&mut running, "behind");
+    for (life, _) in LIVES {
+        forms.go(&mut client, life);
+    }
+    for n in [10, 100, 6000, 600_000] {
+        client.call(cmd!("SETEX", format!("new:{n}"), n, n));
+    }
+    pair.wait_for_soon(&mut running);
+    let begun = pair.target_ms();
+    running.end_job(PATIENCE).assert_code(130);
+    let ended = pair.ended(begun..=pair.target_ms(), &what);
+    pair.assert_same_but(&what, |at| bounded(ended, at));
+}
+
+#[test]
+fn what_is_left_at_the_end_is_bounded() {
+    for name in ["redis-2.8.17", "redis-5.0.6", "redis-7.0.15"] {
+        bounded_whatever_set_it(name, name);
+    }
+}
+
+#[test]
+fn what_is_left_of_fields_is_bounded_too() {
+    for name in ["redis-8.0.6", "valkey-9.1.2"] {
+        bounded_whatever_set_it(name, name);
+    }
+}
+
+#[test]
+fn what_is_left_is_bounded_between_versions() {
+    bounded_whatever_set_it("redis-2.8.17", "redis-7.0.15");
+    bounded_whatever_set_it("valkey-9.1.2", "redis-5.0.6");
+}
+
+/// The tool is killed while it sets deadlines, by the names that it has kept and by a walk. Each time all is copied anew and ends later; what
+/// is left is measured from the last end, and by no more than once.
+#[test]
+fn bounds_are_kept_by_a_job_that_is_killed_at_its_end() {
+    const KEYS: usize = 40_000;
+    const LIVES: [i64; 3] = [3000, 5000, 9000];
+    for name in ["redis-2.8.17", "redis-7.0.15"] {
+        let Some(pair) = Pair::start(name, name) else { return };
+        let key = |n: usize| format!("{n}:{}", "a long name ".repeat(20));
+        let mut client = pair.source.client();
+        let set = |n: usize| cmd!("SET", key(n), n, "EX", LIVES[n % 3]);
+        data::all(&mut client, &(0..KEYS).map(set).collect::<Vec<_>>());
+        client.call(cmd!("SET", "floor", 1, "EX", 1000));
+        let mut asking = pair.target.client();
+        for memory in ["256MiB", "1MiB"] {
+            let flags = [&FLOOR_AND_CAP[..], &["--once", "--memory", memory]].concat();
+            let running = pair.sync(&flags);
+            let mut left = |step: usize| {
+                let ask = (0..KEYS).step_by(step).map(|n| cmd!("PTTL", key(n)));
+                let left = asking.pipeline(&ask.collect::<Vec<_>>());
+                left.iter().filter(|left| (0..1 << 44).contains(&left.int())).count()
+            };
+            wait(|| left(200) > 0);
+            kill(running);
+            let set = left(1);
+            assert!(set > 0 && set < KEYS - 100, "{name}: {set} were set when it was killed");
+        }
+        let begun = pair.target_ms();
+        let flags = [&FLOOR_AND_CAP[..], &["--once"]].concat();
+        once(&pair.sync(&flags).wait(PATIENCE), 1);
+        let ended = pair.ended(begun..=pair.target_ms(), name);
+        pair.assert_same_but(name, |at| bounded(ended, at));
+    }
+}
+
+#[test]
+fn extended_first_then_bounded() {
+    let name = "redis-7.0.15";
+    let Some(pair) = Pair::start(name, name) else { return };
+    let mut client = pair.source.client();
+    for (key, left) in [("floor", 1), ("fits", 2400), ("long", 6000)] {
+        client.call(cmd!("SET", key, 1, "EX", left + 1000));
+    }
+    let extended = [&FLOOR_AND_CAP[..], &["--extend-ttl", "20m", "--once"]].concat();
+    let begun = pair.target_ms();
+    once(&pair.sync(&extended).wait(PATIENCE), 1);
+    let ended = pair.ended(begun..=pair.target_ms(), name);
+    pair.assert_same_but(name, |at| bounded(ended, at + 1_200_000));
+}
+
+#[test]
+fn rules_for_the_end_need_one() {
+    let name = "redis-7.0.15";
+    let Some(pair) = Pair::start(name, name) else { return };
+    for (flags, words) in [
+        (&["--max-ttl", "1h", "--deadlines", "live"][..], "--deadlines live"),
+        (&["--freeze-ttl", "--deadlines", "live"], "later by the outage"),
+        (&["--min-ttl", "2h", "--max-ttl", "1h"], "--min-ttl and --max-ttl"),
+    ] {
+        let ended = pair.sync(flags).wait(PATIENCE);
+        ended.assert_code(2);
+        assert!(ended.stderr.contains(words), "{}", ended.stderr);
+    }
+    // A job goes on under the rules that it was begun with.
+    let mut running = pair.sync(&FLOOR_AND_CAP);
+    pair.arrives(&mut running, "copied");
+    drop(running.stop(PATIENCE));
+    let ended = pair.sync(&["--min-ttl", "3h", "--once"]).wait(PATIENCE);
+    assert_ne!(ended.code, Some(0));
+    assert!(ended.stderr.contains("--min-ttl"), "{}", ended.stderr);
+}
+
+/// How long the outage lasted, as the report has it, in ms.
+fn outage(ended: &Ended) -> i64 {
+    let seconds = ended.reported("sources.0.seconds.outage").as_f64().unwrap();
+    #[expect(clippy::cast_possible_truncation, reason = "it is some seconds")]
+    let ms = (seconds * 1000.0).round() as i64;
+    ms
+}
+
+/// The source is written to, and then only loses keys that die. The job is stopped and goes on in between.
+fn frozen(name: &'static str) {
+    let Some(pair) = Pair::start(name, name) else { return };
+    let forms = Forms::of(&pair.source, &pair.target);
+    let mut client = pair.source.client();
+    forms.make(&mut client, &LIVES);
+    let mut running = pair.sync(&["--freeze-ttl"]);
+    pair.arrives(&mut running, "copied");
+    pair.arrives(&mut running, "behind");
+    for (life, _) in LIVES {
+        forms.go(&mut client, life);
+    }
+    pair.wait_for_soon(&mut running);
+    client.call(cmd!("SET", "dies first", 1, "PX", 1000));
+    client.call(cmd!("SET", "dies then", 1, "PX", 2500));
+    let before = pair.target_ms();
+    pair.arrives(&mut running, "written last");
+    let after = pair.target_ms();
+    pair.wait_for_deaths(&["dies first".to_owned()]);
+    let (stopped, again) = running.stop(PATIENCE);
+    stopped.assert_code(130);
+    pair.wait_for_deaths(&["dies then".to_owned()]);
+    let begun = pair.target_ms();
+    let ended = again.once().wait(PATIENCE);
+    ended.assert_code(0);
+    let lasted = outage(&ended);
+    let within = begun - after..=pair.target_ms() - before;
+    assert!(within.contains(&lasted), "{name}: {lasted} ms is not in {within:?}");
+    pair.assert_same_but(name, |at| at + lasted);
+}
+
+#[test]
+fn deadlines_are_later_by_what_the_outage_lasted() {
+    for name in ["redis-2.8.17", "redis-5.0.6", "redis-7.0.15", "redis-8.0.6", "valkey-9.1.2"] {
+        frozen(name);
+    }
+}
