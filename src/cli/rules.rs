@@ -57,8 +57,8 @@ pub(crate) struct RuleArgs {
     #[arg(long, value_name = "DURATION")]
     extend_ttl: Option<String>,
 
-    /// Each deadline later by what the source's outage lasts: from its last write, be that before or after this run began to listen, to the end
-    /// of the job, when deadlines are set. Deletions are no writes, nor is what the rules leave out
+    /// Each deadline later by what the source's outage has lasted when the job ends and deadlines are set: since the last write that this job
+    /// has seen, or where none came since its copy began. Deletions are no writes, nor is what the rules leave out
     #[arg(long)]
     freeze_ttl: bool,
 

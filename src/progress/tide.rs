@@ -8,9 +8,11 @@ use std::collections::VecDeque;
 pub(super) struct Tide {
     /// Offsets, each with the first time at which the master told it.
     marks: VecDeque<(u64, i64)>,
+    /// How far they are apart at the least, in milliseconds: a time that is told may be later by as much.
+    apart: i64,
 }
 
-/// So many marks are kept. Of more every second one is: then a time that is told is later by as much.
+/// So many marks are kept. Of more every second one is, and new ones are twice as far apart.
 const MOST: usize = 1024;
 
 impl Tide {
@@ -22,14 +24,20 @@ impl Tide {
             Some((last, _)) if *last > offset => self.marks.clear(),
             _ => {}
         }
-        if self.marks.len() == MOST {
-            let mut is_odd = false;
-            self.marks.retain(|_| {
-                is_odd = !is_odd;
-                !is_odd
-            });
+        let before = self.marks.len().checked_sub(2).and_then(|at| self.marks.get(at));
+        if before.is_some_and(|(_, before)| at_ms.saturating_sub(*before) < self.apart) {
+            self.marks.pop_back();
         }
         self.marks.push_back((offset, at_ms));
+        if self.marks.len() > MOST {
+            self.apart = (2 * self.apart).max(FIRST_APART);
+            // The last one stays.
+            let mut is_kept = self.marks.len().is_multiple_of(2);
+            self.marks.retain(|_| {
+                is_kept = !is_kept;
+                is_kept
+            });
+        }
     }
 
     /// By when the master had written all up to this offset; `None` if it had not told that yet. What lies before is forgotten.
@@ -37,9 +45,14 @@ impl Tide {
         while self.marks.front().is_some_and(|(mark, _)| *mark < offset) {
             self.marks.pop_front();
         }
+        if self.marks.is_empty() {
+            self.apart = 0;
+        }
         self.marks.front().map(|(_, at)| *at)
     }
 }
+
+const FIRST_APART: i64 = 2000;
 
 #[cfg(test)]
 mod tests {
@@ -72,13 +85,13 @@ mod tests {
         let mut tide = Tide::default();
         let reached = |second: i64| u64::try_from(second).unwrap() * 10;
         for second in 1..=36_000 {
-            tide.note(reached(second), second);
+            tide.note(reached(second), second * 1000);
         }
         assert!(tide.marks.len() <= MOST);
         for written in (1..=36_000).step_by(97) {
-            let told = tide.by(reached(written)).unwrap();
-            assert!((written..=written + 128).contains(&told), "{written}: {told}");
+            let told = tide.by(reached(written)).unwrap() / 1000;
+            assert!((written..=written + 100).contains(&told), "{written}: {told}");
         }
-        assert_eq!(tide.by(reached(36_000)), Some(36_000));
+        assert_eq!(tide.by(reached(36_000)), Some(36_000_000));
     }
 }

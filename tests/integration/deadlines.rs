@@ -16,6 +16,7 @@ mod forms;
 mod ruled;
 
 use forms::Forms;
+use ruled::{bounded_when_it_ends, frozen_by_an_outage};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -243,6 +244,22 @@ deadlines_are_the_sources! {
         redis_8_0_to_6_2 "redis-8.0.6" "redis-6.2.14",
         redis_8_0_to_valkey_9_1 "redis-8.0.6" "valkey-9.1.2",
         valkey_9_1_to_redis_8_0 "valkey-9.1.2" "redis-8.0.6",
+    }
+    bounded_when_it_ends {
+        redis_2_8 "redis-2.8.17" "redis-2.8.17",
+        redis_5_0 "redis-5.0.6" "redis-5.0.6",
+        redis_7_0 "redis-7.0.15" "redis-7.0.15",
+        redis_8_0 "redis-8.0.6" "redis-8.0.6",
+        valkey_9_1 "valkey-9.1.2" "valkey-9.1.2",
+        redis_2_8_to_7_0 "redis-2.8.17" "redis-7.0.15",
+        valkey_9_1_to_5_0 "valkey-9.1.2" "redis-5.0.6",
+    }
+    frozen_by_an_outage {
+        redis_2_8 "redis-2.8.17" "redis-2.8.17",
+        redis_5_0 "redis-5.0.6" "redis-5.0.6",
+        redis_7_0 "redis-7.0.15" "redis-7.0.15",
+        redis_8_0 "redis-8.0.6" "redis-8.0.6",
+        valkey_9_1 "valkey-9.1.2" "valkey-9.1.2",
     }
     while_it_ends {
         redis_2_8 "redis-2.8.17" "redis-2.8.17",
