@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
-use understudy::plan::SshName;
+use understudy::plan::{SshCommand, SshName};
 use understudy::server::Server;
 
 use super::progress::Mode;
@@ -314,6 +314,18 @@ pub(crate) struct SshArgs {
     /// Another ssh host, through which the ssh hosts are reached
     #[arg(long, value_name = "USER@HOST[:PORT]", value_parser = super::values::ssh_host)]
     pub(crate) ssh_jump: Option<SshName>,
+
+    /// Let a program make the connections, such as this system's ssh with all that ~/.ssh/config says: "ssh", or "ssh -F FILE". It is started for each
+    /// with `-o BatchMode=yes -o ConnectTimeout=8 -W HOST:PORT [-p PORT] [-l USER] SSHHOST` behind it, and its stdin and stdout are the connection. A command
+    /// with {host} in it gets nothing behind it: {host} and {port} are the server's, {gate} is [user@]host of the ssh host and {gate_port} its port. Quotes and
+    /// backslashes as in a shell, which is not asked
+    #[arg(
+        long,
+        value_name = "COMMAND",
+        value_parser = super::values::ssh_command,
+        conflicts_with_all = ["ssh_key", "ssh_known_hosts", "ssh_jump"]
+    )]
+    pub(crate) ssh_command: Option<SshCommand>,
 }
 
 /// Which job is meant.

@@ -6,7 +6,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use understudy::plan::{Address, Identity, Place, PlaceError, Side, Tls};
+use understudy::plan::{Address, Identity, Place, PlaceError, Side, Tls, Via};
 use understudy::repl::Credentials;
 
 use super::args::{FromSsh, FromTls, SshArgs, ToSsh, ToTls};
@@ -129,7 +129,18 @@ impl Way {
         if let Some(tls) = &mut server.tls {
             *tls = self.tls.clone();
         }
-        server.via = self.ssh.host()?.map(Box::new);
+        server.via = self.ssh.via()?.map(Box::new);
+        if let (Some(Via::Program(_)), Address::Unix(path)) =
+            (server.via.as_deref(), &server.address)
+        {
+            return refuse(
+                format!(
+                    "{at}: the socket {} is on the ssh host, and a program of --ssh-command connects to a host and a port only",
+                    path.display()
+                ),
+                "let the server listen on a port of that host (redis://localhost:6379), or leave --ssh-command out: the built-in ssh reaches sockets",
+            );
+        }
         Ok(place)
     }
 
@@ -152,17 +163,23 @@ pub(crate) fn check_ssh<'p>(
     ssh: &SshArgs,
     places: impl IntoIterator<Item = &'p Place>,
 ) -> Result<(), Refusal> {
-    let SshArgs { ssh_key, ssh_known_hosts, ssh_jump } = ssh;
-    if ssh_key.is_none() && ssh_known_hosts.is_none() && ssh_jump.is_none()
-        || places.into_iter().any(Place::is_behind_ssh)
-    {
-        return Ok(());
+    let SshArgs { ssh_key, ssh_known_hosts, ssh_jump, ssh_command } = ssh;
+    let places: Vec<&Place> = places.into_iter().collect();
+    let is_for_keys = ssh_key.is_some() || ssh_known_hosts.is_some() || ssh_jump.is_some();
+    if is_for_keys && !places.iter().any(|place| place.is_behind_ssh()) {
+        return refuse(
+            "--ssh-key, --ssh-known-hosts and --ssh-jump are for ssh hosts, and none is given"
+                .to_owned(),
+            "give --from-ssh or --to-ssh user@host",
+        );
     }
-    refuse(
-        "--ssh-key, --ssh-known-hosts and --ssh-jump are for ssh hosts, and none is given"
-            .to_owned(),
-        "give --from-ssh or --to-ssh user@host",
-    )
+    if ssh_command.is_some() && !places.iter().any(|place| place.via().is_some()) {
+        return refuse(
+            "--ssh-command leads to an ssh host, and none is given".to_owned(),
+            "give --from-ssh or --to-ssh host: it says which side is reached through the program, and what the host is called",
+        );
+    }
+    Ok(())
 }
 
 /// The password that a place of a file has for itself.

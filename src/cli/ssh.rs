@@ -3,12 +3,12 @@
 use std::env;
 use std::path::{Path, PathBuf};
 
-use understudy::plan::{Passphrase, SshAccess, SshHost, SshKeys, SshName};
+use understudy::plan::{Passphrase, SshAccess, SshCommand, SshHost, SshKeys, SshName, Tunnel, Via};
 
 use super::args::SshArgs;
 use super::config::SshTexts;
 use super::refusal::{Refusal, refuse};
-use super::values::{Said, ssh_host};
+use super::values::{Said, ssh_command, ssh_host};
 
 /// The variable that holds what opens a private key.
 const PASSPHRASE: &str = "UNDERSTUDY_SSH_PASSPHRASE";
@@ -23,17 +23,19 @@ pub(crate) struct Through {
     jump: Option<SshName>,
     key: Option<PathBuf>,
     known_hosts: Option<PathBuf>,
+    command: Option<SshCommand>,
 }
 
 impl Through {
     /// What flags say.
     pub(crate) fn typed(host: Option<&SshName>, args: &SshArgs) -> Self {
-        let SshArgs { ssh_key, ssh_known_hosts, ssh_jump } = args;
+        let SshArgs { ssh_key, ssh_known_hosts, ssh_jump, ssh_command } = args;
         Self {
             host: host.cloned(),
             jump: ssh_jump.clone(),
             key: ssh_key.clone(),
             known_hosts: ssh_known_hosts.clone(),
+            command: ssh_command.clone(),
         }
     }
 
@@ -58,11 +60,27 @@ impl Through {
             // Another host has another way to it.
             jump = None;
         }
+        let told = match &texts.command {
+            // The same of one place that needs none.
+            Some(Said { value, .. }) if value.is_empty() => None,
+            Some(Said { value, at }) => match ssh_command(value) {
+                Ok(command) => Some(command),
+                Err(what) => return refuse(format!("{at}: {value:?}: {what}"), "write it so"),
+            },
+            None => None,
+        };
+        let host = self.host.clone().or(host);
+        // A program has its own keys, and who names a key wants no program.
+        if self.command.is_some() {
+            return Ok(Self { host, ..self.clone() });
+        }
+        let own = self.jump.is_some() || self.key.is_some() || self.known_hosts.is_some();
         Ok(Self {
-            host: self.host.clone().or(host),
+            host,
             jump: self.jump.clone().or(jump),
             key: self.key.clone().or_else(|| path(&texts.key)),
             known_hosts: self.known_hosts.clone().or_else(|| path(&texts.known_hosts)),
+            command: told.filter(|_| !own),
         })
     }
 
@@ -71,12 +89,16 @@ impl Through {
         self.host.is_some()
     }
 
-    /// The host, with all that is needed to log in.
-    pub(crate) fn host(&self) -> Result<Option<SshHost>, Refusal> {
+    /// What leads there: the host, with all that is needed to log in, or the program that knows it.
+    pub(crate) fn via(&self) -> Result<Option<Via>, Refusal> {
         let Some(name) = &self.host else { return Ok(None) };
+        if let Some(command) = &self.command {
+            let SshName { user, host, port } = name.clone();
+            return Ok(Some(Via::Program(Tunnel { command: command.clone(), user, host, port })));
+        }
         let access = self.access();
         let jump = self.jump.as_ref().map(|name| host(name, &access, None)).transpose()?;
-        host(name, &access, jump.map(Box::new)).map(Some)
+        host(name, &access, jump.map(Box::new)).map(|host| Some(Via::Ssh(host)))
     }
 
     fn access(&self) -> SshAccess {
@@ -121,12 +143,11 @@ fn host(
     access: &SshAccess,
     jump: Option<Box<SshHost>>,
 ) -> Result<SshHost, Refusal> {
-    let SshName { user, host, port } = name;
+    let SshName { user, host, .. } = name;
+    let port = name.port();
     let ours = || ["USER", "LOGNAME"].into_iter().find_map(|name| env::var(name).ok());
     match user.clone().or_else(ours).filter(|user| !user.is_empty()) {
-        Some(user) => {
-            Ok(SshHost { user, host: host.clone(), port: *port, access: access.clone(), jump })
-        }
+        Some(user) => Ok(SshHost { user, host: host.clone(), port, access: access.clone(), jump }),
         None => refuse(
             format!("the ssh host {host}: who we are there is not said"),
             format!("write user@{host}"),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use understudy::plan::{Rate, SshName};
+use understudy::plan::{Rate, SshCommand, SshName};
 use understudy::server::Server;
 
 /// Something that was said, and where: a flag, or a place in the file and a key.
@@ -118,6 +118,12 @@ pub(crate) fn ssh_host(text: &str) -> Result<SshName, String> {
         "an ssh host is [user@]host[:port], such as ada@gate.example or gate.example:2222"
             .to_owned()
     })
+}
+
+/// Reads a command that makes connections.
+pub(crate) fn ssh_command(text: &str) -> Result<SshCommand, String> {
+    SshCommand::parse(text)
+        .map_err(|what| format!("{what}; write it as in a shell: \"ssh -F FILE\""))
 }
 
 #[cfg(test)]

@@ -130,6 +130,10 @@ fn lost(error: io::Error) -> ControlError {
     if let Some(error) = tls::explained(&error) {
         return ControlError::Link(LinkError::Tls(error));
     }
+    #[cfg(feature = "ssh")]
+    if let Some(error) = super::tunnel::explained(&error) {
+        return ControlError::Link(error);
+    }
     match error.kind() {
         io::ErrorKind::ConnectionReset
         | io::ErrorKind::BrokenPipe

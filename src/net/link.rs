@@ -4,6 +4,8 @@ use std::fmt;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
+#[cfg(feature = "ssh")]
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -11,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream, lookup_host};
 use tokio_rustls::client::TlsStream;
 
-use crate::plan::{Address, ServerPlace, Side, SshHost};
+use crate::plan::{Address, ServerPlace, Side, Via};
 
 use super::cluster::ClusterError;
 use super::sentinel::SentinelError;
@@ -19,6 +21,10 @@ use super::sentinel::SentinelError;
 use super::ssh::{Hosts, SshError};
 use super::tls;
 use super::tls::{Connectors, TlsError};
+#[cfg(feature = "ssh")]
+use super::tunnel;
+#[cfg(feature = "ssh")]
+use super::tunnel::{Programs, TunnelError};
 
 /// A connection.
 #[derive(Debug)]
@@ -59,6 +65,8 @@ pub struct Sockets {
     connectors: Connectors,
     #[cfg(feature = "ssh")]
     hosts: Hosts,
+    #[cfg(feature = "ssh")]
+    programs: Programs,
 }
 
 impl Dial for Sockets {
@@ -103,6 +111,10 @@ pub enum LinkError {
     #[error(transparent)]
     #[cfg(feature = "ssh")]
     Ssh(#[from] SshError),
+    /// The program that leads there does not.
+    #[error(transparent)]
+    #[cfg(feature = "ssh")]
+    Tunnel(Arc<TunnelError>),
     /// TLS cannot be spoken.
     #[error(transparent)]
     Tls(#[from] TlsError),
@@ -137,6 +149,8 @@ impl LinkError {
             Self::Cluster(error) => error.advice(side),
             #[cfg(feature = "ssh")]
             Self::Ssh(error) => error.advice(side),
+            #[cfg(feature = "ssh")]
+            Self::Tunnel(error) => error.advice(),
             Self::Tls(error) => error.advice(side),
         }
     }
@@ -177,32 +191,62 @@ impl Sockets {
 
     /// A library without the feature `ssh`.
     #[cfg(not(feature = "ssh"))]
-    async fn connect_through(
-        &self,
-        _: &SshHost,
-        _: &ServerPlace,
-        _: bool,
-    ) -> Result<Link, LinkError> {
+    async fn connect_through(&self, _: &Via, _: &ServerPlace, _: bool) -> Result<Link, LinkError> {
         let without = io::Error::new(io::ErrorKind::Unsupported, "this build knows no ssh");
         Err(LinkError::Connect(without))
     }
 
-    /// Connects from an ssh host. It has its own patience at each step.
+    /// Connects by what leads there. It has its own patience at each step.
     #[cfg(feature = "ssh")]
     async fn connect_through(
         &self,
-        via: &SshHost,
+        via: &Via,
         place: &ServerPlace,
         is_stream: bool,
     ) -> Result<Link, LinkError> {
-        let stream = match is_stream {
-            true => self.hosts.connect_alone(via, &place.address).await?,
-            false => self.hosts.connect(via, &place.address).await?,
-        };
+        match (via, &place.address) {
+            (Via::Ssh(via), to) if is_stream => {
+                self.secured(place, self.hosts.connect_alone(via, to).await?).await
+            }
+            (Via::Ssh(via), to) => self.secured(place, self.hosts.connect(via, to).await?).await,
+            (Via::Program(tunnel), Address::Tcp { host, port }) => {
+                let stream = self.programs.connect(tunnel, host, *port).await?;
+                // The program is on its way meanwhile.
+                self.secured_within(tls::PATIENCE + PATIENCE, place, stream).await.map_err(
+                    |error| match &error {
+                        LinkError::Tls(TlsError::Broken(lost)) => {
+                            tunnel::explained(lost).unwrap_or(error)
+                        }
+                        _ => error,
+                    },
+                )
+            }
+            (Via::Program(_), _) => Err(LinkError::Connect(io::ErrorKind::Unsupported.into())),
+        }
+    }
+
+    #[cfg(feature = "ssh")]
+    async fn secured(
+        &self,
+        place: &ServerPlace,
+        stream: impl Carrier + 'static,
+    ) -> Result<Link, LinkError> {
+        self.secured_within(tls::PATIENCE, place, stream).await
+    }
+
+    /// TLS is spoken through what leads there, with the server.
+    #[cfg(feature = "ssh")]
+    async fn secured_within(
+        &self,
+        patience: Duration,
+        place: &ServerPlace,
+        stream: impl Carrier + 'static,
+    ) -> Result<Link, LinkError> {
         Ok(match (&place.address, &place.tls) {
             (Address::Tcp { host, .. }, Some(tls)) => {
                 let connector = self.connectors.connector(tls)?;
-                Link::Other(Box::new(tls::shake_hands(&connector, host, stream).await?))
+                let shaken = tls::shake_hands_within(patience, &connector, host, stream).await?;
+                Link::Other(Box::new(shaken))
             }
             _ => Link::Other(Box::new(stream)),
         })

@@ -11,6 +11,8 @@ mod sentinel;
 #[cfg(feature = "ssh")]
 mod ssh;
 mod tls;
+#[cfg(feature = "ssh")]
+mod tunnel;
 
 use std::borrow::Cow;
 use std::fmt;
@@ -30,6 +32,8 @@ pub use sentinel::SentinelError;
 #[cfg(feature = "ssh")]
 pub use ssh::{ByHand, SshError};
 pub use tls::TlsError;
+#[cfg(feature = "ssh")]
+pub use tunnel::TunnelError;
 
 use crate::plan::{Address, ServerPlace};
 

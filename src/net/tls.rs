@@ -175,7 +175,7 @@ impl Connectors {
 }
 
 /// How long the handshake may take. A Redis that is spoken to in TLS on its plain port waits for the end of a line, and says nothing.
-const PATIENCE: Duration = Duration::from_secs(5);
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Speaks TLS on a connection that has been made.
 ///
@@ -186,11 +186,21 @@ pub(super) async fn shake_hands<S: AsyncRead + AsyncWrite + Unpin>(
     host: &str,
     stream: S,
 ) -> Result<TlsStream<S>, TlsError> {
+    shake_hands_within(PATIENCE, connector, host, stream).await
+}
+
+/// The same, where it may take so long.
+pub(super) async fn shake_hands_within<S: AsyncRead + AsyncWrite + Unpin>(
+    patience: Duration,
+    connector: &TlsConnector,
+    host: &str,
+    stream: S,
+) -> Result<TlsStream<S>, TlsError> {
     let name =
         ServerName::try_from(host.to_owned()).map_err(|_| TlsError::Name(host.to_owned()))?;
-    match timeout(PATIENCE, connector.connect(name, stream)).await {
+    match timeout(patience, connector.connect(name, stream)).await {
         Ok(shaken) => shaken.map_err(|error| explain(error, host)),
-        Err(_) => Err(TlsError::Silent(PATIENCE)),
+        Err(_) => Err(TlsError::Silent(patience)),
     }
 }
 

@@ -18,6 +18,7 @@ mod spool;
 mod ssh;
 mod tls;
 mod ttl;
+mod tunnel;
 mod watched;
 
 pub use cluster::{Cluster, Shard};
@@ -30,9 +31,10 @@ pub use rate::{Bucket, Rate};
 pub use rename::{Expression, Rename};
 pub use rules::{OnFlush, Rules, Verdict, Why};
 pub use spool::{Forecast, OutputBuffer, Spool, SpoolFacts, spool_line};
-pub use ssh::{Passphrase, SshAccess, SshHost, SshKeys, SshName};
+pub use ssh::{Passphrase, SshAccess, SshHost, SshKeys, SshName, Via};
 pub use tls::{Identity, Tls};
 pub use ttl::Ttl;
+pub use tunnel::{SshCommand, Tunnel};
 pub use watched::Watched;
 
 pub use crate::repl::Method;

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use crate::key::Db;
 use crate::repl::Credentials;
 
-use super::{Cluster, Shard, SshHost, Tls, Watched};
+use super::{Cluster, Shard, Tls, Via, Watched};
 
 /// A source or a target, as the command line names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,8 +24,8 @@ pub enum Place {
 pub struct ServerPlace {
     /// Where it listens.
     pub address: Address,
-    /// The ssh host that it is reached through, on whose side the address is looked up.
-    pub via: Option<Box<SshHost>>,
+    /// What it is reached through, on whose side the address is looked up.
+    pub via: Option<Box<Via>>,
     /// How TLS is spoken; `None` for a server that is spoken to in plain.
     pub tls: Option<Tls>,
     /// Who we are; from the URL, or later from the environment.
@@ -104,10 +104,19 @@ impl Place {
         }
     }
 
-    /// Whether it is a server that is reached through an ssh host.
+    /// What leads to it, if it is a server that is not reached from here.
     #[must_use]
-    pub const fn is_behind_ssh(&self) -> bool {
-        matches!(self, Self::Server(ServerPlace { via: Some(_), .. }))
+    pub fn via(&self) -> Option<&Via> {
+        match self {
+            Self::Server(server) => server.via.as_deref(),
+            Self::Rdb(_) | Self::Capture(_) => None,
+        }
+    }
+
+    /// Whether it is a server behind an ssh host that we log in to ourselves.
+    #[must_use]
+    pub fn is_behind_ssh(&self) -> bool {
+        matches!(self.via(), Some(Via::Ssh(_)))
     }
 
     /// Whether it is found by asking others where it is.

@@ -3,6 +3,26 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use super::Tunnel;
+
+/// What leads to a server that is not reached from here.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Via {
+    /// An ssh host that we log in to ourselves.
+    Ssh(SshHost),
+    /// One that another program leads to.
+    Program(Tunnel),
+}
+
+impl fmt::Display for Via {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ssh(host) => host.fmt(f),
+            Self::Program(tunnel) => tunnel.fmt(f),
+        }
+    }
+}
+
 /// A host that we log in to, and connect onward from.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct SshHost {
@@ -68,14 +88,20 @@ pub struct SshName {
     pub user: Option<String>,
     /// A name or an address, without the brackets of IPv6.
     pub host: String,
-    /// The port; 22 unless told.
-    pub port: u16,
+    /// The port, if that is said.
+    pub port: Option<u16>,
 }
 
 /// Where ssh servers listen.
 const PORT: u16 = 22;
 
 impl SshName {
+    /// The port: the usual one unless told.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port.unwrap_or(PORT)
+    }
+
     /// Reads `[user@]host[:port]`; `None` if the text is something else.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
@@ -107,8 +133,8 @@ impl SshName {
             return None;
         }
         let port = match port {
-            None => PORT,
-            Some(digits) => digits.parse().ok().filter(|&port| port != 0)?,
+            None => None,
+            Some(digits) => Some(digits.parse().ok().filter(|&port| port != 0)?),
         };
         Some(Self { user: user.map(str::to_owned), host: host.to_owned(), port })
     }
@@ -117,13 +143,17 @@ impl SshName {
 /// The host alone: who we are there and what leads there makes it no other.
 impl fmt::Display for SshHost {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { host, port, .. } = self;
-        match (host.contains(':'), *port) {
-            (false, PORT) => f.write_str(host),
-            (true, PORT) => write!(f, "[{host}]"),
-            (false, _) => write!(f, "{host}:{port}"),
-            (true, _) => write!(f, "[{host}]:{port}"),
-        }
+        write_host(f, &self.host, Some(self.port))
+    }
+}
+
+/// An ssh host in messages and names.
+pub(super) fn write_host(f: &mut fmt::Formatter<'_>, host: &str, port: Option<u16>) -> fmt::Result {
+    match (host.contains(':'), port.unwrap_or(PORT)) {
+        (false, PORT) => f.write_str(host),
+        (true, PORT) => write!(f, "[{host}]"),
+        (false, port) => write!(f, "{host}:{port}"),
+        (true, port) => write!(f, "[{host}]:{port}"),
     }
 }
 
@@ -132,7 +162,7 @@ mod tests {
     use super::*;
 
     fn read(text: &str) -> Option<(Option<String>, String, u16)> {
-        SshName::parse(text).map(|name| (name.user, name.host, name.port))
+        SshName::parse(text).map(|name| (name.user.clone(), name.host.clone(), name.port()))
     }
 
     #[test]

@@ -61,4 +61,5 @@ mod stream_memory;
 mod sync;
 mod tls;
 mod tool;
+mod tunnels;
 mod values;

@@ -10,10 +10,10 @@ use crate::sshd::{Agent, Sshd, user};
 use crate::tool::{Ended, Understudy};
 
 const SERVER: &str = "redis-7.0.15";
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A sync's arguments, both sides through this host.
-fn through<'a>(from: &'a str, to: &'a str, gate: &'a str) -> Vec<&'a str> {
+pub(crate) fn through<'a>(from: &'a str, to: &'a str, gate: &'a str) -> Vec<&'a str> {
     vec![
         "sync",
         "--from",
@@ -30,7 +30,7 @@ fn through<'a>(from: &'a str, to: &'a str, gate: &'a str) -> Vec<&'a str> {
 }
 
 /// Runs `understudy` with this environment and no other of ssh: what the machine has for its user is not looked at.
-fn alone(args: &[&str], env: &[(&str, &str)]) -> Understudy {
+pub(crate) fn alone(args: &[&str], env: &[(&str, &str)]) -> Understudy {
     let home = ("HOME", "/nowhere");
     let none = [home, ("SSH_AUTH_SOCK", ""), ("UNDERSTUDY_SSH_PASSPHRASE", "")];
     Understudy::start_with_env(args, &[&none[..], env].concat())
@@ -148,7 +148,7 @@ fn who_we_are_is_shown_by_a_key_an_agent_or_a_key_that_a_passphrase_opens() {
     said(&ended, &format!("does not let {} in with {stranger}", user()), "authorized_keys");
 }
 
-fn said(ended: &Ended, what: &str, mend: &str) {
+pub(crate) fn said(ended: &Ended, what: &str, mend: &str) {
     assert!(ended.stderr.contains(what) && ended.stderr.contains(mend), "{}", ended.stderr);
 }
 
@@ -250,6 +250,63 @@ fn a_host_behind_another_host() {
     let (first, second) = (Dump::read(&mut source.client()), Dump::read(&mut target.client()));
     assert_same(&first, &second, Forgiving::default(), "over two hosts");
     assert_eq!((inner.logins(), outer.logins()), (2, 2));
+}
+
+#[test]
+fn sockets_in_the_file_system_of_the_ssh_host() {
+    let (Some(sshd), Some(closed)) =
+        (Sshd::start(), Sshd::start_with(&["AllowStreamLocalForwarding no"]))
+    else {
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let socket = |name: &str| folder.path().join(name).display().to_string();
+    let (at, into) = (socket("source"), socket("target"));
+    let servers = [&at, &into].map(|path| Server::start_with(SERVER, &["--unixsocket", path]));
+    let [Some(source), Some(target)] = servers else { return };
+    let mut writer = source.client();
+    for index in 0..2000 {
+        writer.call(cmd!("SET", format!("key:{index}"), "x".repeat(500)));
+    }
+    let (from, to, gate) = (format!("unix:{at}"), format!("unix:{into}"), sshd.address());
+    let (key, known) = (sshd.file("client"), sshd.file("known"));
+    let keys = ["--ssh-key", &key, "--ssh-known-hosts", &known];
+    let mut running = alone(&[through(&from, &to, &gate), keys.to_vec()].concat(), &[]);
+    let mut arrives =
+        |key: &str| Client::wait_for_key(target.port, 0, key, PATIENCE, || running.is_running());
+    writer.call(cmd!("SET", "before", "1"));
+    assert!(arrives("before"));
+    sshd.drop_sessions();
+    writer.call(cmd!("INCR", "counter"));
+    assert!(arrives("counter"));
+    let ended = running.end_job(PATIENCE);
+    ended.assert_code(130);
+    let host = format!("127.0.0.1:{}", sshd.port);
+    assert_eq!(ended.reported("sources.0.name"), format!("unix:{at} via {host}").as_str());
+    let (first, second) = (Dump::read(&mut writer), Dump::read(&mut target.client()));
+    assert_same(&first, &second, Forgiving::default(), "through sockets");
+
+    // Not there, not a socket, not allowed.
+    let ping = |sshd: &Sshd, path: &str| {
+        let (url, gate) = (format!("unix:{path}"), sshd.address());
+        let (key, known) = (sshd.file("client"), sshd.file("known"));
+        let args =
+            ["ping", &url, "--from-ssh", &gate, "--ssh-key", &key, "--ssh-known-hosts", &known];
+        let ended = alone(&args, &[]).wait(PATIENCE);
+        ended.assert_code(2);
+        ended
+    };
+    let gone = socket("gone");
+    said(
+        &ping(&sshd, &gone),
+        &format!("cannot connect to unix:{gone}"),
+        "the path is looked up on the ssh host",
+    );
+    said(
+        &ping(&closed, &at),
+        &format!("cannot connect to unix:{at}"),
+        "AllowStreamLocalForwarding yes",
+    );
 }
 
 #[test]

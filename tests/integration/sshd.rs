@@ -84,6 +84,18 @@ impl Sshd {
         format!("{}@127.0.0.1:{}", user(), self.port)
     }
 
+    /// Writes a configuration for the system's ssh, which knows this host as `gate`, and gives its path.
+    pub(crate) fn client_config(&self) -> String {
+        let (key, known, port) = (self.file("client"), self.file("known"), self.port);
+        let text = format!(
+            "Host gate\n HostName 127.0.0.1\n Port {port}\n User {}\n IdentityFile {key}\n UserKnownHostsFile {known}\n\
+             IdentitiesOnly yes\n IdentityAgent none\n GlobalKnownHostsFile none\n",
+            user()
+        );
+        fs::write(self.path("client-config"), text).unwrap();
+        self.file("client-config")
+    }
+
     /// Makes a key in its folder that it does not let in.
     pub(crate) fn stranger(&self, name: &str, passphrase: &str) -> String {
         make_key(&self.path(name), "ed25519", passphrase);

@@ -17,7 +17,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::runtime::Runtime;
 use tokio::time::timeout;
 use understudy::net::{LinkError, Net, SshError};
-use understudy::plan::{Passphrase, ServerPlace, SshAccess, SshHost, SshKeys};
+use understudy::plan::{Passphrase, ServerPlace, SshAccess, SshHost, SshKeys, Via};
 
 use crate::links::block_on;
 use crate::peers::server;
@@ -153,7 +153,7 @@ impl User {
         };
         let host = "127.0.0.1".to_owned();
         let via = SshHost { user: "ada".into(), host, port, access, jump: None };
-        ServerPlace { via: Some(Box::new(via)), ..server(&format!("{to}:6379")) }
+        ServerPlace { via: Some(Box::new(Via::Ssh(via))), ..server(&format!("{to}:6379")) }
     }
 }
 
@@ -179,7 +179,8 @@ fn every_error_of_an_ssh_host_is_reached() {
         let port = serve(Host::default()).await;
         let but = |change: &dyn Fn(&mut SshHost)| {
             let mut place = user.place(port, "echo");
-            change(place.via.as_mut().unwrap());
+            let Some(Via::Ssh(via)) = place.via.as_deref_mut() else { panic!("{place:?}") };
+            change(via);
             place
         };
         let known = |mark: &str, of: u8| vec![user.knows(port, mark, key(of).public_key())];

@@ -18,8 +18,10 @@ use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::crypto::aws_lc_rs;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use understudy::net::{LinkError, Net, TlsError};
-use understudy::plan::{Address, Identity, ServerPlace, SshAccess, SshHost, Tls};
+use understudy::net::{ControlError, LinkError, Net, TlsError};
+use understudy::plan::{
+    Address, Identity, ServerPlace, SshAccess, SshCommand, SshHost, Tls, Tunnel, Via,
+};
 
 use crate::links::block_on;
 use crate::peers::{server, server_at};
@@ -51,8 +53,35 @@ async fn connect(host: &str, port: u16, tls: Option<Tls>) -> LinkError {
 async fn behind(port: u16) -> LinkError {
     let (user, host) = ("ada".to_owned(), "127.0.0.1".to_owned());
     let via = SshHost { user, host, port, access: SshAccess::default(), jump: None };
-    let place = ServerPlace { via: Some(Box::new(via)), ..server("nobody") };
+    let place = ServerPlace { via: Some(Box::new(Via::Ssh(via))), ..server("nobody") };
     Net::system().connect(&place).await.unwrap_err()
+}
+
+/// A server behind a program.
+async fn through(command: &str) -> LinkError {
+    let command = SshCommand::parse(command).unwrap();
+    let tunnel = Tunnel { command, user: None, host: "gate".into(), port: None };
+    let place = ServerPlace { via: Some(Box::new(Via::Program(tunnel))), ..server("nobody") };
+    match understudy::net::Control::open(&Net::system(), &place).await {
+        Err(ControlError::Link(error)) => error,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn every_error_of_a_program_that_leads_to_a_server_is_reached() {
+    let real = Runtime::new().unwrap();
+    let reached = [
+        real.block_on(through("/nowhere")),
+        real.block_on(through("false")),
+        // It takes as long as it takes, on a clock that does not wait.
+        block_on(through("sleep 1000 {host}")),
+    ];
+    let reached = reached.map(|error| match error {
+        LinkError::Tunnel(error) => error,
+        other => panic!("{other:?}"),
+    });
+    assert_eq!(names(reached), variants("TunnelError"));
 }
 
 /// A port whose queue of connections is full: whoever comes next gets no answer.
@@ -83,6 +112,7 @@ fn every_error_of_a_link_is_reached() {
             },
             connect("127.0.0.1", says(b"-ERR Protocol error\r\n"), insecure).await,
             behind(gone).await,
+            through("/nowhere").await,
             {
                 let cluster = server_at(&format!("redis-cluster://127.0.0.1:{gone}"));
                 Net::system().connect(&cluster).await.unwrap_err()

@@ -64,6 +64,7 @@ pub(crate) struct SshTexts {
     pub(crate) jump: Option<Said<String>>,
     pub(crate) key: Option<Said<String>>,
     pub(crate) known_hosts: Option<Said<String>>,
+    pub(crate) command: Option<Said<String>>,
 }
 
 /// What all sources share.
@@ -81,7 +82,7 @@ pub(crate) struct Limits {
 const TABLES: [&str; 4] = ["target", "defaults", "source", "limits"];
 const PLACE: [&str; 1] = ["url"];
 const NAME: [&str; 1] = ["name"];
-const ACCESS: [&str; 10] = [
+const ACCESS: [&str; 11] = [
     "password_env",
     "password_file",
     "ca",
@@ -92,6 +93,7 @@ const ACCESS: [&str; 10] = [
     "ssh_jump",
     "ssh_key",
     "ssh_known_hosts",
+    "ssh_command",
 ];
 const RULES: [&str; 13] = [
     "only_db",
@@ -225,6 +227,7 @@ fn endpoint<'a>(
                 jump: section.text("ssh_jump")?,
                 key: section.text("ssh_key")?,
                 known_hosts: section.text("ssh_known_hosts")?,
+                command: section.text("ssh_command")?,
             },
         },
         rules: RuleTexts {
@@ -328,6 +331,17 @@ impl Access {
                 "leave one out",
             );
         }
+        let SshTexts { host: _, jump, key, known_hosts, command } = &self.ssh;
+        if let (Some(said), Some(command)) =
+            (jump.as_ref().or(key.as_ref()).or(known_hosts.as_ref()), command)
+            && !command.value.is_empty()
+        {
+            return refuse(
+                said,
+                "ssh_command is told too, whose program has its own keys and ways",
+                "leave this out, or write it into the command (-i, -J) or into ~/.ssh/config",
+            );
+        }
         let is_plain = url.is_some_and(|url| {
             !["rediss:", "rediss-", "valkeys:", "valkeys-"]
                 .iter()
@@ -372,11 +386,19 @@ impl SshTexts {
     fn or(self, other: &Self) -> Self {
         // Another host has another way to it.
         let own = self.host.is_some();
+        let host = self.host.or_else(|| other.host.clone());
+        // A program has its own keys, and who names a key wants no program.
+        if self.command.as_ref().is_some_and(|command| !command.value.is_empty()) {
+            return Self { host, command: self.command, ..Self::default() };
+        }
+        let tells = self.jump.is_some() || self.key.is_some() || self.known_hosts.is_some();
+        let command = if tells { None } else { other.command.clone() };
         Self {
             jump: if own { self.jump } else { self.jump.or_else(|| other.jump.clone()) },
-            host: self.host.or_else(|| other.host.clone()),
+            host,
             key: self.key.or_else(|| other.key.clone()),
             known_hosts: self.known_hosts.or_else(|| other.known_hosts.clone()),
+            command: self.command.or(command),
         }
     }
 }

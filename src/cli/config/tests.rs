@@ -160,3 +160,37 @@ fn another_ssh_host_has_another_way_to_it() {
     let texts: Vec<[String; 3]> = texts.collect();
     assert_eq!(texts, [["ada@gate", "outer", "key"], ["ada@other", "", "key"], ["", "", "key"]]);
 }
+
+#[test]
+fn a_program_has_its_own_keys_and_who_names_a_key_wants_no_program() {
+    let config = parse(
+        r#"
+        [defaults]
+        ssh = "gate"
+        ssh_command = "ssh -F cfg"
+        [[source]]
+        url = "redis://a"
+        [[source]]
+        url = "redis://b"
+        ssh_key = "key"
+        [[source]]
+        url = "redis://c"
+        ssh_command = ""
+        [[source]]
+        url = "redis://d"
+        ssh_command = "other"
+        "#,
+    )
+    .unwrap();
+    let texts = config.sources.iter().map(|source| {
+        let ssh = &source.access.ssh;
+        [value(&ssh.host), value(&ssh.command), value(&ssh.key)].map(Option::unwrap_or_default)
+    });
+    let texts: Vec<[String; 3]> = texts.collect();
+    let wanted =
+        [["gate", "ssh -F cfg", ""], ["gate", "", "key"], ["gate", "", ""], ["gate", "other", ""]];
+    assert_eq!(texts, wanted);
+    let both = "[[source]]\nurl = \"redis://a\"\nssh_command = \"ssh\"\nssh_jump = \"outer\"";
+    let said = refused(both);
+    assert!(said.0.contains(": ssh_command is told too"), "{said:?}");
+}

@@ -183,7 +183,7 @@ impl SshError {
         match self {
             Self::Unreachable { source, .. } => match **source {
                 LinkError::NoSuchHost { .. } => format!(
-                    "check the host's name in {flag}-ssh; names from ~/.ssh/config are not read"
+                    "check the host's name in {flag}-ssh; names from ~/.ssh/config are read by --ssh-command ssh only"
                 ),
                 LinkError::TimedOut(_) => format!(
                     "check {flag}-ssh: is the host up, and does the network (a VPN, a firewall) let us through?"
@@ -223,6 +223,10 @@ impl SshError {
             Self::Forbidden { .. } => {
                 "let its sshd_config say AllowTcpForwarding yes (and PermitOpen, if it is there), or use another host".to_owned()
             }
+            // OpenSSH says no more of a socket that it may not open.
+            Self::NoWay { to, .. } if to.starts_with("unix:") => format!(
+                "check {place}: the path is looked up on the ssh host, whose user must be allowed to open it (unixsocketperm), and whose sshd_config must say AllowStreamLocalForwarding yes"
+            ),
             Self::NoWay { .. } => format!(
                 "check {place}: the address is looked up on the ssh host, where localhost is that host itself; and see that the server listens there"
             ),
