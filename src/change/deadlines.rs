@@ -31,6 +31,12 @@ pub const LIVE: i64 = 0;
 /// comes in 3084; what lies behind that too stays as it is, unless it is to be bounded.
 pub const ALL: i64 = SHIFT;
 
+/// Whether a horizon comes nearer, and must be moved before it is there: so it is but for [`LIVE`] and [`ALL`].
+#[must_use]
+pub const fn comes_nearer(horizon: i64) -> bool {
+    horizon != LIVE && horizon < ALL
+}
+
 /// Which deadlines are held back, and of which keys.
 #[derive(Debug)]
 pub struct Deadlines {
@@ -190,9 +196,11 @@ impl Deadlines {
         }
     }
 
-    /// The horizon moves to here: from now on deadlines before it are held back, and it is noted which keys come by another key's.
+    /// The horizon moves to here: from now on deadlines before it are held back, and it is noted which keys come by another key's. Which of those
+    /// in the target it passes is found out there, so the names are no list any more.
     pub fn move_horizon(&mut self, horizon: i64) {
         self.horizon = horizon;
+        self.held.overflow();
         self.moved = Some(Names::within(self.for_moved));
     }
 
@@ -425,6 +433,16 @@ mod tests {
         assert_eq!(deadlines.hold(Db::new(0), b"k", i64::MAX), last);
         assert_eq!(deadlines.hold_field(Db::new(0), b"h", i64::MAX), last);
         assert_eq!(deadlines.hold_field(Db::new(0), b"h", 5), 5 + SHIFT);
+    }
+
+    #[test]
+    fn what_the_horizon_passes_has_no_name() {
+        let mut deadlines = Deadlines::new(1000, 1 << 16);
+        deadlines.hold(Db::new(0), b"soon", 999);
+        deadlines.hold(Db::new(0), b"passed", 1500);
+        assert_eq!(deadlines.held_back(), Some(1));
+        deadlines.move_horizon(2000);
+        assert_eq!(deadlines.held_back(), None);
     }
 
     #[test]

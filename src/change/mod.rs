@@ -19,9 +19,9 @@ mod stream;
 
 pub use batch::{Batch, Carries, Draft, Failure};
 pub use copy::{Copy, CopyError, Existing, Limits};
-pub use deadlines::{ALL, Deadlines, LIVE, Names, SHIFT};
+pub use deadlines::{ALL, Deadlines, LIVE, Names, SHIFT, comes_nearer};
 pub use distinct::{Distinct, NameError};
-pub use file::{Ending, FileCopy, FileCopyError};
+pub use file::{Ending, FileCopy, FileCopyError, Later};
 pub use fingerprints::{Fingerprints, Full};
 pub use finish::{Finish, PAGE, Settled};
 pub use kept::Kept;

@@ -121,11 +121,13 @@ async fn begin(args: &Sync, plan: &Plan, net: &Net, signals: &Signals) -> Outcom
         );
     }
     let mut monitors = JoinSet::new();
-    if args.writing.progress != Mode::None || door.is_some() {
-        for (source, counters) in plan.sources.iter().zip(&counters) {
-            if let Place::Server(place) = &source.place {
-                monitors.spawn(watch_offset(net.clone(), place.clone(), Arc::clone(counters)));
-            }
+    let is_watched = args.writing.progress != Mode::None || door.is_some();
+    for (source, counters) in plan.sources.iter().zip(&counters) {
+        // When a write that is read late was made is told by the offsets of before.
+        if (is_watched || source.rules.ttl().freezes())
+            && let Place::Server(place) = &source.place
+        {
+            monitors.spawn(watch_offset(net.clone(), place.clone(), Arc::clone(counters)));
         }
     }
     let show =

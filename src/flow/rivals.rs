@@ -311,7 +311,7 @@ impl Rival {
     }
 
     /// Another process has taken this lane over, and writes what we know nothing of: none of ours goes on.
-    pub(super) fn is_overtaken(&self) {
+    pub(super) fn loses(&self) {
         self.all.0.is_overtaken.store(true, Ordering::Relaxed);
     }
 
@@ -321,7 +321,7 @@ impl Rival {
     }
 
     /// The record of this lane is ours.
-    pub(super) fn is_ours(&self) {
+    pub(super) fn takes_over(&self) {
         self.all.with(self.of, |standing| standing.is_ours = true);
         self.all.0.moved.notify_waiters();
     }

@@ -169,11 +169,31 @@ fn while_it_follows(pair: &Pair, what: &str) {
     pair.assert_same(what);
 }
 
+/// So many keys that nobody sets all their deadlines at once, with names of which not all are kept in little memory.
+const KEYS: usize = 40_000;
+
+fn long_name(n: usize) -> String {
+    format!("{n}:{}", "a long name ".repeat(20))
+}
+
+/// Kills the tool when it has set the deadlines of some of these keys in the target and not of all.
+#[track_caller]
+fn kill_while_it_sets(running: Understudy, asking: &mut Client, what: &str) {
+    let mut set = |step: usize| {
+        let ask = (0..KEYS).step_by(step).map(|n| cmd!("PTTL", long_name(n)));
+        let left = asking.pipeline(&ask.collect::<Vec<_>>());
+        left.iter().filter(|left| (0..1 << 44).contains(&left.int())).count()
+    };
+    wait(|| set(200) > 0);
+    kill(running);
+    let set = set(1);
+    assert!(set > 0 && set < KEYS - 100, "{what}: {set} were set when it was killed");
+}
+
 /// The tool is killed while it sets deadlines by the names that it has kept, and while it walks through the target since they did not
 /// fit; some die and some are renewed before it comes again.
 fn while_it_ends(pair: &Pair, what: &str) {
-    const KEYS: usize = 40_000;
-    let key = |n: usize| format!("{n}:{}", "a long name ".repeat(20));
+    let key = long_name;
     let mut client = pair.source.client();
     let set = |n: usize| cmd!("SET", key(n), n, "EX", 3000);
     data::all(&mut client, &(0..KEYS).map(set).collect::<Vec<_>>());
@@ -182,15 +202,7 @@ fn while_it_ends(pair: &Pair, what: &str) {
         let first = round * 4;
         client.call(cmd!("PEXPIRE", key(first), 2000));
         let running = pair.sync(&["--once", "--memory", memory]);
-        let mut left = |step: usize| {
-            let ask = (0..KEYS).step_by(step).map(|n| cmd!("PTTL", key(n)));
-            let left = asking.pipeline(&ask.collect::<Vec<_>>());
-            left.iter().filter(|left| (0..1 << 44).contains(&left.int())).count()
-        };
-        wait(|| left(200) > 0);
-        kill(running);
-        let set = left(1);
-        assert!(set > 0 && set < KEYS - 100, "{what}: {set} were set when it was killed");
+        kill_while_it_sets(running, &mut asking, what);
         client.call(cmd!("EXPIRE", key(first + 1), 5000));
         client.call(cmd!("PERSIST", key(first + 2)));
         client.call(cmd!("RENAME", key(first + 3), format!("renamed:{round}")));

@@ -104,7 +104,7 @@ pub(in super::super) async fn run(
     };
     if let Some(rival) = rival {
         if matches!(ended, Err(LaneError::Target(TargetError::Overtaken))) {
-            rival.is_overtaken();
+            rival.loses();
         }
         rival.ends();
     }

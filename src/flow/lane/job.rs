@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::sleep;
 use tracing::{debug, info, warn};
 
-use crate::change::{ALL, Deadlines, Distinct, LIVE};
+use crate::change::{Deadlines, Distinct, comes_nearer};
 use crate::doubt::Doubts;
 use crate::key::Db;
 use crate::net::{Control, ControlError, Net};
@@ -275,7 +275,7 @@ impl Job {
             doubts: Vec::new(),
             horizon,
             // What is not held back needs no watch, nor does what is for as long as there is.
-            good: if horizon == LIVE || horizon >= ALL { i64::MAX } else { horizon },
+            good: if comes_nearer(horizon) { horizon } else { i64::MAX },
             // What was written meanwhile nobody has seen.
             written: None,
             ended: None,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::sleep;
 
 use crate::change::{
-    ALL, Copy, Deadlines, Distinct, Draft, Existing, Kept, LIVE, Own, Scope, Stream,
+    ALL, Copy, Deadlines, Distinct, Draft, Existing, Kept, LIVE, Own, Scope, Stream, comes_nearer,
 };
 use crate::key::Db;
 use crate::net::{Control, Net};
@@ -267,9 +267,9 @@ async fn take_over(
     // From here on the record says it.
     job.copy_anew = None;
     if let Some(rival) = &known.rival {
-        rival.is_ours();
+        rival.takes_over();
     }
-    let begun = known.net.clock().now();
+    let begun = net.clock().now();
     match claimed.beginning {
         Beginning::Resume(_) | Beginning::Done => known.turn.is_over(),
         // A master that has begun to send is not held up.
@@ -286,7 +286,7 @@ async fn take_over(
             return Err(TargetError::Overtaken.into());
         }
     }
-    claimed.has_waited(known.net.clock().now().saturating_sub(begun));
+    claimed.has_waited(net.clock().now().saturating_sub(begun));
     Ok(claimed)
 }
 
@@ -295,9 +295,8 @@ impl Claimed {
     /// horizon lies behind this one's, so that nothing needs to be written for it.
     fn has_waited(&mut self, waited: Duration) {
         let waited = i64::try_from(waited.as_millis()).unwrap_or(i64::MAX);
-        if !matches!(self.beginning, Beginning::First | Beginning::Again)
-            || self.record.horizon == LIVE
-        {
+        let copies = matches!(self.beginning, Beginning::First | Beginning::Again);
+        if !copies || !comes_nearer(self.record.horizon) {
             return;
         }
         let record = &mut self.record;

@@ -5,9 +5,10 @@ use std::ops::RangeInclusive;
 use crate::client::cmd;
 use crate::data::{self, now_ms};
 use crate::judge::Dump;
-use crate::tool::Ended;
+use crate::servers::Server;
+use crate::tool::{Ended, Understudy};
 
-use super::{Forms, PATIENCE, Pair, kill, once, wait};
+use super::{Forms, KEYS, PATIENCE, Pair, kill_while_it_sets, long_name, once, wait};
 
 const HOUR: i64 = 3_600_000;
 
@@ -31,7 +32,7 @@ fn bounded(ended: i64, at: i64) -> i64 {
 
 impl Pair {
     /// Waits until all is dead on the source that will be within a minute, and the target knows.
-    fn wait_for_soon(&self, running: &mut crate::tool::Understudy) {
+    fn wait_for_soon(&self, running: &mut Understudy) {
         let mut client = self.source.client();
         wait(|| {
             let soonest = Dump::read(&mut client).soonest();
@@ -83,11 +84,10 @@ pub(super) fn bounded_when_it_ends(pair: &Pair, what: &str) {
 /// is left is measured from the last end, and by no more than once.
 #[test]
 fn bounds_are_kept_by_a_job_that_is_killed_at_its_end() {
-    const KEYS: usize = 40_000;
     const LIVES: [i64; 3] = [3000, 5000, 9000];
     for name in ["redis-2.8.17", "redis-7.0.15"] {
         let Some(pair) = Pair::start(name, name) else { return };
-        let key = |n: usize| format!("{n}:{}", "a long name ".repeat(20));
+        let key = long_name;
         let mut client = pair.source.client();
         let set = |n: usize| cmd!("SET", key(n), n, "EX", LIVES[n % 3]);
         data::all(&mut client, &(0..KEYS).map(set).collect::<Vec<_>>());
@@ -96,15 +96,7 @@ fn bounds_are_kept_by_a_job_that_is_killed_at_its_end() {
         for memory in ["256MiB", "1MiB"] {
             let flags = [&FLOOR_AND_CAP[..], &["--once", "--memory", memory]].concat();
             let running = pair.sync(&flags);
-            let mut left = |step: usize| {
-                let ask = (0..KEYS).step_by(step).map(|n| cmd!("PTTL", key(n)));
-                let left = asking.pipeline(&ask.collect::<Vec<_>>());
-                left.iter().filter(|left| (0..1 << 44).contains(&left.int())).count()
-            };
-            wait(|| left(200) > 0);
-            kill(running);
-            let set = left(1);
-            assert!(set > 0 && set < KEYS - 100, "{name}: {set} were set when it was killed");
+            kill_while_it_sets(running, &mut asking, name);
         }
         let begun = pair.target_ms();
         let flags = [&FLOOR_AND_CAP[..], &["--once"]].concat();
@@ -159,6 +151,54 @@ fn outage(ended: &Ended) -> i64 {
     ms
 }
 
+/// A write that is read behind the copy counts as of when it was made, to the second or so in which the source is asked for its offset.
+#[test]
+fn an_outage_that_began_while_the_copy_ran() {
+    let name = "redis-7.0.15";
+    let Some(pair) = Pair::start(name, name) else { return };
+    let mut client = pair.source.client();
+    pair.fill(4000);
+    client.call(cmd!("SET", "dies", 1, "EX", 5000));
+    let running = pair.sync(&["--once", "--freeze-ttl", "--limit-rate", "1000"]);
+    let mut copy = pair.target.client();
+    wait(|| copy.call(cmd!("DBSIZE")).int() > 20);
+    let before = pair.target_ms();
+    client.call(cmd!("SET", "written", 1, "EX", 6000));
+    let ended = running.wait(PATIENCE);
+    ended.assert_code(0);
+    let lasted = outage(&ended);
+    let whole = pair.target_ms() - before;
+    assert!(whole >= 3000, "the copy was over too soon");
+    assert!((1000..=whole).contains(&lasted), "{lasted} ms of {whole}");
+    pair.assert_same_but(name, |at| at + lasted);
+}
+
+/// Of a capture the outage counts from when it was recorded.
+#[test]
+fn an_outage_since_a_capture() {
+    let name = "redis-7.0.15";
+    let Some(pair) = Pair::start(name, name) else { return };
+    let mut client = pair.source.client();
+    client.call(cmd!("SET", "k", 1, "EX", 5000));
+    let capture = pair.state.path().join("kept.bin");
+    let (from, to, capture) = (pair.source.url(), pair.target.url(), capture.to_str().unwrap());
+    let before = pair.target_ms();
+    Understudy::start(&["record", "--from", &from, "--out", capture, "--once"])
+        .wait(PATIENCE)
+        .assert_code(0);
+    let after = pair.target_ms();
+    client.call(cmd!("SET", "dies", 1, "PX", 1500));
+    pair.wait_for_deaths(&["dies".to_owned()]);
+    let begun = pair.target_ms();
+    let args = ["sync", "--from", capture, "--to", &to, "--once", "--freeze-ttl"];
+    let ended = Understudy::start(&args).wait(PATIENCE);
+    ended.assert_code(0);
+    let lasted = outage(&ended);
+    let within = begun - after..=pair.target_ms() - before;
+    assert!(within.contains(&lasted), "{lasted} ms is not in {within:?}");
+    pair.assert_same_but(name, |at| at + lasted);
+}
+
 /// The source is written to, and then only loses keys that die. The job is stopped and goes on in between.
 pub(super) fn frozen_by_an_outage(pair: &Pair, what: &str) {
     let forms = Forms::of(&pair.source, &pair.target);
@@ -187,4 +227,33 @@ pub(super) fn frozen_by_an_outage(pair: &Pair, what: &str) {
     let within = begun - after..=pair.target_ms() - before;
     assert!(within.contains(&lasted), "{what}: {lasted} ms is not in {within:?}");
     pair.assert_same_but(what, |at| at + lasted);
+}
+
+/// A source that waits for another one's copy holds back what it would hold back without that.
+#[test]
+fn a_cap_holds_for_a_source_that_has_waited_for_its_turn() {
+    let slow = ["--rdb-key-save-delay", "1000", "--repl-diskless-sync", "no"];
+    let started = [slow, slow].map(|options| Server::start_with("redis-7.0.15", &options));
+    let ([Some(large), Some(small)], Some(target)) = (started, Server::start("redis-7.0.15"))
+    else {
+        return;
+    };
+    large.client().call(cmd!("DEBUG", "POPULATE", 400, "large", 50_000));
+    for (n, at) in NEVER.into_iter().enumerate() {
+        small.client().call(cmd!("SET", format!("never:{n}"), n, "PXAT", at));
+    }
+    let (one, two, to) = (large.url(), small.url(), target.url());
+    for policy in ["stop", "replace"] {
+        let args =
+            ["sync", "--from", &one, "--from", &two, "--to", &to, "--once", "--max-ttl", "2h"];
+        let run = Understudy::start(&[&args[..], &["--on-conflict", policy]].concat());
+        run.wait(PATIENCE).assert_code(0);
+        let mut client = target.client();
+        assert_eq!(client.call(cmd!("DBSIZE")).int(), 403, "{policy}");
+        for n in 0..NEVER.len() {
+            let left = client.call(cmd!("PTTL", format!("never:{n}"))).int();
+            assert!((1..=2 * HOUR).contains(&left), "{policy}: {n} has {left} ms left");
+        }
+        client.call(cmd!("FLUSHALL"));
+    }
 }

@@ -157,6 +157,55 @@ fn stands_still(name: &'static str, who: Stops, wakes: Wakes) {
     assert_eq!(second.own().iter().count(), 0, "{name}");
 }
 
+/// The horizon passes a key while the job follows: it is held back from then on, and at the end it dies when it should.
+fn passes(name: &'static str) {
+    let (Some(source), Some(target)) = (Server::start(name), Server::start(name)) else { return };
+    let mut writer = source.client();
+    let far = now_ms(&mut writer) + 90_000;
+    data::all(
+        &mut writer,
+        &[
+            cmd!("SET", "far", 1),
+            cmd!("PEXPIREAT", "far", far),
+            cmd!("SET", "moved", 1),
+            cmd!("PEXPIREAT", "moved", far),
+            cmd!("SETEX", "near", 30, 1),
+            cmd!("SETEX", "later", 5000, 1),
+        ],
+    );
+    let proxy = Proxy::to(target.port);
+    let plan =
+        Plan { until: Until::Forever, away: Some(AWAY), limit_rate: None, ..once(&source, &proxy) };
+    let net = Net::system();
+    let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let facts = runtime.block_on(look(&net, &plan)).unwrap();
+    let counting = [Arc::new(Counters::default())];
+    let (order, stop) = watch::channel(Order::Go);
+    let running =
+        runtime.spawn(async move { migrate(&net, &plan, &facts, &counting, &stop).await.sources });
+    let mut reader = target.client();
+    let long = Duration::from_secs(60);
+    let mut left = |key: &str| reader.call(cmd!("PTTL", key)).int();
+    asking::until("it is there as it is", long, || (0..1 << 40).contains(&left("far")));
+    writer.call(cmd!("RENAME", "moved", "renamed"));
+    asking::until("it is held back", long, || left("far") >= 1 << 40);
+    asking::until("so is the other", long, || left("renamed") >= 1 << 40);
+    order.send(Order::Finish).unwrap();
+    let report = runtime.block_on(running).unwrap().remove(0);
+    assert_eq!(report.ended, Ended::Done, "{name}: {report:?}");
+    let (first, second) = (Dump::read(&mut writer), Dump::read(&mut target.client()));
+    judge::assert_same(&first, &second, sync::untold(&source), name);
+}
+
+#[test]
+fn what_the_horizon_has_passed_dies_when_it_should() {
+    thread::scope(|scope| {
+        for name in ["redis-2.8.17", "redis-7.0.15"] {
+            scope.spawn(move || passes(name));
+        }
+    });
+}
+
 #[test]
 fn a_target_that_wakes_behind_the_margin_is_copied_to_anew() {
     stands_still("redis-7.0.15", Stops::Target, Wakes::BehindTheMargin);

@@ -149,6 +149,30 @@ impl Dump {
         self.keys.retain(|(_, key), _| key == name);
     }
 
+    /// Leaves those keys alone for which this says so, by database, name and kind.
+    pub(crate) fn retain(&mut self, wants: impl Fn(u32, &[u8], &str) -> bool) {
+        self.keys.retain(|(db, name), key| wants(*db, name, key.content.kind()));
+    }
+
+    /// The same, in other databases.
+    pub(crate) fn moved(mut self, place: impl Fn(u32) -> u32) -> Self {
+        let keys = self.keys.into_iter();
+        self.keys = keys.map(|((db, name), key)| ((place(db), name), key)).collect();
+        self
+    }
+
+    /// The same, with each deadline so many milliseconds later.
+    pub(crate) fn later(mut self, by: i64) -> Self {
+        for key in self.keys.values_mut() {
+            key.deadline = key.deadline.map(|at| at + by);
+            if let Content::Hash(fields) = &mut key.content {
+                let deadlines = fields.values_mut().filter_map(|(_, deadline)| deadline.as_mut());
+                deadlines.for_each(|at| *at += by);
+            }
+        }
+        self
+    }
+
     /// Each key as the first of several servers holds it that holds it at all.
     pub(crate) fn first_of(parts: impl IntoIterator<Item = Self>) -> Self {
         let mut parts = parts.into_iter();
