@@ -193,7 +193,15 @@ impl Lane<'_> {
         match std::mem::replace(&mut sweep.step, Step::Done) {
             Step::Noting(names) if self.target.is_idle() => {
                 self.counters.enter(Phase::CatchingUp);
-                let walk = Walk::begin(self.net.clone(), self.to.clone());
+                let (net, to, rival) =
+                    (self.net.clone(), self.to.clone(), self.rivalry.rival.clone());
+                let walk = async move {
+                    // What somebody has read of our source before this copy, and what is gone since, is in the target by then.
+                    if let Some(rival) = rival {
+                        drop(rival.take_seat().await);
+                    }
+                    Walk::begin(net, to).await
+                };
                 let names = names.sweep().map_err(|error| unkept(&sweep.folder, error))?;
                 sweep.step = Step::Begins(Box::new(names), Box::pin(walk));
             }
