@@ -124,6 +124,8 @@ pub struct Counters {
     pub left_out_keys: AtomicU64,
     /// Keys of the payload whose types are not chosen.
     pub left_out_types: AtomicU64,
+    /// Keys of the payload that were dead on the source, and are left out where deadlines are set later.
+    pub expired: AtomicU64,
     /// Commands of the stream that the rules leave out.
     pub left_out_commands: AtomicU64,
     /// Keys of the payload that the target held before.
@@ -196,6 +198,7 @@ impl Counters {
             &self.left_out_databases,
             &self.left_out_keys,
             &self.left_out_types,
+            &self.expired,
         ] {
             Self::set(number, 0);
         }
@@ -259,6 +262,7 @@ impl Counters {
             left_out_databases: read(&self.left_out_databases),
             left_out_keys: read(&self.left_out_keys),
             left_out_types: read(&self.left_out_types),
+            expired: read(&self.expired),
             left_out_commands: read(&self.left_out_commands),
             conflicts: read(&self.conflicts),
             conflict_commands: read(&self.conflict_commands),
@@ -292,6 +296,7 @@ pub struct Snapshot {
     pub left_out_databases: u64,
     pub left_out_keys: u64,
     pub left_out_types: u64,
+    pub expired: u64,
     pub left_out_commands: u64,
     pub conflicts: u64,
     pub conflict_commands: u64,

@@ -4,10 +4,13 @@ use crate::key::{Db, Escaped};
 use crate::rdb::event::{Element, KeyHead};
 use crate::rdb::opcode::{ObjectType, ValueType};
 use crate::rdb::parser::Depth;
+use crate::rdb::support::{Feature, Unsupported};
 use crate::rdb::transcode::TranscodeError;
 use crate::rdb::value::{Encoded, Encoder};
 use crate::rdb::writer::Writer;
 use crate::server::Server;
+
+use super::fitted::has_field_deadlines;
 
 /// Writes records into a file for a certain server: as they stand where it reads them, else in a form that it reads.
 #[derive(Debug)]
@@ -35,9 +38,31 @@ struct Anew {
     expire_at_ms: Option<i64>,
     idle_seconds: Option<u64>,
     freq: Option<u8>,
+    later: Later,
     encoder: Encoder,
     /// Something was taken from the encoder and lies aside.
     parted: bool,
+}
+
+/// By how much deadlines are later in the file than on the source. What was dead there stays so.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Later {
+    /// So many milliseconds.
+    pub by: i64,
+    /// What had to die by this time of the source's clock is dead.
+    pub now_ms: i64,
+}
+
+impl Later {
+    /// Whether something with this deadline may not be in the file any more: it would live again.
+    #[must_use]
+    pub fn buries(&self, expire_at_ms: Option<i64>) -> bool {
+        self.by > 0 && expire_at_ms.is_some_and(|at| at <= self.now_ms)
+    }
+
+    fn of(&self, expire_at_ms: Option<i64>) -> Option<i64> {
+        expire_at_ms.map(|at| at.saturating_add(self.by))
+    }
 }
 
 /// A key that cannot be in a file for this server.
@@ -73,12 +98,20 @@ impl FileCopy {
         Self { server, record: Record::None }
     }
 
-    /// Takes the head of a record, and says how its value is wanted.
+    /// Takes the head of a record, and says how its value is wanted. Of a module's value the elements are, which tell whose it is.
     ///
     /// # Errors
     /// If the server has no such values.
-    pub fn key(&mut self, head: &KeyHead<'_>, writer: &mut Writer) -> Result<Depth, FileCopyError> {
-        if self.server.reads(head.object) {
+    pub fn key(
+        &mut self,
+        head: &KeyHead<'_>,
+        later: Later,
+        writer: &mut Writer,
+    ) -> Result<Depth, FileCopyError> {
+        let head = &KeyHead { expire_at_ms: later.of(head.expire_at_ms), ..*head };
+        let is_changed = later.by > 0 && has_field_deadlines(head.object)
+            || head.object.value_type() == ValueType::Module;
+        if self.server.reads(head.object) && !is_changed {
             writer.key(head, head.object);
             self.record = Record::Pieces;
             return Ok(Depth::Pieces);
@@ -97,6 +130,7 @@ impl FileCopy {
             expire_at_ms: head.expire_at_ms,
             idle_seconds: head.idle_seconds,
             freq: head.freq,
+            later,
             encoder,
             parted: false,
         }));
@@ -114,12 +148,27 @@ impl FileCopy {
     /// # Errors
     /// If it is none of such a value.
     pub fn element(&mut self, element: &Element<'_>) -> Result<(), FileCopyError> {
-        match &mut self.record {
-            Record::Anew(anew) => match anew.encoder.push(element) {
-                Ok(()) => Ok(()),
-                Err(error) => Err(anew.error(error.into())),
-            },
-            Record::None | Record::Pieces => Ok(()),
+        let Record::Anew(anew) = &mut self.record else { return Ok(()) };
+        let element = match *element {
+            Element::Module { module, .. } if self.server.has_built_in(module) == Some(false) => {
+                let (what, server) = (Feature::VectorSets, self.server);
+                return Err(anew.error(Unsupported { what, server }.into()));
+            }
+            Element::Field { expire_at_ms, .. } if anew.later.buries(expire_at_ms) => return Ok(()),
+            Element::Field { field, value, expire_at_ms } => {
+                Element::Field { field, value, expire_at_ms: anew.later.of(expire_at_ms) }
+            }
+            other => other,
+        };
+        anew.encoder.push(&element).map_err(|error| anew.error(error.into()))
+    }
+
+    /// The record whose value is being written anew: its database and its key.
+    #[must_use]
+    pub fn current(&self) -> Option<(Db, &[u8])> {
+        match &self.record {
+            Record::Anew(anew) => Some((anew.db, &anew.key)),
+            Record::None | Record::Pieces => None,
         }
     }
 
@@ -153,7 +202,7 @@ impl FileCopy {
             Record::Pieces => return Ok(Ending::Written),
             Record::Anew(anew) => anew,
         };
-        let Anew { db, key, object, expire_at_ms, idle_seconds, freq, encoder, parted } = *anew;
+        let Anew { db, key, object, expire_at_ms, idle_seconds, freq, encoder, parted, .. } = *anew;
         let strict = |encoded: Encoded| Ok(encoded.strict(self.server)?);
         let encoded = encoder.finish().map_err(TranscodeError::from).and_then(strict);
         let encoded = match encoded {
@@ -183,12 +232,14 @@ impl Anew {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rdb::event::Event;
+    use crate::rdb::event::{Event, ModuleId};
     use crate::rdb::reader::{Next, Reader};
 
     fn server(name: &str) -> Server {
         Server::parse(name).unwrap()
     }
+
+    const NEVER: Later = Later { by: 0, now_ms: 0 };
 
     const fn head(key: &'static [u8], object: ObjectType) -> KeyHead<'static> {
         let (expire_at_ms, idle_seconds, freq) = (Some(77), Some(3), None);
@@ -199,12 +250,30 @@ mod tests {
         Element::Field { field, value: b"v", expire_at_ms }
     }
 
+    /// Heads and elements of a file.
+    fn said(file: &[u8]) -> Vec<String> {
+        let mut reader = Reader::new();
+        reader.set_default_depth(Depth::Elements);
+        reader.extend(file);
+        let mut said = Vec::new();
+        loop {
+            match reader.next().unwrap() {
+                Next::Event(event @ (Event::Key(_) | Event::Element(_))) => {
+                    said.push(format!("{event:?}"));
+                }
+                Next::Event(_) => {}
+                Next::End(_) => return said,
+                Next::NeedMore => panic!("cut short"),
+            }
+        }
+    }
+
     #[test]
     fn what_the_server_reads_is_taken_as_it_stands() {
         let mut writer = Writer::new(server("redis-7.2")).unwrap();
         let mut copy = FileCopy::new(server("redis-7.2"));
         let list = head(b"k", ObjectType::SetListpack);
-        assert_eq!(copy.key(&list, &mut writer), Ok(Depth::Pieces));
+        assert_eq!(copy.key(&list, NEVER, &mut writer), Ok(Depth::Pieces));
         writer.body(b"\x01");
         assert_eq!(copy.waiting(), 0);
         assert_eq!(copy.end(&mut writer), Ok(Ending::Written));
@@ -221,7 +290,7 @@ mod tests {
             let mut writer = Writer::new(server("redis-6.2")).unwrap();
             let mut copy = FileCopy::new(server("redis-6.2"));
             let hash = head(b"h", ObjectType::HashListpack);
-            assert_eq!(copy.key(&hash, &mut writer), Ok(Depth::Elements));
+            assert_eq!(copy.key(&hash, NEVER, &mut writer), Ok(Depth::Elements));
             copy.element(&field(b"a", None)).unwrap();
             let aside = if parted { copy.take() } else { Vec::new() };
             copy.element(&field(b"b", None)).unwrap();
@@ -233,20 +302,7 @@ mod tests {
                 other => assert_eq!((parted, other), (false, Ending::Written)),
             }
             let file = writer.finish();
-            let mut reader = Reader::new();
-            reader.set_default_depth(Depth::Elements);
-            reader.extend(&file);
-            let mut said = Vec::new();
-            loop {
-                match reader.next().unwrap() {
-                    Next::Event(event @ (Event::Key(_) | Event::Element(_))) => {
-                        said.push(format!("{event:?}"));
-                    }
-                    Next::Event(_) => {}
-                    Next::End(_) => break,
-                    Next::NeedMore => panic!("cut short"),
-                }
-            }
+            let said = said(&file);
             let old = KeyHead { object: ObjectType::Hash, ..hash };
             let expected = [
                 format!("{:?}", Event::Key(old)),
@@ -262,13 +318,13 @@ mod tests {
         let mut writer = Writer::new(server("redis-3.0")).unwrap();
         let mut copy = FileCopy::new(server("redis-3.0"));
         let stream = head(b"s\n", ObjectType::StreamListpacks3);
-        let error = copy.key(&stream, &mut writer).unwrap_err();
+        let error = copy.key(&stream, NEVER, &mut writer).unwrap_err();
         let name = "stream";
         assert_eq!(error.to_string(), format!("db 1: key \"s\\n\" ({name})"));
         assert_eq!(error.source.to_string(), "Redis 3.0.0 cannot hold streams");
 
         let hash = head(b"h", ObjectType::HashMetadata);
-        assert_eq!(copy.key(&hash, &mut writer), Ok(Depth::Elements));
+        assert_eq!(copy.key(&hash, NEVER, &mut writer), Ok(Depth::Elements));
         copy.element(&field(b"a", Some(5))).unwrap();
         let error = copy.end(&mut writer).unwrap_err();
         assert_eq!(error.source.to_string(), "Redis 3.0.0 cannot hold deadlines of hash fields");
@@ -281,8 +337,51 @@ mod tests {
         assert_eq!(copy.leave_out(), Depth::Skip);
         assert_eq!(copy.end(&mut writer), Ok(Ending::Left));
         let empty = head(b"h", ObjectType::HashListpack);
-        copy.key(&empty, &mut writer).unwrap();
+        copy.key(&empty, NEVER, &mut writer).unwrap();
         assert_eq!(copy.end(&mut writer), Ok(Ending::Left));
         assert!(writer.finish().starts_with(b"REDIS0006\xff"));
+    }
+
+    #[test]
+    fn deadlines_come_later_and_what_was_dead_stays_dead() {
+        let later = Later { by: 1000, now_ms: 50 };
+        assert!(later.buries(Some(50)) && !later.buries(Some(51)) && !later.buries(None));
+        assert!(!NEVER.buries(Some(0)));
+        let mut writer = Writer::new(server("redis-8.0")).unwrap();
+        let mut copy = FileCopy::new(server("redis-8.0"));
+        // The reader has this form, and its fields' deadlines are changed all the same.
+        let hash = head(b"h", ObjectType::HashListpackEx);
+        assert_eq!(copy.key(&hash, later, &mut writer), Ok(Depth::Elements));
+        assert_eq!(copy.current(), Some((Db::new(1), &b"h"[..])));
+        for (name, at) in [(&b"a"[..], Some(50)), (b"b", Some(60)), (b"c", None)] {
+            copy.element(&Element::Field { field: name, value: b"v", expire_at_ms: at }).unwrap();
+        }
+        assert_eq!(copy.end(&mut writer), Ok(Ending::Written));
+        let string = head(b"s", ObjectType::String);
+        assert_eq!(copy.key(&string, later, &mut writer), Ok(Depth::Pieces));
+        writer.body(b"\x01v");
+        assert_eq!(copy.current(), None);
+        let said = said(&writer.finish());
+        let dies = |at| format!("expire_at_ms: {:?}", Some(at));
+        assert_eq!(said.iter().filter(|line| line.contains(&dies(1077))).count(), 2, "{said:?}");
+        let fields: Vec<_> = said.iter().filter(|line| line.contains("Field")).collect();
+        assert_eq!(fields.len(), 2, "{said:?}");
+        assert!(fields[0].contains(&dies(1060)) && fields[1].contains("None"), "{said:?}");
+    }
+
+    #[test]
+    fn a_modules_type_that_only_newer_servers_have_is_named() {
+        let vectors = ModuleId::new(0xbde7_2da2_bb1e_b400);
+        assert_eq!(vectors.to_string(), "vectorset");
+        let value = Element::Module { module: vectors, bytes: b"" };
+        for (name, has) in [("redis-8.0", true), ("redis-7.4", false), ("valkey-9.1", false)] {
+            let mut writer = Writer::new(server(name)).unwrap();
+            let mut copy = FileCopy::new(server(name));
+            let vectors = head(b"k", ObjectType::Module2);
+            assert_eq!(copy.key(&vectors, NEVER, &mut writer), Ok(Depth::Elements));
+            let said = copy.element(&value).map_err(|error| error.source.to_string());
+            assert_eq!(said.is_ok(), has, "{name}");
+            assert!(said.err().is_none_or(|said| said.ends_with("cannot hold vector sets")));
+        }
     }
 }

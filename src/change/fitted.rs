@@ -61,7 +61,7 @@ pub(super) fn dump_fitted(
 pub(super) const FIRST_OF_VALKEY: u16 = 80;
 
 /// Whether a value of this type has fields with deadlines of their own.
-fn has_field_deadlines(object: ObjectType) -> bool {
+pub(super) fn has_field_deadlines(object: ObjectType) -> bool {
     matches!(
         object,
         ObjectType::HashMetadata

@@ -90,7 +90,7 @@ fn source(source: &SourceReport, place: Option<&Place>, facts: Option<&ServerFac
         "conflicts": source.conflicts,
         "skipped": source.skipped,
         "filtered": numbers(&filtered(source)),
-        "expired": {},
+        "expired": numbers(&[("keys", now.expired)]),
         "errors": u64::from(source.failure.is_some()),
         "failure": source.failure.as_ref().map(|(text, _)| text),
         "deadlines_held_back": source.held_back,

@@ -58,7 +58,8 @@ pub(crate) struct RuleArgs {
     extend_ttl: Option<String>,
 
     /// Each deadline later by what the source's outage has lasted when the job ends and deadlines are set: since the last write that this job
-    /// has seen, or where none came since its copy began. Deletions are no writes, nor is what the rules leave out
+    /// has seen, or where none came since its copy began. Deletions are no writes, nor is what the rules leave out. A key that dies on the
+    /// source meanwhile dies there too
     #[arg(long)]
     freeze_ttl: bool,
 
@@ -218,9 +219,11 @@ impl RuleTexts {
         let at = |said: &Option<Said<String>>| said.as_ref().map(|said| said.at.clone());
         let freezes = freeze_ttl.as_ref().filter(|said| said.value);
         let bounds: Vec<String> = [at(min_ttl), at(max_ttl)].into_iter().flatten().collect();
-        let all = [at(extend_ttl), freezes.map(|said| said.at.clone())].into_iter().flatten();
-        if let (Some(at), Place::Rdb(_)) = (all.chain(bounds.iter().cloned()).next(), target) {
-            return Err(format!("{at}: deadlines in a file are the source's own"));
+        let frozen = freezes.map(|said| said.at.clone()).into_iter();
+        if let (Some(at), Place::Rdb(_)) = (frozen.chain(bounds.iter().cloned()).next(), target) {
+            return Err(format!(
+                "{at}: deadlines in a file are the source's own, or later by --extend-ttl"
+            ));
         }
         let extends = read(extend_ttl.as_ref(), duration)?.unwrap_or_default();
         let (least, most) = (read(min_ttl.as_ref(), duration)?, read(max_ttl.as_ref(), duration)?);

@@ -8,7 +8,7 @@
 //!
 //! One source is read at a time, so that memory and links do not grow with their number; a database that two of them have is
 //! selected twice in the file. Two records of one key are not possible in a file that a server is to load, and what is
-//! written cannot be taken back: where the last source shall win it is read first.
+//! written cannot be taken back: it is that of the first source that has the key.
 
 mod sheet;
 
@@ -84,7 +84,7 @@ impl IntoFileError {
                 "name the server that shall read the file with --for, in a version that has this, or leave it out at the source"
             }
             Self::Collision { .. } | Self::FunctionCollision { .. } => {
-                "say which shall win: --on-conflict keep (the first source) or --on-conflict replace (the last); or leave it out of one of them"
+                "with --on-conflict keep or replace it is what the first of the sources has; or leave it out of one of them, or give one of them a --prefix"
             }
             Self::Name(_) => {
                 "give --rename a text that keeps what tells keys apart, or leave one of them out with --exclude; where the names are too many raise --memory, or use --prefix, which needs to remember none"
@@ -158,14 +158,11 @@ impl Run<'_> {
         reports: &mut [SourceReport],
     ) -> Result<Ended, IntoFileError> {
         let plan = self.plan;
-        let last_wins = plan.on_conflict == Some(OnConflict::Replace);
-        let place = RdbPlace::take(path, last_wins)?;
+        let place = RdbPlace::take(path, plan.on_conflict == Some(OnConflict::Replace))?;
         let reader = self.reader(facts).await?;
         let mut sheet = Sheet::new(plan, place, reader, self.net.clock());
-        let count = plan.sources.len();
-        for turn in 0..count {
-            self.at = if last_wins { count - 1 - turn } else { turn };
-            let Some(report) = reports.get_mut(self.at) else { continue };
+        for (at, report) in reports.iter_mut().enumerate() {
+            self.at = at;
             let begun = self.net.clock().now();
             let span = tracing::error_span!("lane", source = %report.name);
             if self.copy(&mut sheet, report).instrument(span).await? == Ended::Stopped {
@@ -239,6 +236,7 @@ impl Run<'_> {
             self.begun |= lane.copying;
             report.method = lane.method;
             report.conflicts = Some(sheet.conflicts);
+            report.conflict_names.append(&mut sheet.conflict_names);
             let turn = turn?;
             let now = lane.clock.now();
             let keys = counters.snapshot().keys;

@@ -53,7 +53,7 @@ use super::held::Held;
 use super::loss::Loss;
 use super::order::{Orders, changed};
 use super::remedy::{QUESTION_TRIES, pause};
-use super::report::Ended;
+use super::report::{CONFLICTS_NAMED, Ended};
 use super::rivals::Rival;
 use super::share::{Excess, Pool, Share};
 use super::throttle::Throttle;
@@ -436,9 +436,6 @@ fn failed(failure: Failure) -> LaneError {
 
 /// A lane that has followed for so long has nothing to do any more with why it had to copy.
 const STEADY: Duration = Duration::from_secs(60);
-
-/// How many of the keys that were there before are named in the report.
-const CONFLICTS_NAMED: usize = 100;
 
 /// Where a master's stream stands.
 #[derive(Clone, Copy, Debug)]

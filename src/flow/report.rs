@@ -43,6 +43,9 @@ pub struct Report {
     pub seconds: f64,
 }
 
+/// So many keys of each source that were there already are named.
+pub(super) const CONFLICTS_NAMED: usize = 100;
+
 /// What was done with one source.
 #[derive(Clone, Debug)]
 pub struct SourceReport {

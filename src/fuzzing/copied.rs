@@ -2,6 +2,7 @@
 
 use crate::change::Ending;
 use crate::change::FileCopy;
+use crate::change::Later;
 use crate::rdb::event::Event;
 use crate::rdb::event::KeyHead;
 use crate::rdb::opcode::ValueType;
@@ -113,7 +114,7 @@ pub fn a_copied_file_is_the_same(file: &[u8], reader: u8, aside: u8) {
                     return copy.leave_out();
                 }
                 let anew = !reader.reads(head.object);
-                match copy.key(head, &mut writer) {
+                match copy.key(head, Later::default(), &mut writer) {
                     Ok(depth) => {
                         kept.extend(key.map(|mut key| {
                             key.head = told(head, keeps_use);

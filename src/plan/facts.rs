@@ -10,7 +10,6 @@ use crate::repl::NO_PSYNC;
 use crate::server::{Flavour, Server};
 
 use super::rivals;
-use super::rules::Types;
 use super::saves;
 use super::spool::{self, OutputBuffer, SpoolFacts};
 use super::{OnConflict, OnDeadlines, Place, Plan, Source};
@@ -241,16 +240,6 @@ pub fn judge(facts: &Facts, plan: &Plan) -> Vec<Finding> {
                 "wait until master_link_status in its INFO replication is up, or read from its master",
             );
         }
-    }
-    let names_modules = |source: &Source| source.rules.types().is_some_and(Types::names_modules);
-    if matches!(plan.target, Place::Rdb(_)) && plan.sources.iter().any(names_modules) {
-        findings.push(Finding {
-            place: plan.target.to_string(),
-            evidence: "a file cannot be written with some modules' values only".to_owned(),
-            mend:
-                "choose module, which is all of them, or leave them out by their names (--exclude)"
-                    .to_owned(),
-        });
     }
     let is_shard = |source: &Source| matches!(&source.place, Place::Server(server) if server.shard().is_some());
     if matches!(plan.target, Place::Rdb(_)) && plan.sources.iter().any(is_shard) {

@@ -394,12 +394,6 @@ impl Verdict {
 }
 
 impl Types {
-    /// Whether values of some modules are chosen, and not those of all.
-    #[must_use]
-    pub fn names_modules(&self) -> bool {
-        !self.modules.is_empty() && !self.plain.contains(&ValueType::Module)
-    }
-
     /// Reads a list such as `string,hash,module:ReJSON-RL`.
     ///
     /// # Errors

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::rdb::event::ModuleId;
 use crate::rdb::format::Family;
 use crate::rdb::format::Format;
 use crate::rdb::opcode::ObjectType;
@@ -43,6 +44,14 @@ impl Server {
                     && self.flavour != Flavour::Redict
             }
         }
+    }
+
+    /// Whether this server has a module's type built in. `None` if that is the module's matter.
+    #[must_use]
+    pub fn has_built_in(&self, module: ModuleId) -> Option<bool> {
+        let is_vector_set = module.to_string() == "vectorset";
+        let has = self.flavour == Flavour::Redis && self.version >= Version(8, 0, 0);
+        is_vector_set.then_some(has)
     }
 
     /// The version that the footer of a payload of this type must carry for this server's `RESTORE`; `None` if
@@ -105,6 +114,8 @@ pub enum Feature {
     Streams,
     /// Values of modules: Redis 4.0.
     Modules,
+    /// Vector sets, which are stored as a module's values: Redis 8.0.
+    VectorSets,
     /// Libraries of functions: Redis 7.0.
     Functions,
     /// Deadlines of single hash fields: Redis 7.4, Valkey 9.
@@ -120,6 +131,7 @@ impl fmt::Display for Feature {
         f.write_str(match self {
             Self::Streams => "streams",
             Self::Modules => "values of modules",
+            Self::VectorSets => "vector sets",
             Self::Functions => "functions",
             Self::FieldDeadlines => "deadlines of hash fields",
             Self::Restore => "the payload of a RESTORE",

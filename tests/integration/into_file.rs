@@ -281,7 +281,7 @@ fn several_sources_become_one_file() {
 }
 
 #[test]
-fn a_key_of_two_sources_ends_the_run_or_the_last_source_wins() {
+fn a_key_of_two_sources_ends_the_run_or_the_first_source_wins() {
     let desk = Desk::new();
     let from = [
         desk.put("a.rdb", &strings("a", &[(0, "one"), (0, "both\n")])),
@@ -300,10 +300,70 @@ fn a_key_of_two_sources_ends_the_run_or_the_last_source_wins() {
     let ended = desk.sync(&from, &["--on-conflict", "replace"]);
     ended.assert_code(0);
     assert_eq!(*ended.reported("totals.keys"), 4);
-    assert_eq!(*ended.reported("sources.0.conflicts"), 1);
-    let expected = [(0, "both\n", "c"), (0, "one", "a"), (0, "two", "b"), (1, "one", "c")];
+    assert_eq!(*ended.reported("sources.2.conflicts"), 1);
+    assert_eq!(*ended.reported("conflicts.0.key"), "both\n");
+    let expected = [(0, "both\n", "a"), (0, "one", "a"), (0, "two", "b"), (1, "one", "c")];
     let expected = expected.map(|(db, key, owner)| (db, key.to_owned(), owner.to_owned()));
     assert_eq!(owners(&desk.out()), expected);
+}
+
+/// A value of a module's type, which is some bytes to everybody else.
+fn module(file: &mut Writer, key: &str, id: u64) {
+    let object = ObjectType::Module2;
+    let body = [&[0x81][..], &id.to_be_bytes(), b"\x05\x03abc\0"].concat();
+    file.payload(&head(0, key.as_bytes(), object), Payload { object, body: &body });
+}
+
+#[test]
+fn values_of_modules_are_chosen_by_type_and_named_where_nobody_has_them() {
+    // "vectorset" and "ReJSON-RL".
+    let (vectors, json) = (0xbde7_2da2_bb1e_b400, 0x4478_24e2_37cb_9403_u64);
+    let name = |id| understudy::rdb::event::ModuleId::new(id).to_string();
+    let desk = Desk::new();
+    let mut both = Writer::new(reader("redis-8.0")).unwrap();
+    module(&mut both, "vectors", vectors);
+    module(&mut both, "tree", json);
+    let a = desk.put("a.rdb", &both.finish());
+    let mut one = Writer::new(reader("redis-7.2")).unwrap();
+    module(&mut one, "vectors", json);
+    let b = desk.put("b.rdb", &one.finish());
+    let wanted = format!("module:{}", name(json));
+    // The first source's key of that name is left out, and so is none that comes before the second's.
+    let ended = desk.sync(&[&a, &b], &["--type", &wanted, "--for", "redis-7.2"]);
+    ended.assert_code(0);
+    let keys: Vec<_> = content(&desk.out()).into_keys().map(|(_, key)| key).collect();
+    assert_eq!(keys, [b"tree".to_vec(), b"vectors".to_vec()]);
+    assert_eq!(*ended.reported("sources.0.filtered.types"), 1);
+    let needs = "a server without that module does not load it";
+    assert_eq!(ended.stderr.matches(needs).count(), 1, "{}", ended.stderr);
+
+    fs::remove_file(desk.path("out.rdb")).unwrap();
+    let ended = desk.sync(&[&a], &["--for", "redis-7.2"]);
+    ended.assert_code(3);
+    let said = "key \"vectors\" (module): Redis 7.2.0 cannot hold vector sets";
+    assert!(ended.stderr.contains(said), "{}", ended.stderr);
+    desk.sync(&[&a], &["--for", "redis-8.0"]).assert_code(0);
+    assert_eq!(content(&desk.out()), content(&fs::read(&a).unwrap()));
+}
+
+#[test]
+fn deadlines_come_later_but_for_what_is_dead() {
+    let desk = Desk::new();
+    let mut writer = Writer::new(reader("redis-7.4")).unwrap();
+    writer.aux(b"ctime", b"1700000000");
+    let at = 1_700_000_000_000;
+    for (key, dies) in [("dead", Some(at)), ("lives", Some(at + 1)), ("endless", None)] {
+        let object = ObjectType::String;
+        let head = KeyHead { expire_at_ms: dies, ..head(0, key.as_bytes(), object) };
+        writer.payload(&head, Payload { object, body: b"\x01v" });
+    }
+    let from = desk.put("a.rdb", &writer.finish());
+    let ended = desk.sync(&[&from], &["--extend-ttl", "1m"]);
+    ended.assert_code(0);
+    assert_eq!(*ended.reported("sources.0.expired.keys"), 1);
+    let deadline = |value: &String| value.split(' ').next().unwrap().to_owned();
+    let told: Vec<_> = content(&desk.out()).values().map(deadline).collect();
+    assert_eq!(told, ["None".to_owned(), format!("Some({})", at + 60_001)]);
 }
 
 #[test]

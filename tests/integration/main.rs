@@ -37,6 +37,7 @@ mod into_file;
 mod judge;
 mod limits;
 mod load;
+mod merges;
 mod names;
 mod older;
 mod packed;

@@ -1,22 +1,24 @@
 //! What goes into the file, record by record.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use tracing::{debug, info, warn};
 
-use crate::change::{Distinct, Ending, FileCopy, Fingerprints, Full, Scope};
+use crate::change::{Distinct, Ending, FileCopy, Fingerprints, Full, Later, Scope};
 use crate::key::Db;
 use crate::net::Clock;
-use crate::plan::{OnConflict, OnFlush, Plan, Rules, Verdict};
+use crate::plan::{OnConflict, OnFlush, Plan, Rules, Verdict, Why};
 use crate::progress::Counters;
-use crate::rdb::event::{Event, KeyHead};
+use crate::rdb::event::{Element, Event, KeyHead, ModuleId};
 use crate::rdb::format::{Family, Format};
+use crate::rdb::opcode::ValueType;
 use crate::rdb::parser::Depth;
 use crate::rdb::writer::Writer;
 use crate::server::{Flavour, Server, Version};
 use crate::target::{RdbPlace, RdbTarget};
 
 use super::super::left_out::{Left, left_out};
+use super::super::report::CONFLICTS_NAMED;
 use super::IntoFileError;
 
 /// The file, and what goes into it.
@@ -36,12 +38,18 @@ pub(super) struct Sheet<'a> {
     distinct: Option<Distinct>,
     /// Libraries that are in the file, their code and from which source they are.
     functions: HashMap<Vec<u8>, (Vec<u8>, usize), foldhash::fast::RandomState>,
+    /// Modules' types in the file, of which a reader needs the modules.
+    modules: BTreeSet<ModuleId>,
+    /// The value that is read is a module's, and nothing of it has come.
+    is_open: bool,
     /// The source that is being read.
     source: usize,
     /// What is wanted of it.
     scope: Scope,
     db: Db,
     pub(super) conflicts: u64,
+    /// The first hundred of them, as far as they were not taken away.
+    pub(super) conflict_names: Vec<(Db, Vec<u8>)>,
 }
 
 /// What is to be done after a record's part was taken.
@@ -70,10 +78,13 @@ impl<'a> Sheet<'a> {
             seen: (plan.sources.len() > 1).then(|| Fingerprints::new(half)),
             distinct: None,
             functions: HashMap::default(),
+            modules: BTreeSet::new(),
+            is_open: false,
             source: 0,
             scope: Scope::default(),
             db: Db::default(),
             conflicts: 0,
+            conflict_names: Vec::new(),
         }
     }
 
@@ -112,9 +123,19 @@ impl<'a> Sheet<'a> {
                     distinct.meet(head.key, &name)?;
                 }
                 let head = KeyHead { db, key: &name, ..head };
-                let depth = if verdict.is_keep() && self.is_wanted(&head)? {
+                let later = Later {
+                    by: self.scope.rules().ttl().extends(),
+                    now_ms: self.origin.made_at_ms,
+                };
+                let is_dead = verdict.is_keep() && later.buries(head.expire_at_ms);
+                Counters::add(&counters.expired, u64::from(is_dead));
+                // Of a module's value only the first piece tells whether it is wanted.
+                let is_module = head.object.value_type() == ValueType::Module;
+                let is_wanted = verdict.is_keep() && !is_dead;
+                self.is_open = is_wanted && is_module;
+                let depth = if is_wanted && (is_module || self.is_new(db, &name)?) {
                     match &mut self.target {
-                        Some(target) => self.copy.key(&head, target.writer())?,
+                        Some(target) => self.copy.key(&head, later, target.writer())?,
                         None => Depth::Skip,
                     }
                 } else {
@@ -130,7 +151,15 @@ impl<'a> Sheet<'a> {
                     Counters::add(&counters.keys, 1);
                 }
             }
-            Event::Element(ref element) => self.copy.element(element)?,
+            Event::Element(ref element) => {
+                if let Element::Module { module, bytes } = *element
+                    && std::mem::take(&mut self.is_open)
+                    && !self.admits(module, bytes, counters)?
+                {
+                    self.copy.leave_out();
+                }
+                self.copy.element(element)?;
+            }
             Event::ValueEnd => {
                 let Some(target) = &mut self.target else { return Ok(Next::On) };
                 match self.copy.end(target.writer())? {
@@ -185,19 +214,45 @@ impl<'a> Sheet<'a> {
         Ok(Next::On)
     }
 
-    /// Whether a key belongs into the file.
-    fn is_wanted(&mut self, head: &KeyHead<'_>) -> Result<bool, IntoFileError> {
+    /// Whether a module's value belongs into the file, of which this is the first piece.
+    fn admits(
+        &mut self,
+        module: ModuleId,
+        bytes: &[u8],
+        counters: &Counters,
+    ) -> Result<bool, IntoFileError> {
+        if !self.scope.rules().admits_module(bytes) {
+            left_out(counters, Why::Type, Left::Key);
+            return Ok(false);
+        }
+        let (db, key) = match self.copy.current() {
+            Some((db, key)) => (db, key.to_vec()),
+            None => return Ok(false),
+        };
+        let is_new = self.is_new(db, &key)?;
+        let is_built_in = self.reader.is_some_and(|reader| reader.has_built_in(module).is_some());
+        if is_new && !is_built_in && self.modules.insert(module) {
+            warn!(%module, "the file has values of a module: a server without that module does not load it");
+        }
+        Ok(is_new)
+    }
+
+    /// Whether no source before has brought a key of this name.
+    fn is_new(&mut self, db: Db, key: &[u8]) -> Result<bool, IntoFileError> {
         let Some(seen) = &mut self.seen else { return Ok(true) };
-        let first = seen.insert(head.db, head.key, self.source as u128);
+        let first = seen.insert(db, key, self.source as u128);
         let first = first.map_err(|Full { keys }| IntoFileError::Memory { keys })?;
         let Some(first) = first.and_then(|first| usize::try_from(first).ok()) else {
             return Ok(true);
         };
         self.conflicts += 1;
+        if self.conflicts <= CONFLICTS_NAMED as u64 {
+            self.conflict_names.push((db, key.to_vec()));
+        }
         if may_collide(self.plan) {
             return Ok(false);
         }
-        let (db, key, first) = (head.db, head.key.to_vec(), self.name(first));
+        let (key, first) = (key.to_vec(), self.name(first));
         Err(IntoFileError::Collision { db, key, first })
     }
 
@@ -277,6 +332,9 @@ pub(super) struct Origin {
     pub(super) format: Option<Format>,
     server: Option<Server>,
     used_memory: Vec<u8>,
+    /// What the server's clock showed when it was written, in whole seconds; 0 if it does not tell (before 3.2). Those leave out
+    /// what is dead.
+    made_at_ms: i64,
 }
 
 impl Origin {
@@ -295,6 +353,10 @@ impl Origin {
                 });
             }
             b"used-mem" => self.used_memory = value.to_vec(),
+            b"ctime" => {
+                let seconds = std::str::from_utf8(value).ok().and_then(|text| text.parse().ok());
+                self.made_at_ms = seconds.map_or(0, |seconds: i64| seconds.saturating_mul(1000));
+            }
             _ => {}
         }
     }
