@@ -21,6 +21,11 @@ pub(crate) fn columns() -> usize {
     terminal_size_of(io::stderr()).map_or(80, |(Width(columns), _)| usize::from(columns))
 }
 
+/// How many columns a result may take; `None` where no terminal shows it.
+pub(crate) fn result_columns() -> Option<usize> {
+    terminal_size_of(io::stdout()).map(|(Width(columns), _)| usize::from(columns))
+}
+
 /// Writes a line.
 pub(crate) fn line(text: &str) {
     // Nobody reads stderr: then nobody misses it.

@@ -2,6 +2,7 @@
 
 mod protocol;
 mod steer;
+mod told;
 
 use std::fs;
 use std::io;

@@ -5,7 +5,6 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
-use comfy_table::{CellAlignment, Table, presets};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
@@ -15,10 +14,10 @@ use understudy::flow::Order;
 use super::super::args::Steered;
 use super::super::notice;
 use super::super::outcome::{Outcome, failed, refused};
-use super::super::progress::{grouped, size};
 use super::super::{state, terminal};
 use super::address;
 use super::protocol::{LONGEST_ANSWER, Request};
+use super::told::{of, text, told};
 
 /// A job answers at once.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -32,7 +31,7 @@ pub(crate) async fn status(args: &Steered) -> Outcome {
     if args.json {
         terminal::result(&format!("{answer}\n"));
     } else {
-        terminal::result(&told(&answer));
+        terminal::result(&told(&answer, terminal::result_columns()));
     }
     Outcome::Done
 }
@@ -163,82 +162,4 @@ async fn say(folder: &Path, request: Request) -> io::Result<Value> {
         serde_json::from_slice(&answer).map_err(io::Error::from)
     };
     timeout(PATIENCE, talk).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
-}
-
-/// How a job stands, for a person.
-fn told(status: &Value) -> String {
-    let mut lines = vec![format!(
-        "{}: {}, process {}, for {} s",
-        text(of(status, "job")),
-        match of(status, "order").as_str() {
-            Some("pause") => "paused",
-            Some("stop") => "stopping",
-            Some("finish") => "finishing",
-            _ => "running",
-        },
-        of(status, "process"),
-        of(status, "seconds"),
-    )];
-    if let Some(seconds) = of(status, "paused_seconds").as_u64() {
-        lines.push(format!("paused since {seconds} s: understudy resume goes on"));
-    }
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING);
-    table.set_header([
-        "source",
-        "phase",
-        "keys",
-        "commands",
-        "read to",
-        "confirmed",
-        "lag",
-        "in flight",
-        "in doubt",
-    ]);
-    for index in 2..9 {
-        if let Some(column) = table.column_mut(index) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
-    }
-    let number = |value: &Value| value.as_u64().map_or_else(|| "-".to_owned(), grouped);
-    let bytes = |value: &Value| value.as_f64().map_or_else(|| "-".to_owned(), size);
-    let sources = of(status, "sources").as_array().map(Vec::as_slice).unwrap_or_default();
-    for source in sources {
-        table.add_row([
-            text(of(source, "name")),
-            text(of(source, "phase")),
-            number(of(source, "keys")),
-            number(of(source, "commands")),
-            number(of(source, "read_offset")),
-            number(of(source, "offset")),
-            bytes(of(source, "lag_bytes")),
-            bytes(of(source, "in_flight_bytes")),
-            number(of(source, "doubts")),
-        ]);
-    }
-    lines.push(String::new());
-    lines.push(table.to_string());
-    lines.push(String::new());
-    for source in sources {
-        for (field, label) in [("waiting_for", ""), ("last_error", "the last error: ")] {
-            if let Some(what) = of(source, field).as_str() {
-                let name = text(of(source, "name"));
-                lines.push(notice::one_line(&format!("{name}: {label}{what}")));
-            }
-        }
-    }
-    lines.push(format!(
-        "target {}: deadlines are shifted until the job ends (--once, or stop --finish)",
-        text(of(status, "target"))
-    ));
-    lines.join("\n") + "\n"
-}
-
-/// A field of an answer; null where it has none.
-fn of<'a>(answer: &'a Value, field: &str) -> &'a Value {
-    answer.get(field).unwrap_or(&Value::Null)
-}
-
-fn text(value: &Value) -> String {
-    value.as_str().unwrap_or("-").to_owned()
 }

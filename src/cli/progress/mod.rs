@@ -21,7 +21,8 @@ use understudy::plan::Plan;
 use understudy::plan::ServerFacts;
 use understudy::progress::Counters;
 
-use fold::{LINES, fold};
+use fold::LINES;
+pub(super) use fold::{Line, fold};
 use reading::Meter;
 use reading::Reading;
 pub(super) use words::{grouped, size, span};
@@ -173,7 +174,7 @@ impl Lines {
         let total = (readings.len() > 1).then(|| total(readings));
         let each = readings.iter().map(|(name, reading)| (Some(name.as_str()), reading));
         let all: Vec<_> = each.chain(total.iter().map(|total| (None, total))).collect();
-        let folded = self.folds.then(|| fold(readings));
+        let folded = self.folds.then(|| folded(readings));
         let mut lines = Vec::new();
         for (index, (name, reading)) in all.iter().enumerate() {
             let is_new = self.doing.get(index) != Some(&reading.doing());
@@ -204,6 +205,10 @@ impl View for Lines {
             terminal::line(&line);
         }
     }
+}
+
+fn folded(readings: &[(String, Reading)]) -> fold::Folded {
+    fold(&readings.iter().map(Line::of).collect::<Vec<_>>())
 }
 
 fn total(readings: &[(String, Reading)]) -> Reading {
@@ -258,7 +263,7 @@ impl Bars {
 impl View for Bars {
     fn show(&mut self, _: Duration, readings: &[(String, Reading)]) {
         let room = terminal::columns().saturating_sub(self.taken);
-        let folded = fold(readings);
+        let folded = folded(readings);
         let shown = folded.shown.iter().filter_map(|index| readings.get(*index));
         for (bar, (name, reading)) in self.bars.iter().zip(shown) {
             bar.set_prefix(name.clone());

@@ -125,7 +125,7 @@ impl Task {
         let Reader { attempt, method, tally, .. } = reader;
         let outcome =
             Outcome { ended: Ended::Done, attempt, method, tally, seconds, failure: None };
-        match ended {
+        let outcome = match ended {
             Ok(ended) => Outcome { ended, ..outcome },
             Err(error) => {
                 self.counters.set_trouble(chain(&error));
@@ -134,7 +134,10 @@ impl Task {
                 let failure = Some((chain(&error), advice(&error).to_owned()));
                 Outcome { ended, failure, ..outcome }
             }
-        }
+        };
+        // The others may take long, and then their names are compared.
+        self.counters.enter(outcome.ended.into());
+        outcome
     }
 
     /// Waits for its turn. `false`: it was told to stop.
