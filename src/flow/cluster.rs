@@ -200,6 +200,9 @@ impl Watch {
 
     /// Says that slots have not come to rest, again each time that has lasted twice as long.
     fn tell(&mut self, unsettled: &SlotSet, look: &Look) {
+        if self.unsettled > 0 && unsettled.is_empty() {
+            info!("all slots of the cluster are at rest again");
+        }
         self.unsettled = if unsettled.is_empty() { 0 } else { self.unsettled + 1 };
         if self.unsettled >= TOLD_FROM && self.unsettled.is_power_of_two() {
             warn!(slots = %unsettled, moving = %look.open, for_looks = self.unsettled, "slots of the cluster have not come to rest");

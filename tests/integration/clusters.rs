@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
@@ -108,13 +109,29 @@ impl Cluster {
 
     /// Moves slots as `redis-cli --cluster reshard` does it, key by key.
     fn reshard(&self, from: &Server, to: &Server, slots: impl Iterator<Item = u16>) {
+        self.reshard_with(from, to, slots, |_| {});
+    }
+
+    /// The same, and says before each slot how many have gone.
+    fn reshard_with(
+        &self,
+        from: &Server,
+        to: &Server,
+        slots: impl Iterator<Item = u16>,
+        mut goes: impl FnMut(usize),
+    ) {
         let (mut giver, mut taker) = (from.client(), to.client());
         let (gives, takes) = (id(from), id(to));
         let others = self.masters.iter().filter(|one| ![from.port, to.port].contains(&one.port));
         let mut others: Vec<Client> = others.map(Server::client).collect();
-        for slot in slots {
+        for (gone, slot) in slots.enumerate() {
+            // What was on its way between the nodes at an earlier move may have given the slot back to who had it then.
+            for one in [&mut giver, &mut taker].into_iter().chain(&mut others) {
+                one.call(cmd!("CLUSTER", "SETSLOT", slot, "NODE", gives));
+            }
             taker.call(cmd!("CLUSTER", "SETSLOT", slot, "IMPORTING", gives));
             giver.call(cmd!("CLUSTER", "SETSLOT", slot, "MIGRATING", takes));
+            goes(gone);
             loop {
                 let keys = giver.call(cmd!("CLUSTER", "GETKEYSINSLOT", slot, 10)).strings();
                 for key in &keys {
@@ -161,11 +178,22 @@ struct Anywhere {
 }
 
 impl Anywhere {
-    /// Sends a command to whoever takes it. Gives no answer where a link is lost: it may have been run.
+    /// Sends a command to whoever takes it. Gives no answer where none comes in time, or a link is lost: it may have been run.
     fn send(&mut self, key: &str, command: &Command) -> Option<Value> {
+        let mut answer = None;
+        // That a slot is served again is nobody's to tell.
+        asking::within(PATIENCE, || {
+            answer = self.try_send(key, command);
+            answer.is_some()
+        });
+        answer
+    }
+
+    /// The same, once, going where it is sent. `None` if nobody takes it for now.
+    fn try_send(&mut self, key: &str, command: &Command) -> Option<Value> {
         let slot = slot_of(key.as_bytes());
         let (mut port, mut asks) = (self.ports.get(&slot).copied().unwrap_or(self.seeds[0]), false);
-        for tries in 0..2000 {
+        for _ in 0..5 {
             let commands = match asks {
                 true => vec![cmd!("ASKING"), command.clone()],
                 false => vec![command.clone()],
@@ -181,10 +209,9 @@ impl Anywhere {
             });
             let Ok(mut told) = told else {
                 self.ports.remove(&slot);
-                port = self.seeds[tries % self.seeds.len()];
-                asks = false;
-                thread::sleep(Duration::from_millis(5));
-                continue;
+                // Another one may know who has the slot now.
+                self.seeds.rotate_left(1);
+                return None;
             };
             let told = told.pop().unwrap();
             let Value::Error(text) = &told else { return Some(told) };
@@ -199,7 +226,7 @@ impl Anywhere {
                 Some("ASK") => (port, asks) = (to(words.nth(1)).unwrap(), true),
                 Some("TRYAGAIN" | "CLUSTERDOWN" | "LOADING" | "MASTERDOWN" | "READONLY") => {
                     self.ports.remove(&slot);
-                    thread::sleep(Duration::from_millis(5));
+                    return None;
                 }
                 _ => return Some(told),
             }
@@ -411,11 +438,11 @@ fn slots_move(name: &'static str) {
         return;
     };
     fill(&cluster);
-    let ended = follow(&cluster, &target, By::Itself, |_| {
+    let ended = follow(&cluster, &target, By::Itself, |running| {
         let [one, other, third] = cluster.masters.as_slice() else { panic!("three masters") };
         cluster.reshard(one, other, 0..150);
         cluster.reshard(third, one, 16_300..16_384);
-        thread::sleep(Duration::from_secs(2));
+        running.tells("all slots of the cluster are at rest again", PATIENCE);
         cluster.reshard(other, one, 0..100);
         cluster.reshard(other, third, 100..150);
     });
@@ -499,23 +526,21 @@ fn slots_move_during_the_copy(name: &'static str) {
         "--sources-at-once",
         "1",
     ]);
-    let ends = AtomicBool::new(false);
     thread::scope(|scope| {
-        let _ends = Ends(&ends);
         let mut client = cluster.client();
-        let ends = &ends;
+        // A round for each slot that goes: the target may not be written to any faster.
+        let (goes, round) = mpsc::channel();
         scope.spawn(move || {
             let mut dice = Dice::new(3);
-            while !ends.load(Ordering::Relaxed) {
-                client.write(&mut dice);
-                thread::sleep(Duration::from_millis(5));
-            }
+            round.into_iter().for_each(|()| client.write(&mut dice));
         });
         running.tells("full synchronization", PATIENCE);
         let [one, other, third] = cluster.masters.as_slice() else { panic!("three masters") };
-        cluster.reshard(one, third, 0..200);
-        cluster.reshard(third, other, 16_000..16_200);
-        cluster.reshard(other, one, 5500..5700);
+        for (from, to, slots) in
+            [(one, third, 0..200), (third, other, 16_000..16_200), (other, one, 5500..5700)]
+        {
+            cluster.reshard_with(from, to, slots, |_| goes.send(()).unwrap());
+        }
     });
     running.beside(&["stop", "--finish"]).assert_code(0);
     let ended = running.wait(PATIENCE);
@@ -531,6 +556,94 @@ fn slots_that_move_during_the_copy_are_followed_3_0() {
 #[test]
 fn slots_that_move_during_the_copy_are_followed_7_0() {
     slots_move_during_the_copy("redis-7.0.15");
+}
+
+/// Where the slots are in the end of a move in the midst of which the process was killed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Then {
+    Moved,
+    Back,
+}
+
+/// The process is killed while slots move and keys in them are written. The same command goes on, or says what to do: nothing is wrong in either case.
+fn killed_while_slots_move(name: &'static str, then: Then) {
+    let (Some(cluster), Some(target)) = (Cluster::start(name, 3, false), Server::start(name))
+    else {
+        return;
+    };
+    fill(&cluster);
+    let (from, to) = (cluster.url(), target.url());
+    let args = ["sync", "--from", &from, "--to", &to, "--job", "moved"];
+    let [one, other, _] = cluster.masters.as_slice() else { panic!("three masters") };
+    let state = std::sync::Arc::new(tempfile::tempdir().unwrap());
+    let stops = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let _ends = Ends(&stops);
+        let mut client = cluster.client();
+        let stops = &stops;
+        scope.spawn(move || {
+            let mut dice = Dice::new(5);
+            while !stops.load(Ordering::Relaxed) {
+                client.write(&mut dice);
+            }
+        });
+        // Killed before it has seen that slots move, when it has, and when they have come to rest and others move.
+        let moments: &[&str] = match then {
+            Then::Moved => &["slots of the cluster have changed"],
+            Then::Back => &["", "slots of the cluster have changed", "are at rest again"],
+        };
+        for &words in moments {
+            let mut running = Understudy::start_telling_in(&args, &state);
+            for key in ["key", "k2", "k5"] {
+                let key = format!("{key}{}", words.len());
+                cluster.client().send(&key, &cmd!("SET", key, 1));
+                let arrives =
+                    Client::wait_for_key(target.port, 0, &key, PATIENCE, || running.is_running());
+                assert!(arrives, "{name}: {key}");
+            }
+            if words == "are at rest again" {
+                cluster.reshard(one, other, 200..210);
+                running.tells(words, PATIENCE);
+                cluster.reshard(other, one, 200..210);
+            }
+            cluster.reshard_with(one, other, 0..150, |gone| {
+                if gone == 75 {
+                    if !words.is_empty() {
+                        running.tells(words, PATIENCE);
+                    }
+                    crate::tool::signal("KILL", running.id());
+                }
+            });
+            running.wait(PATIENCE);
+            if then == Then::Back {
+                cluster.reshard(other, one, 0..150);
+            }
+        }
+    });
+    let again = [&args[..], &["--once"]].concat();
+    let ended = Understudy::start_telling_in(&again, &state).wait(PATIENCE);
+    let ended = match then {
+        Then::Moved => {
+            ended.assert_code(2);
+            assert!(ended.stderr.contains("was begun with other sources"), "{}", ended.stderr);
+            let again = [&again[..], &["--restart"]].concat();
+            Understudy::start_telling_in(&again, &state).wait(PATIENCE)
+        }
+        Then::Back => ended,
+    };
+    ended.assert_code(0);
+    equal(&cluster, &target, &ended);
+}
+
+#[test]
+fn a_run_that_was_killed_while_slots_moved_says_what_to_do() {
+    killed_while_slots_move("redis-7.0.15", Then::Moved);
+}
+
+#[test]
+fn a_run_that_was_killed_while_slots_moved_goes_on_when_they_are_back() {
+    killed_while_slots_move("redis-5.0.6", Then::Back);
+    killed_while_slots_move("valkey-9.1.2", Then::Back);
 }
 
 /// What the positions say of slots that have moved is worth nothing: another run says so, and copies all anew when it is told to.
