@@ -417,8 +417,10 @@ impl Lane<'_> {
         self.throttle.write_wait(|| self.clock.now()).is_zero()
     }
 
+    /// Whether what comes next may be on its way too: a large piece of it waits for those before it.
     pub(super) fn has_room(&self) -> bool {
-        self.target.in_flight() < self.share.room
+        let in_flight = self.target.in_flight();
+        in_flight == 0 || in_flight.saturating_add(self.source.claimed()) < self.share.room
     }
 
     pub(super) fn observe(&self) {
