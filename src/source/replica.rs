@@ -234,8 +234,8 @@ impl Replica {
         &self.session
     }
 
-    /// Sends what is due, reads, and returns once something is there to be taken, something has been read into the spool, or the connection is
-    /// [lost](Self::lost_at); gives how many bytes were read. Acknowledgements go on whatever is wanted. That a connection is lost is an error when all
+    /// Sends what is due, reads, and returns once something is there to be taken, something has been read into the spool, that has no room any
+    /// more, or the connection is [lost](Self::lost_at); gives how many bytes were read. Acknowledgements go on whatever is wanted. That a connection is lost is an error when all
     /// has been taken that came before.
     /// Nothing is lost if the future is dropped before it is done.
     ///
@@ -255,7 +255,7 @@ impl Replica {
             }
             let deaf = self.heard.saturating_add(REPL_TIMEOUT);
             let mut due = self.session.poll_timeout().map_or(deaf, |due| due.min(deaf));
-            if self.spool.as_ref().is_some_and(|spool| spool.full().is_some()) {
+            if self.is_full() {
                 due = due.min(now.saturating_add(LOOK_AGAIN));
             }
             let timer = sleep_until(self.clock.at(due));
@@ -264,6 +264,11 @@ impl Replica {
                 () = timer => {}
             }
         }
+    }
+
+    /// Whether the spool has no room.
+    fn is_full(&self) -> bool {
+        self.spool.as_ref().is_some_and(|spool| spool.full().is_some())
     }
 
     /// Whether the master is heard, if it says something.
@@ -283,9 +288,12 @@ impl Replica {
         wants: Wants,
         now: Duration,
     ) -> Poll<Result<u64, SourceError>> {
+        let had_room = !self.is_full();
         let mut came = self.poll_spool(cx, wants, now)?;
-        if self.spool.as_ref().is_some_and(|spool| spool.full().is_some()) {
+        if self.is_full() {
             self.full_at = Some(now);
+            // It may be the disk that says so, long after the last byte was read.
+            came |= had_room;
         }
         if self.lost.is_none() && self.succession.poll(cx).is_ready() {
             self.lost = Some(SourceError::Replaced);

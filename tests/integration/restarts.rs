@@ -139,17 +139,20 @@ fn an_old_master_that_saves_is_waited_for() {
     assert_same(&source, &target);
 }
 
-/// The process of a save that stands still: one that is quick may be done before it can be told to.
+/// The process of a save that stands still. One that is quick may be done before it can be told to, so there is something large to save.
 fn stopped_save(server: &Server) -> u32 {
     let id = server.id();
+    let mut client = server.client();
     for _ in 0..100 {
-        server.client().try_call(cmd!("BGSAVE"));
+        client.call(cmd!("SETRANGE", "large", 128 << 20, "x"));
+        client.try_call(cmd!("BGSAVE"));
         let children = std::fs::read_to_string(format!("/proc/{id}/task/{id}/children"));
         let children = children.unwrap();
         let Some(child) = children.split_whitespace().next() else { continue };
         let _ = std::process::Command::new("kill").args(["-STOP", child]).status();
         let state = std::fs::read_to_string(format!("/proc/{child}/stat")).unwrap_or_default();
         if state.contains(") T ") {
+            client.call(cmd!("DEL", "large"));
             return child.parse().unwrap();
         }
     }

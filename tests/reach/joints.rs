@@ -1,9 +1,13 @@
 //! A stream that goes on over another link while what the lost one has brought still waits.
 
+use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
+use tokio::task::yield_now;
 use tokio::time::timeout;
+use understudy::ledger::Scratch;
 use understudy::net::Net;
 use understudy::offset::Offset;
 use understudy::plan::{Place, ServerPlace};
@@ -102,4 +106,54 @@ fn a_place_that_was_reckoned_wrong_is_left() {
     let said = [&PING.repeat(10), &b"\n"[..], &PING.repeat(10)].concat();
     let joined = block_on(joined(&said, &PING.repeat(10)));
     assert!(matches!(joined, Err(SourceError::Closed)), "{joined:?}");
+}
+
+/// A disk that takes its time, and has no room then.
+struct Slow(mpsc::Receiver<()>);
+
+impl Scratch for Slow {
+    fn write_at(&mut self, _: u64, _: &[u8]) -> io::Result<()> {
+        let _ = self.0.recv();
+        Err(io::ErrorKind::StorageFull.into())
+    }
+
+    fn read_at(&mut self, _: u64, _: &mut [u8]) -> io::Result<()> {
+        Err(io::ErrorKind::UnexpectedEof.into())
+    }
+}
+
+/// It may be told when nothing comes any more from the master, which is not read, nor from anybody else.
+#[test]
+fn a_spool_without_room_is_told_when_its_disk_says_so() {
+    const BLOCK: usize = 4096;
+    // More than is read at once.
+    let said = [FULLRESYNC, b"$18\r\n", EMPTY, &PING.repeat(20_000)].concat();
+    let net = net(move |_, name| if name == "PSYNC" { On(said.clone()) } else { Usual });
+    let (says, heard) = mpsc::channel();
+    let disk = Mutex::new(Some(Slow(heard)));
+    let make = Arc::new(move || match disk.lock().unwrap().take() {
+        Some(disk) => Ok(Box::new(disk) as Box<_>),
+        None => Err(io::ErrorKind::StorageFull.into()),
+    });
+    block_on(async {
+        let mut replica = Replica::open(&net, &server(), Method::Auto, None).await.unwrap();
+        replica.set_spool(Store::with("slow".into(), 1 << 20, make).spool(BLOCK));
+        while replica.poll_event().unwrap().is_none() {
+            replica.exchange(Wants::MORE).await.unwrap();
+        }
+        let waits = Wants { take: false, read: true };
+        // One block is what is taken next, the disk has the second, and the third is full.
+        while replica.spool().unwrap().len() < 3 * BLOCK as u64 {
+            tokio::select! {
+                biased;
+                read = replica.exchange(waits) => assert!(read.unwrap() > 0),
+                () = yield_now() => {}
+            }
+        }
+        assert!(replica.spool().unwrap().full().is_none());
+        says.send(()).unwrap();
+        let told = timeout(Duration::from_secs(5), replica.exchange(waits)).await;
+        assert_eq!(told.expect("nobody was told").unwrap(), 0);
+        assert!(replica.spool().unwrap().full().is_some());
+    });
 }
