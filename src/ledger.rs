@@ -22,6 +22,7 @@ use crate::key::{Db, fingerprint, is_own};
 use self::bucket::{Buckets, Chain, Disk, Place, Range};
 
 pub(crate) mod bucket;
+pub(crate) mod capped;
 pub mod older;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -54,6 +55,15 @@ pub enum LedgerError {
         /// Where the damaged block begins.
         at: u64,
     },
+}
+
+impl From<LedgerError> for io::Error {
+    fn from(error: LedgerError) -> Self {
+        match error {
+            LedgerError::Scratch(error) => error,
+            damaged @ LedgerError::Damaged { .. } => Self::other(damaged),
+        }
+    }
 }
 
 /// The names that are noted.

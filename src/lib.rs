@@ -54,3 +54,4 @@ pub mod slots;
 pub mod source;
 pub mod spool;
 pub mod target;
+pub mod verify;

@@ -14,11 +14,11 @@ const LAYERS: &[&[&str]] = &[
     &["plan"],
     &["change"],
     &["position", "doubt", "ledger", "owners"],
-    &["census"],
+    &["census", "verify"],
     &["net", "scratch", "budget"],
     &["spool"],
     &["source", "target"],
-    &["flow", "verify", "preflight"],
+    &["flow", "preflight"],
     &["status", "cutover"],
 ];
 

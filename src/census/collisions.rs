@@ -7,9 +7,10 @@ use std::collections::BTreeMap;
 
 use crate::key::{Db, fingerprint};
 use crate::ledger::bucket::{Chain, Disk, Place, Range};
+use crate::ledger::capped::Capped;
 use crate::ledger::{LedgerError, Scratch};
 
-use super::names::{Capped, Record};
+use super::names::Record;
 
 /// So many collisions are named.
 const NAMED: usize = 100;

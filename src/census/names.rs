@@ -5,10 +5,9 @@
 //! ```
 //! The numbers are lengths as RDB files have them: three or four bytes in all, as a rule. The fingerprint is made anew from the name.
 
-use std::io;
-
 use crate::key::{Db, fingerprint};
 use crate::ledger::bucket::{Buckets, Disk};
+use crate::ledger::capped::Capped;
 use crate::ledger::{LedgerError, Scratch};
 use crate::rdb::length::{length, put_length};
 
@@ -88,7 +87,7 @@ impl<S: Scratch> Names<S> {
     /// `limit` bytes may be used.
     #[must_use]
     pub fn new(scratch: S, memory: usize, limit: u64) -> Self {
-        Self { disk: Disk::new(Capped { scratch, limit }), buckets: Buckets::new(memory) }
+        Self { disk: Disk::new(Capped::new(scratch, limit)), buckets: Buckets::new(memory) }
     }
 
     /// Notes names.
@@ -125,26 +124,5 @@ impl<S: Scratch> Names<S> {
     #[must_use]
     pub fn on_disk(&self) -> u64 {
         self.disk.len()
-    }
-}
-
-/// A scratch of which no more than so many bytes may be used.
-#[derive(Debug)]
-pub(super) struct Capped<S> {
-    scratch: S,
-    limit: u64,
-}
-
-impl<S: Scratch> Scratch for Capped<S> {
-    fn write_at(&mut self, at: u64, bytes: &[u8]) -> io::Result<()> {
-        if at.saturating_add(bytes.len() as u64) > self.limit {
-            let text = format!("the names take more than the {} bytes that they may", self.limit);
-            return Err(io::Error::new(io::ErrorKind::QuotaExceeded, text));
-        }
-        self.scratch.write_at(at, bytes)
-    }
-
-    fn read_at(&mut self, at: u64, into: &mut [u8]) -> io::Result<()> {
-        self.scratch.read_at(at, into)
     }
 }

@@ -3,7 +3,6 @@
 use crate::key::Db;
 use crate::rdb::dump::Footer;
 use crate::rdb::event::Payload;
-use crate::rdb::format::Family;
 use crate::rdb::opcode::ObjectType;
 use crate::rdb::support::{Feature, Unsupported};
 use crate::rdb::transcode::{Fit, TranscodeError, fit, transcode_with};
@@ -48,17 +47,12 @@ pub(super) fn dump_fitted(
 ) -> Result<Option<Vec<u8>>, TranscodeError> {
     let Ok((value, footer)) = Footer::verify(dump) else { return Ok(None) };
     let Some((&byte, body)) = value.split_first() else { return Ok(None) };
-    // The versions of the two families do not meet.
-    let family = if footer.version < FIRST_OF_VALKEY { Family::Redis } else { Family::Valkey };
-    let Some(object) = ObjectType::decode(byte, family) else { return Ok(None) };
+    let Some(object) = ObjectType::decode(byte, footer.family()) else { return Ok(None) };
     let fit = fitted(Payload { object, body }, target, place, deadlines)?;
     let mut out = Vec::with_capacity(fit.dump_len());
     fit.put_dump(&mut out);
     Ok(Some(out))
 }
-
-/// Versions of the format from here on are Valkey's.
-pub(super) const FIRST_OF_VALKEY: u16 = 80;
 
 /// Whether a value of this type has fields with deadlines of their own.
 pub(super) fn has_field_deadlines(object: ObjectType) -> bool {

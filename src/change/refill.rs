@@ -4,12 +4,11 @@ use crate::command::judge::Expect;
 use crate::key::Db;
 use crate::rdb::dump::Footer;
 use crate::rdb::event::Payload;
-use crate::rdb::format::Family;
 use crate::rdb::opcode::ObjectType;
 use crate::rdb::transcode::TranscodeError;
 use crate::server::Server;
 
-use super::fitted::{FIRST_OF_VALKEY, dump_fitted};
+use super::fitted::dump_fitted;
 use super::{Deadlines, Draft, Scope};
 
 /// Writes what a source holds under a key (a payload of `DUMP` and the key's deadline; `None` if it holds nothing), in place of what the
@@ -46,8 +45,7 @@ pub fn refill(
 pub fn wants(payload: &[u8], scope: &Scope) -> bool {
     let Ok((value, footer)) = Footer::verify(payload) else { return true };
     let Some((&byte, body)) = value.split_first() else { return true };
-    let family = if footer.version < FIRST_OF_VALKEY { Family::Redis } else { Family::Valkey };
-    ObjectType::decode(byte, family).is_none_or(|object| {
+    ObjectType::decode(byte, footer.family()).is_none_or(|object| {
         let rules = scope.rules();
         rules.admits(object.value_type()) && scope.admits_payload(&Payload { object, body })
     })

@@ -36,6 +36,11 @@ pub(crate) enum Command {
         override_usage = "understudy sync [OPTIONS] --from <URL> --to <URL>\n       understudy sync [OPTIONS] --config <FILE>"
     )]
     Sync(Box<Sync>),
+    /// Compare what sources and target hold, whatever servers and encodings they hold it in; say which keys differ and how
+    #[command(
+        override_usage = "understudy verify [OPTIONS] --from <URL> --to <URL>\n       understudy verify [OPTIONS] --config <FILE>"
+    )]
+    Verify(Box<Verify>),
     /// How a job stands that runs on this machine
     Status(Steered),
     /// Let a job take nothing more from its sources for now. Its links stay alive
@@ -184,6 +189,84 @@ pub(crate) struct Sync {
     pub(crate) from_ssh: FromSsh,
 }
 
+/// What `verify` was told.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Verify {
+    /// A source, as sync takes it. May be given several times
+    #[arg(long, value_name = "URL", required_unless_present = "config")]
+    pub(crate) from: Vec<String>,
+
+    /// The target: a server, or an .rdb file
+    #[arg(long, value_name = "URL", required_unless_present = "config")]
+    pub(crate) to: Option<String>,
+
+    /// The TOML file of the sync: its sources with their rules, and its target
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+
+    /// The name of the job that brings to the target what is written to the sources [default: from the places]
+    #[arg(long, value_name = "NAME", value_parser = super::state::parse_job)]
+    pub(crate) job: Option<String>,
+
+    /// By how much deadlines may differ
+    #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = super::values::duration)]
+    pub(crate) ttl_tolerance: Duration,
+
+    /// How many differences are written; all are counted [default: all]
+    #[arg(long, value_name = "N")]
+    pub(crate) differences: Option<u64>,
+
+    /// Each difference as one JSON object, and behind them one with the counts
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    /// What may be held in memory (kB = 1000, KiB = 1024) [default: 256MiB]
+    #[arg(long, value_name = "SIZE", value_parser = super::values::size)]
+    pub(crate) memory: Option<u64>,
+
+    /// Where is noted what was read, some 70 bytes a key on either side [default: the job's folder]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) spool: Option<PathBuf>,
+
+    /// The most that may be noted there [default: 8GiB, or half of what is free]
+    #[arg(long, value_name = "SIZE", value_parser = super::values::size)]
+    pub(crate) spool_limit: Option<u64>,
+
+    /// How many sources are read together, the largest first [default: as many as --memory allows, 4MiB each]
+    #[arg(long, value_name = "N", value_parser = super::values::count)]
+    pub(crate) sources_at_once: Option<usize>,
+
+    /// How many sources on one host may save their data sets at a time: each forks for that, and its memory may grow meanwhile [default: 1]
+    #[arg(long, value_name = "N", value_parser = super::values::count)]
+    pub(crate) per_host: Option<usize>,
+
+    /// How many bytes a second are read from all sources together (20MB)
+    #[arg(long, value_name = "SIZE", value_parser = super::values::bytes_a_second)]
+    pub(crate) limit_read: Option<u64>,
+
+    /// What is shown on stderr meanwhile
+    #[arg(long, value_enum, default_value_t = Mode::Auto)]
+    pub(crate) progress: Mode,
+
+    #[command(flatten)]
+    pub(crate) rules: super::rules::RuleArgs,
+
+    #[command(flatten)]
+    pub(crate) from_tls: FromTls,
+
+    #[command(flatten)]
+    pub(crate) to_tls: ToTls,
+
+    #[command(flatten)]
+    pub(crate) from_ssh: FromSsh,
+
+    #[command(flatten)]
+    pub(crate) to_ssh: ToSsh,
+
+    #[command(flatten)]
+    pub(crate) ssh: SshArgs,
+}
+
 /// How data is written to a target, and what is said of it.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Writing {
@@ -225,6 +308,9 @@ pub(crate) struct Writing {
     // What has a heading comes last: whatever stands behind it would stand under it.
     #[command(flatten)]
     pub(crate) rules: super::rules::RuleArgs,
+
+    #[command(flatten)]
+    pub(crate) flush: super::rules::FlushArgs,
 
     #[command(flatten)]
     pub(crate) to_tls: ToTls,

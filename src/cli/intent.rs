@@ -190,7 +190,7 @@ pub(crate) fn plan(args: &Sync) -> Result<Plan, Refusal> {
             OnConflictArg::Replace => OnConflict::Replace,
             OnConflictArg::Keep => OnConflict::Keep,
         }),
-        on_flush: args.writing.rules.on_flush(),
+        on_flush: args.writing.flush.on_flush(),
         away: args.away,
         on_unknown: match args.writing.on_unknown_command {
             OnUnknownArg::Stop => OnUnknown::Stop,

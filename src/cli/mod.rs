@@ -27,6 +27,7 @@ mod state;
 mod sync;
 mod terminal;
 mod values;
+mod verify;
 
 pub(crate) use args::Args;
 pub(crate) use outcome::Outcome;
@@ -51,6 +52,7 @@ pub(crate) fn run(args: Args) -> Outcome {
         // Reads a file and needs no runtime.
         Command::Rdb(args) => rdb::run(&args),
         Command::Sync(args) => block_on(sync::run(&args)),
+        Command::Verify(args) => block_on(verify::run(*args)),
         Command::Demo { progress } => block_on(demo::run(progress)),
         Command::Ping(args) => block_on(ping::run(&args)),
         Command::Record(args) => block_on(record::run(&args)),

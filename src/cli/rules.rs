@@ -72,11 +72,27 @@ pub(crate) struct RuleArgs {
     /// none. Comes behind --extend-ttl, --freeze-ttl and --min-ttl
     #[arg(long, value_name = "DURATION")]
     max_ttl: Option<String>,
+}
 
+/// What becomes of what deletes whole databases.
+#[derive(Debug, Default, clap::Args)]
+#[command(next_help_heading = "Rules")]
+pub(crate) struct FlushArgs {
     /// What becomes of a source's FLUSHALL, FLUSHDB or SWAPDB. Without this flag it is applied where the target was empty, no database is
     /// chosen or renumbered and there is one source; else the run stops. A SWAPDB is never ignored
     #[arg(long, value_enum)]
     on_flush: Option<OnFlushArg>,
+}
+
+impl FlushArgs {
+    /// What was chosen for flushes.
+    pub(crate) fn on_flush(&self) -> Option<OnFlush> {
+        self.on_flush.map(|policy| match policy {
+            OnFlushArg::Stop => OnFlush::Stop,
+            OnFlushArg::Apply => OnFlush::Apply,
+            OnFlushArg::Ignore => OnFlush::Ignore,
+        })
+    }
 }
 
 /// What becomes of a flush.
@@ -136,15 +152,6 @@ impl RuleArgs {
             min_ttl: said(&self.min_ttl, "--min-ttl"),
             max_ttl: said(&self.max_ttl, "--max-ttl"),
         }
-    }
-
-    /// What was chosen for flushes.
-    pub(crate) fn on_flush(&self) -> Option<OnFlush> {
-        self.on_flush.map(|policy| match policy {
-            OnFlushArg::Stop => OnFlush::Stop,
-            OnFlushArg::Apply => OnFlush::Apply,
-            OnFlushArg::Ignore => OnFlush::Ignore,
-        })
     }
 }
 

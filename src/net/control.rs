@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 use crate::plan::{ServerPlace, Side};
 
 use super::greet::greet;
-use super::{LinkError, Net};
+use super::{Link, LinkError, Net};
 
 /// The answer to one of several questions, or the server's words if it is an error.
 pub type Reply = Result<Value, String>;
@@ -132,6 +132,16 @@ pub enum Foreign {
     Other(String),
 }
 
+/// A connection over which the server has let us in, for whoever speaks to it byte by byte.
+///
+/// # Errors
+/// If the server cannot be reached or refuses the password.
+pub async fn greeted(net: &Net, place: &ServerPlace) -> Result<Link, ControlError> {
+    let mut link = net.connect(place).await?;
+    greet(&mut link, place.credentials.as_ref()).await?;
+    Ok(link)
+}
+
 /// How long an answer may take. A server that loads a key of gigabytes, or runs a script, is silent for seconds.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -141,8 +151,7 @@ impl Control {
     /// # Errors
     /// If the server cannot be reached or refuses the password.
     pub async fn open(net: &Net, place: &ServerPlace) -> Result<Self, ControlError> {
-        let mut link = net.connect(place).await?;
-        greet(&mut link, place.credentials.as_ref()).await?;
+        let link = greeted(net, place).await?;
         let info = RedisConnectionInfo::default().set_skip_set_lib_name();
         let config = AsyncConnectionConfig::new().set_response_timeout(Some(PATIENCE));
         let opened = MultiplexedConnection::new_with_config(&info, link, config).await;

@@ -24,7 +24,7 @@ use std::time::Duration;
 
 pub use clock::Clock;
 pub use cluster::{ClusterError, ClusterNode, ClusterView, Nodes};
-pub use control::{Control, ControlError, Foreign, Reply, info_field};
+pub use control::{Control, ControlError, Foreign, Reply, greeted, info_field};
 pub use link::{Carrier, Dial, Dialing, Link, LinkError, Sockets};
 pub use listener::Listener;
 pub use ping::round_trips;

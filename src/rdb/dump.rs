@@ -9,6 +9,7 @@ use bytes::BufMut;
 
 use crate::rdb::crc::Crc64;
 use crate::rdb::crc::crc64;
+use crate::rdb::format::Family;
 
 /// The ten bytes that end a payload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,6 +61,13 @@ impl Footer {
             return Err(DumpError::Checksum { stated: footer.crc, found });
         }
         Ok((value, footer))
+    }
+
+    /// Whose format it is: the versions of the two do not meet.
+    #[must_use]
+    pub const fn family(&self) -> Family {
+        const FIRST_OF_VALKEY: u16 = 80;
+        if self.version < FIRST_OF_VALKEY { Family::Redis } else { Family::Valkey }
     }
 
     /// Writes it.

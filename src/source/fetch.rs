@@ -139,9 +139,27 @@ impl Fetcher {
     ) -> Result<Fetched, FetchError> {
         let mut link = self.take_link(db).await?;
         let keys = link.at_once(keys.iter().map(AsRef::as_ref));
-        let fetched = link.fetch(&keys, self.limits, History::Of(*of)).await?;
+        let (at, found) = link.look(&keys, self.limits, History::Of(*of)).await?;
         self.link = Some(link);
-        Ok(fetched)
+        Ok(Fetched { at: at.ok_or(FetchError::NoBacklog)?, found })
+    }
+
+    /// Reads the first of these keys, as many as fit, whatever history the source has: where they held, if its offsets tell that, and with
+    /// [`History::None`] nowhere.
+    ///
+    /// # Errors
+    /// As [`fetch`](Self::fetch).
+    pub(crate) async fn look<K: AsRef<[u8]> + Sync>(
+        &mut self,
+        db: Db,
+        keys: &[K],
+        history: History,
+    ) -> Result<(Option<Offset>, Vec<Found>), FetchError> {
+        let mut link = self.take_link(db).await?;
+        let keys = link.at_once(keys.iter().map(AsRef::as_ref));
+        let looked = link.look(&keys, self.limits, history).await?;
+        self.link = Some(link);
+        Ok(looked)
     }
 
     /// Asks for the deadlines of the first of these keys, as many as fit: where they held, without a history nowhere, and each of
@@ -214,19 +232,18 @@ impl Link {
         keys.take(self.most).take_while(fits).collect()
     }
 
-    async fn fetch(
+    async fn look(
         &mut self,
         keys: &[&[u8]],
         limits: Limits,
         history: History,
-    ) -> Result<Fetched, FetchError> {
+    ) -> Result<(Option<Offset>, Vec<Found>), FetchError> {
         let sizes = self.sizes(keys).await?;
         let portion = portion(&sizes, limits);
         let sized = || keys.iter().zip(&sizes).take(portion);
         let small: Vec<&[u8]> =
             sized().filter(|(_, size)| **size <= limits.largest).map(|(key, _)| *key).collect();
         let held = self.settle(&small, Wanted::Values, history).await?;
-        let at = held.at.ok_or(FetchError::NoBacklog)?;
         let (mut read, mut found) = (held.found.into_iter(), Vec::with_capacity(portion));
         for (_, &size) in sized() {
             found.push(if size > limits.largest {
@@ -242,7 +259,7 @@ impl Link {
                 }
             });
         }
-        Ok(Fetched { at, found })
+        Ok((held.at, found))
     }
 
     /// Asks until the source is quiet in between, for fewer keys when it is not.

@@ -64,3 +64,4 @@ mod tls;
 mod tool;
 mod tunnels;
 mod values;
+mod verify;

@@ -6,11 +6,11 @@ use crate::judge::{self, Dump, Forgiving, Kind};
 use crate::servers::{Server, Version};
 
 /// A change, and the differences that it must make.
-struct Plant {
-    what: &'static str,
+pub(crate) struct Plant {
+    pub(crate) what: &'static str,
     db: u32,
     commands: Vec<Command>,
-    seen: Vec<(Kind, u32, Vec<u8>)>,
+    pub(crate) seen: Vec<(Kind, u32, Vec<u8>)>,
 }
 
 /// A change in database 0 that is seen at one key.
@@ -26,7 +26,7 @@ fn value(key: &str, what: &'static str, commands: Vec<Command>) -> Plant {
 /// Far enough that nothing here dies of it.
 const LATER: i64 = 4_000_000_000_000;
 
-fn plants(version: Version, holds: Holds) -> Vec<Plant> {
+pub(crate) fn plants(version: Version, holds: Holds) -> Vec<Plant> {
     let mut plants = vec![
         value(
             "string:long",
@@ -217,19 +217,24 @@ fn stream_plants(plants: &mut Vec<Plant>, version: Version) {
     }
 }
 
-fn finds_what_is_planted(name: &'static str) {
-    let Some(server) = Server::start(name) else { return };
-    let mut client = server.client();
-    let holds = Holds::of(&mut client);
-    data::fill(&mut client, server.version, holds);
+/// Fills a server with all that will be changed.
+pub(crate) fn fill(client: &mut Client, version: Version, holds: Holds) {
+    data::fill(client, version, holds);
     data::all(
-        &mut client,
+        client,
         &[
             cmd!("SET", "planted:deadline", "value"),
             cmd!("PEXPIREAT", "planted:deadline", LATER),
             cmd!("ZADD", "zset:long", 0, "zero"),
         ],
     );
+}
+
+fn finds_what_is_planted(name: &'static str) {
+    let Some(server) = Server::start(name) else { return };
+    let mut client = server.client();
+    let holds = Holds::of(&mut client);
+    fill(&mut client, server.version, holds);
     let mut before = Dump::read(&mut client);
     judge::assert_same(
         &before,
@@ -247,7 +252,7 @@ fn finds_what_is_planted(name: &'static str) {
     }
 }
 
-fn apply(client: &mut Client, plant: &Plant) {
+pub(crate) fn apply(client: &mut Client, plant: &Plant) {
     client.select(plant.db);
     data::all(client, &plant.commands);
     client.select(0);

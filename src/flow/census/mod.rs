@@ -8,33 +8,28 @@
 //! What holds for copies holds here too: which source is read when, how many masters fork on one host, what a lost link calls for. No
 //! stream is followed: the link is closed behind the data set.
 
-mod reading;
+mod counting;
 
-use std::fs;
-use std::io;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use tokio::task::{JoinSet, spawn_blocking};
-use tracing::Instrument;
+use tokio::task::spawn_blocking;
 
 use crate::census::{Batch, Collisions, Found, Names, Reading, Tally};
 use crate::ledger::LedgerError;
 use crate::net::{Control, ControlError, Net};
-use crate::plan::{Facts, Place, Plan, Side};
+use crate::plan::{Facts, Place, Plan, Side, Source};
 use crate::progress::{Counters, Phase};
 use crate::scratch::Unnamed;
 
-use super::job;
-use super::lane::{LaneError, chain};
+use super::folder::{Folder, share};
+use super::lane::chain;
 use super::order::{Order, Orders, stop_requested};
+use super::reading::{All, COPIES, Outcome, places};
 use super::report::{Ended, Report, SourceReport};
 use super::scan::Scan;
-use super::throttle::Throttle;
-use super::turns::Turns;
-use reading::{COPIES, Outcome, Task};
+use counting::Counting;
 
 /// What a census has found.
 #[derive(Debug)]
@@ -72,6 +67,9 @@ pub enum TargetKeys {
 
 /// The most that a census keeps in memory, in bytes.
 const MEMORY: u64 = 64 << 20;
+
+/// Names of this size must be possible.
+const LEAST_PIECE: usize = 1 << 20;
 
 /// Batches of names that may wait for the disk.
 const WAITING: usize = 16;
@@ -119,7 +117,7 @@ pub async fn census(
     let names = match folder.file() {
         Ok(file) => Names::new(file, share(&plan, 5, 16), plan.spool_limit(facts)),
         Err(error) => {
-            census.failure = Some(unkept(&folder.path, error));
+            census.failure = Some(folder.unkept(error, UNKEPT));
             counters.iter().for_each(|counters| counters.enter(Phase::Refused));
             return census;
         }
@@ -148,11 +146,7 @@ pub async fn census(
         Ok(Some((found, on_disk))) => (census.found, census.on_disk) = (Some(found), on_disk),
         Ok(None) => {}
         Err(error) => {
-            let error = match error {
-                LedgerError::Scratch(error) => error,
-                damaged @ LedgerError::Damaged { .. } => io::Error::other(damaged),
-            };
-            census.failure = Some(unkept(&folder.path, error));
+            census.failure = Some(folder.unkept(error.into(), UNKEPT));
         }
     }
     for (report, counters) in census.report.sources.iter_mut().zip(counters) {
@@ -164,14 +158,9 @@ pub async fn census(
     census
 }
 
-/// So many parts of the memory.
-fn share(plan: &Plan, parts: u64, of: u64) -> usize {
-    usize::try_from(plan.memory / of * parts).unwrap_or(usize::MAX)
-}
-
 /// What came of reading sources and target.
 struct Read {
-    outcomes: Vec<Option<Outcome>>,
+    outcomes: Vec<Option<Outcome<Counting>>>,
     /// When the last source was.
     ended_at: Duration,
     target: TargetKeys,
@@ -194,21 +183,14 @@ impl Read {
             report.failure = outcome.failure;
             attempts.push((outcome.ended == Ended::Done).then_some(outcome.attempt));
             if outcome.ended == Ended::Done {
-                (*tally, *seconds) = (Some(outcome.tally), Some(outcome.seconds));
+                let mut counted = outcome.taken.tally;
+                counted.prefixes.shrink();
+                (*tally, *seconds) = (Some(counted), Some(outcome.seconds));
             }
         }
         attempts.push(target);
         attempts
     }
-}
-
-/// What each reading was a reading of, if it counts.
-fn places(attempts: &[Option<u32>]) -> Vec<Option<u32>> {
-    let mut places = Vec::new();
-    for (place, counts) in (0..).zip(attempts) {
-        places.extend((0..COPIES).map(|attempt| (*counts == Some(attempt)).then_some(place)));
-    }
-    places
 }
 
 async fn read_all(
@@ -217,42 +199,17 @@ async fn read_all(
     facts: &Facts,
     counters: &[Arc<Counters>],
     orders: &Orders,
-    sender: Sender,
+    to: Sender,
 ) -> Read {
-    let (throttle, turns) = (Throttle::new(plan), Turns::new(plan, facts));
-    let mut readers = JoinSet::new();
-    for (index, (source, counters)) in plan.sources.iter().zip(counters).enumerate() {
-        // At the level of errors, so that every line names its source.
-        let span = tracing::error_span!("lane", source = %source.name);
-        let task = Task {
-            net: net.clone(),
-            plan: Arc::clone(plan),
-            index,
-            counters: Arc::clone(counters),
-            turn: turns.of(index),
-            throttle: throttle.clone(),
-            clock_ahead: facts.clocks(index).source,
-            names: sender.clone(),
-            orders: orders.clone(),
-        };
-        readers.spawn(async move { (index, task.run().await) }.instrument(span));
-    }
-    let target = target_keys(net, plan, facts, counters.get(plan.sources.len()), orders, sender);
-    let mut outcomes: Vec<Option<Outcome>> = plan.sources.iter().map(|_| None).collect();
-    let all = async {
-        while let Some(ended) = readers.join_next().await {
-            match ended {
-                Ok((index, outcome)) => {
-                    if let Some(place) = outcomes.get_mut(index) {
-                        *place = Some(outcome);
-                    }
-                }
-                Err(error) => std::panic::resume_unwind(error.into_panic()),
-            }
-        }
-        net.clock().now()
-    };
-    let (ended_at, target) = tokio::join!(all, target);
+    // A name is all that is held, twice while the buffer grows.
+    let together = plan.sources_at_once().min(plan.sources.len()).max(1);
+    let piece = (share(plan, 1, 8) / together).max(LEAST_PIECE);
+    let all = All { net, plan, facts, counters, orders, piece };
+    let counting = |index, source: &Source| Counting::new(index, source.rules.clone());
+    let sources = all.read(&to, counting);
+    let target =
+        target_keys(net, plan, facts, counters.get(plan.sources.len()), orders, to.clone());
+    let ((outcomes, ended_at), target) = tokio::join!(sources, target);
     Read { outcomes, ended_at, target }
 }
 
@@ -345,44 +302,5 @@ async fn compare(
     comparing.await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
 }
 
-/// What the disk's failure means, and what to do.
-fn unkept(folder: &Path, source: io::Error) -> (String, String) {
-    let error = LaneError::Write { path: folder.to_owned(), source };
-    let advice = "the names of all keys are kept there while they are compared: give --spool a folder on a disk that has room (some 45 bytes a key), and --spool-limit as much";
-    (chain(&error), advice.to_owned())
-}
-
-/// The folder in which names are kept. If it was made for that it is gone in the end.
-struct Folder {
-    path: PathBuf,
-}
-
-impl Folder {
-    fn of(plan: &Plan) -> Self {
-        Self { path: plan.spool.folder.clone().unwrap_or_else(std::env::temp_dir) }
-    }
-
-    fn file(&self) -> io::Result<Unnamed> {
-        let was_there = self.path.exists();
-        job::create(&self.path)?;
-        let file = Unnamed::create(&self.path);
-        if !was_there {
-            // An unnamed file needs no folder.
-            let _ = fs::remove_dir(&self.path);
-        }
-        file
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_the_last_attempt_counts() {
-        assert_eq!(
-            places(&[Some(1), None, Some(0), Some(0)]),
-            [None, Some(0), None, None, Some(2), None, Some(3), None]
-        );
-    }
-}
+/// What to do where names cannot be kept.
+const UNKEPT: &str = "the names of all keys are kept there while they are compared: give --spool a folder on a disk that has room (some 45 bytes a key), and --spool-limit as much";

@@ -18,6 +18,7 @@ use crate::server::{Flavour, Server, Version};
 use crate::target::{RdbPlace, RdbTarget};
 
 use super::super::left_out::{Left, left_out};
+use super::super::library::library;
 use super::super::report::CONFLICTS_NAMED;
 use super::IntoFileError;
 
@@ -373,13 +374,6 @@ impl Origin {
 /// Which of two servers is newer: by what its files can hold, then by number.
 pub(super) fn age(server: Server) -> (u16, Version) {
     (server.rdb_format().version, server.version)
-}
-
-/// The name of a library of functions, which its first line tells.
-fn library(code: &[u8]) -> &[u8] {
-    let line = code.split(|&byte| byte == b'\n').next().unwrap_or_default();
-    let mut words = line.split(u8::is_ascii_whitespace);
-    words.find_map(|word| word.strip_prefix(b"name=")).unwrap_or(line)
 }
 
 /// The oldest server whose files are written.

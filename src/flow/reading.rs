@@ -1,73 +1,167 @@
-//! One source, read to the end of its data set.
+//! One source, read to the end of its data set, and no further.
 
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
+use tokio::sync::mpsc::Sender;
+use tokio::task::JoinSet;
 use tokio::time::sleep;
-use tracing::{info, warn};
+use tracing::{Instrument, info, warn};
 
-use crate::census::{Batch, Reading, Tally};
-use crate::change::Scope;
-use crate::key::Db;
 use crate::net::{Clock, Net};
-use crate::plan::{OnFlush, Place, Plan, Rules, Source, Until, Verdict, Why};
+use crate::plan::{Facts, Place, Plan, Source, Until};
 use crate::progress::{Awaited, Counters, Phase};
 use crate::rdb::event::{Element, Event as RdbEvent, KeyHead};
-use crate::rdb::opcode::{ObjectType, ValueType};
 use crate::rdb::parser::Depth;
 use crate::repl::Event;
 use crate::source::{SourceError, Wants};
 
-use super::super::lane::{LaneError, chain, is_unsaved};
-use super::super::left_out::{Left, left_out};
-use super::super::loss::Loss;
-use super::super::order::{Orders, stop_requested};
-use super::super::remedy::{Remedy, patience, remedy};
-use super::super::report::Ended;
-use super::super::throttle::Throttle;
-use super::super::turns::Turn;
-use super::super::upstream::{Limits, Upstream};
-use super::{Sender, share};
+use super::lane::{LaneError, chain, is_unsaved};
+use super::loss::Loss;
+use super::order::{Orders, stop_requested};
+use super::remedy::{Remedy, patience, remedy};
+use super::report::Ended;
+use super::throttle::Throttle;
+use super::turns::{Turn, Turns};
+use super::upstream::{Limits, Upstream};
 
 /// So many times a master is asked for its data set: each time it forks.
 pub(super) const COPIES: u32 = 2;
 
-/// Names of this size must be possible.
-const LEAST_PIECE: usize = 1 << 20;
+/// What is made of a source's data set.
+pub(super) trait Take: Send {
+    /// What is handed on, by the thousand keys.
+    type Batch: Send + Default;
+
+    /// A reading begins: the first, or another one after what was taken of the last was cut off, and does not count.
+    fn begin(&mut self, attempt: u32);
+
+    /// The data set comes. This is what the source's clock shows.
+    fn starts(&mut self, now_ms: i64);
+
+    /// A note about it.
+    fn note(&mut self, _name: &[u8], _value: &[u8]) {}
+
+    /// A library of functions.
+    fn function(&mut self, _code: &[u8]) {}
+
+    /// A key comes. Says how its value is wanted.
+    fn key(&mut self, head: &KeyHead<'_>) -> Depth;
+
+    /// Its value begins, here in the data set.
+    fn value_from(&mut self, _at: u64) {}
+
+    /// A part of its value, if they are wanted.
+    fn element(&mut self, element: &Element<'_>);
+
+    /// Its value ends, here in the data set.
+    fn end(&mut self, at: u64, counters: &Counters);
+
+    /// What is to be handed on, if it is time for that.
+    fn full(&mut self) -> Option<Self::Batch>;
+
+    /// What is left to be handed on.
+    fn rest(&mut self) -> Self::Batch;
+}
+
+/// All sources of a plan, which are read as far as their order, their hosts and the memory allow it.
+pub(super) struct All<'a> {
+    pub(super) net: &'a Net,
+    pub(super) plan: &'a Arc<Plan>,
+    pub(super) facts: &'a Facts,
+    pub(super) counters: &'a [Arc<Counters>],
+    pub(super) orders: &'a Orders,
+    /// The most that is held of each in one piece, in bytes.
+    pub(super) piece: usize,
+}
+
+impl All<'_> {
+    /// Reads them. Gives what came of each, and when the last one was done.
+    pub(super) async fn read<T: Take + 'static>(
+        &self,
+        to: &Sender<T::Batch>,
+        taker: impl Fn(usize, &Source) -> T,
+    ) -> (Vec<Option<Outcome<T>>>, Duration) {
+        let Self { net, plan, facts, .. } = *self;
+        let (throttle, turns) = (Throttle::new(plan), Turns::new(plan, facts));
+        let mut readers = JoinSet::new();
+        for (index, (source, counters)) in plan.sources.iter().zip(self.counters).enumerate() {
+            // At the level of errors, so that every line names its source.
+            let span = tracing::error_span!("lane", source = %source.name);
+            let task = Task {
+                net: net.clone(),
+                plan: Arc::clone(plan),
+                index,
+                counters: Arc::clone(counters),
+                turn: turns.of(index),
+                throttle: throttle.clone(),
+                clock_ahead: facts.clocks(index).source,
+                piece: self.piece,
+                to: to.clone(),
+                orders: self.orders.clone(),
+            };
+            let taker = taker(index, source);
+            readers.spawn(async move { (index, task.run(taker).await) }.instrument(span));
+        }
+        let mut outcomes: Vec<Option<Outcome<T>>> = plan.sources.iter().map(|_| None).collect();
+        while let Some(ended) = readers.join_next().await {
+            match ended {
+                Ok((index, outcome)) => {
+                    if let Some(place) = outcomes.get_mut(index) {
+                        *place = Some(outcome);
+                    }
+                }
+                Err(error) => std::panic::resume_unwind(error.into_panic()),
+            }
+        }
+        (outcomes, net.clock().now())
+    }
+}
+
+/// What each reading was a reading of, if it counts.
+pub(super) fn places(attempts: &[Option<u32>]) -> Vec<Option<u32>> {
+    let mut places = Vec::new();
+    for (place, counts) in (0..).zip(attempts) {
+        places.extend((0..COPIES).map(|attempt| (*counts == Some(attempt)).then_some(place)));
+    }
+    places
+}
 
 /// How a source is read.
-pub(super) struct Task {
-    pub(super) net: Net,
-    pub(super) plan: Arc<Plan>,
+struct Task<T: Take> {
+    net: Net,
+    plan: Arc<Plan>,
     /// Its place in the plan.
-    pub(super) index: usize,
-    pub(super) counters: Arc<Counters>,
-    pub(super) turn: Turn,
-    pub(super) throttle: Throttle,
+    index: usize,
+    counters: Arc<Counters>,
+    turn: Turn,
+    throttle: Throttle,
     /// How far the source's clock is ahead of ours, in milliseconds.
-    pub(super) clock_ahead: i64,
-    /// Where names are kept.
-    pub(super) names: Sender,
-    pub(super) orders: Orders,
+    clock_ahead: i64,
+    /// The most that is held in one piece, in bytes.
+    piece: usize,
+    /// Where what was taken is handed on; it is closed when it cannot be kept.
+    to: Sender<T::Batch>,
+    orders: Orders,
 }
 
 /// What came of it.
-pub(super) struct Outcome {
+pub(super) struct Outcome<T> {
     pub(super) ended: Ended,
     /// Which reading of the source it was, from 0 on.
     pub(super) attempt: u32,
     pub(super) method: &'static str,
-    pub(super) tally: Tally,
+    pub(super) taken: T,
     /// From its turn to the end of its data set.
     pub(super) seconds: f64,
     pub(super) failure: Option<(String, String)>,
 }
 
-struct Reader<'a> {
-    task: &'a Task,
+struct Reader<'a, T: Take> {
+    task: &'a Task<T>,
     place: &'a Place,
     clock: Clock,
-    scope: Scope,
     source: Upstream,
     attempt: u32,
     /// The master has said that its data set comes: it has forked for us.
@@ -76,55 +170,37 @@ struct Reader<'a> {
     begun: bool,
     lost: Option<Loss>,
     method: &'static str,
-    /// What the source's clock showed when its data set began to come.
-    now_ms: i64,
-    current: Current,
-    tally: Tally,
-    batch: Batch,
-}
-
-/// The key whose value is read.
-struct Current {
-    db: Db,
-    key: Vec<u8>,
-    object: ObjectType,
-    expire_at_ms: Option<i64>,
-    verdict: Verdict,
-    /// Where its value begins in the payload.
-    from: u64,
-    /// Only its value tells whether it is wanted.
-    is_open: bool,
+    taker: T,
 }
 
 /// What the taking of what was read came to.
-enum Taken {
+enum Taken<B> {
     /// More must be read.
     Starved,
-    /// Names must be handed on before more is taken.
-    Full,
+    /// This must be handed on before more is taken.
+    Full(B),
     /// All of the data set was taken.
     All,
 }
 
-impl Task {
+impl<T: Take> Task<T> {
     /// Reads it, in as many attempts as are allowed.
-    pub(super) async fn run(self) -> Outcome {
+    async fn run(self, taker: T) -> Outcome<T> {
         let _turn = self.turn.guard();
         let mut orders = self.orders.clone();
         let may_begin = self.turn.asks() || self.comes(&mut orders).await;
         let Some(source) = self.plan.sources.get(self.index).filter(|_| may_begin) else {
-            return Outcome::stopped();
+            return Outcome::stopped(taker);
         };
         let clock = self.net.clock();
         let begun = clock.now();
-        let mut reader = Reader::new(&self, source);
+        let mut reader = Reader::new(&self, source, taker);
         let ended = reader.read(&mut orders).await;
         let seconds = clock.now().saturating_sub(begun).as_secs_f64();
         let failed = reader.begun;
-        reader.tally.prefixes.shrink();
-        let Reader { attempt, method, tally, .. } = reader;
+        let Reader { attempt, method, taker: taken, .. } = reader;
         let outcome =
-            Outcome { ended: Ended::Done, attempt, method, tally, seconds, failure: None };
+            Outcome { ended: Ended::Done, attempt, method, taken, seconds, failure: None };
         let outcome = match ended {
             Ok(ended) => Outcome { ended, ..outcome },
             Err(error) => {
@@ -135,7 +211,7 @@ impl Task {
                 Outcome { ended, failure, ..outcome }
             }
         };
-        // The others may take long, and then their names are compared.
+        // The others may take long, and then all is compared.
         self.counters.enter(outcome.ended.into());
         outcome
     }
@@ -149,13 +225,13 @@ impl Task {
     }
 }
 
-impl Outcome {
-    fn stopped() -> Self {
+impl<T> Outcome<T> {
+    fn stopped(taken: T) -> Self {
         Self {
             ended: Ended::Stopped,
             attempt: 0,
             method: "psync",
-            tally: Tally::default(),
+            taken,
             seconds: 0.0,
             failure: None,
         }
@@ -172,38 +248,23 @@ fn advice(error: &LaneError) -> &'static str {
     }
 }
 
-impl<'a> Reader<'a> {
-    fn new(task: &'a Task, source: &'a Source) -> Self {
-        let plan = &task.plan;
-        // A name is all that is held, twice while the buffer grows.
-        let together = plan.sources_at_once().min(plan.sources.len()).max(1);
-        let piece = (share(plan, 1, 8) / together).max(LEAST_PIECE);
-        let limits = Limits { piece, spool: None };
+impl<'a, T: Take> Reader<'a, T> {
+    fn new(task: &'a Task<T>, source: &'a Source, mut taker: T) -> Self {
+        let limits = Limits { piece: task.piece, spool: None };
         let (place, net) = (source.place.clone(), task.net.clone());
         task.counters.enter(Phase::Connecting);
+        taker.begin(0);
         Self {
             task,
             place: &source.place,
             clock: task.net.clock(),
-            scope: Scope::new(source.rules.clone(), None, OnFlush::Apply),
-            source: Upstream::new(place, net, plan.method, limits, None),
+            source: Upstream::new(place, net, task.plan.method, limits, None),
             attempt: 0,
             announced: false,
             begun: false,
             lost: None,
             method: "psync",
-            now_ms: 0,
-            current: Current {
-                db: Db::default(),
-                key: Vec::new(),
-                object: ObjectType::String,
-                expire_at_ms: None,
-                verdict: Verdict::Keep,
-                from: 0,
-                is_open: false,
-            },
-            tally: Tally::default(),
-            batch: Batch::default(),
+            taker,
         }
     }
 
@@ -219,12 +280,11 @@ impl<'a> Reader<'a> {
             };
             match taken {
                 Taken::Starved => {}
-                Taken::Full => {
-                    let batch = std::mem::take(&mut self.batch);
-                    let handed_on = async { task.names.send(batch).await.is_ok() };
+                Taken::Full(batch) => {
+                    let handed_on = async { task.to.send(batch).await.is_ok() };
                     match self.meanwhile(handed_on, orders).await? {
                         Some(true) => continue,
-                        // They cannot be kept, which is told by who keeps them.
+                        // It cannot be kept, which is told by who keeps it.
                         Some(false) => return Ok(Ended::Failed),
                         None => return Ok(Ended::Stopped),
                     }
@@ -233,7 +293,7 @@ impl<'a> Reader<'a> {
                     // Nothing more is wanted of it.
                     self.source.let_go();
                     return Ok(tokio::select! {
-                        sent = task.names.send(std::mem::take(&mut self.batch)) => match sent {
+                        sent = task.to.send(self.taker.rest()) => match sent {
                             Ok(()) => Ended::Done,
                             Err(_) => Ended::Failed,
                         },
@@ -264,32 +324,28 @@ impl<'a> Reader<'a> {
     }
 
     /// Takes what the source has said.
-    fn take(&mut self) -> Result<Taken, SourceError> {
+    fn take(&mut self) -> Result<Taken<T::Batch>, SourceError> {
         let counters = &self.task.counters;
         loop {
             let Some(event) = self.source.poll_event()? else { break };
             match event {
+                Event::Rdb(RdbEvent::Element(element)) => self.taker.element(&element),
                 Event::Rdb(RdbEvent::Key(head)) => {
                     Counters::add(&counters.keys_read, 1);
-                    let depth = self.current.begin(&head, &self.scope);
+                    let depth = self.taker.key(&head);
                     self.source.choose(depth);
-                    self.current.from = self.source.payload_position().unwrap_or(0);
-                }
-                Event::Rdb(RdbEvent::Element(Element::Module { bytes, .. })) => {
-                    self.current.is_a_modules(bytes, self.scope.rules());
+                    self.taker.value_from(self.source.payload_position().unwrap_or(0));
                 }
                 Event::Rdb(RdbEvent::ValueEnd) => {
                     let end = self.source.payload_position().unwrap_or(0);
-                    self.end(end);
-                    if self.batch.is_full() {
-                        Counters::set(&self.task.counters.payload_read, end);
-                        return Ok(Taken::Full);
+                    self.taker.end(end, counters);
+                    if let Some(batch) = self.taker.full() {
+                        Counters::set(&counters.payload_read, end);
+                        return Ok(Taken::Full(batch));
                     }
                 }
-                Event::Rdb(RdbEvent::Aux { name: b"used-mem", value }) => {
-                    let bytes = std::str::from_utf8(value).ok().and_then(|text| text.parse().ok());
-                    self.tally.used_memory = bytes;
-                }
+                Event::Rdb(RdbEvent::Function { code }) => self.taker.function(code),
+                Event::Rdb(RdbEvent::Aux { name, value }) => self.taker.note(name, value),
                 Event::FullSync { at, .. } => {
                     Counters::add(&counters.full_syncs, 1);
                     counters.awaits(None);
@@ -302,7 +358,7 @@ impl<'a> Reader<'a> {
                         Place::Capture(_) => "capture",
                         Place::Rdb(_) => "rdb",
                     };
-                    info!(method = self.method, "the source is counted as it is here");
+                    info!(method = self.method, "the source is read as it is here");
                 }
                 Event::PayloadBegins { length, .. } => {
                     if length.is_some() {
@@ -311,7 +367,7 @@ impl<'a> Reader<'a> {
                     }
                     counters.enter(Phase::Counting);
                     Counters::set(&counters.payload_size, length.unwrap_or(0));
-                    self.now_ms = self.clock.unix_ms().saturating_add(self.task.clock_ahead);
+                    self.taker.starts(self.clock.unix_ms().saturating_add(self.task.clock_ahead));
                 }
                 // What changed since is not wanted.
                 Event::PayloadEnds | Event::Command(_) => return Ok(Taken::All),
@@ -327,38 +383,12 @@ impl<'a> Reader<'a> {
         Ok(if self.source.is_ended() { Taken::All } else { Taken::Starved })
     }
 
-    /// A value ends, here in the payload.
-    fn end(&mut self, at: u64) {
-        let bytes = at.saturating_sub(self.current.from);
-        let head = self.current.head();
-        let verdict = match self.current.is_open {
-            // A value without a single piece is of no module.
-            true => Verdict::Drop(Why::Type),
-            false => self.current.verdict,
-        };
-        let target = self.scope.rules().target_of(head.db, head.key);
-        match (verdict, target) {
-            (Verdict::Keep, Some((db, name))) => {
-                self.tally.count(&head, bytes, self.now_ms);
-                let reading = u32::try_from(self.task.index).unwrap_or(u32::MAX);
-                let reading = reading.saturating_mul(COPIES).saturating_add(self.attempt);
-                self.batch.push(Reading::new(reading), db, &name);
-                Counters::add(&self.task.counters.keys, 1);
-            }
-            (verdict, _) => {
-                let why = if let Verdict::Drop(why) = verdict { why } else { Why::Db };
-                self.tally.leave_out(head.key, bytes);
-                left_out(&self.task.counters, why, Left::Key);
-            }
-        }
-    }
-
     /// Does something, and keeps the link alive. `None`: it was told to stop.
-    async fn meanwhile<T>(
+    async fn meanwhile<D>(
         &mut self,
-        doing: impl Future<Output = T>,
+        doing: impl Future<Output = D>,
         orders: &mut Orders,
-    ) -> Result<Option<T>, LaneError> {
+    ) -> Result<Option<D>, LaneError> {
         let mut doing = std::pin::pin!(doing);
         loop {
             let error = tokio::select! {
@@ -412,38 +442,24 @@ impl<'a> Reader<'a> {
         Ok(true)
     }
 
-    /// What was counted of a data set that was cut off does not count.
+    /// What was taken of a data set that was cut off does not count.
     fn begin_anew(&mut self) {
         self.attempt += 1;
-        self.tally = Tally::default();
-        self.batch = Batch::default();
+        self.taker.begin(self.attempt);
         self.task.counters.copy_begins();
         self.task.counters.enter(Phase::Connecting);
     }
 }
 
-impl Current {
-    /// A key comes. Says how its value is wanted.
-    fn begin(&mut self, head: &KeyHead<'_>, scope: &Scope) -> Depth {
-        self.key.clear();
-        self.key.extend_from_slice(head.key);
-        (self.db, self.object, self.expire_at_ms) = (head.db, head.object, head.expire_at_ms);
-        self.verdict = scope.judge_record(head);
-        self.is_open = self.verdict.is_keep()
-            && head.object.value_type() == ValueType::Module
-            && !scope.rules().admits_every(ValueType::Module);
-        if self.is_open { Depth::Elements } else { Depth::Skip }
-    }
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-    /// A piece of the value of a module: the first begins with its type.
-    fn is_a_modules(&mut self, bytes: &[u8], rules: &Rules) {
-        if std::mem::take(&mut self.is_open) && !rules.admits_module(bytes) {
-            self.verdict = Verdict::Drop(Why::Type);
-        }
-    }
-
-    fn head(&self) -> KeyHead<'_> {
-        let Self { db, object, expire_at_ms, .. } = *self;
-        KeyHead { db, key: &self.key, object, expire_at_ms, idle_seconds: None, freq: None }
+    #[test]
+    fn only_the_last_attempt_counts() {
+        assert_eq!(
+            places(&[Some(1), None, Some(0), Some(0)]),
+            [None, Some(0), None, None, Some(2), None, Some(3), None]
+        );
     }
 }

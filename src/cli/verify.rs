@@ -1,0 +1,295 @@
+//! `verify`: both sides compared.
+
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+
+use serde_json::{Map, Value, json};
+use understudy::flow::{self, Comparing, Difference, Doubt, Ended, Order, Told, Verified};
+use understudy::key::{Db, Escaped};
+use understudy::net::Net;
+use understudy::plan::{Facts, Place, Plan};
+use understudy::preflight::{Unreachable, expand, look};
+use understudy::progress::Counters;
+use understudy::verify::Kind;
+
+use super::args::{DeadlinesArg, MethodArg, OnUnknownArg, Sync, Verify, Writing};
+use super::outcome::{Outcome, failed, refused};
+use super::progress::{Mode, Show, Watched, grouped};
+use super::rules::FlushArgs;
+use super::signals::Signals;
+use super::{intent, notice, terminal};
+
+/// Runs `verify` to its end.
+pub(crate) async fn run(args: Verify) -> Outcome {
+    let (told, ttl_tolerance, mode) =
+        (Telling::new(args.json, args.differences), args.ttl_tolerance, args.progress);
+    let plan = match intent::plan(&as_sync(args)) {
+        Ok(plan) => plan,
+        Err(refusal) => return refused(&refusal.what, &refusal.mend),
+    };
+    let signals = Signals::heed();
+    let net = Net::system();
+    let looked = async {
+        let plan = expand(&net, &plan).await?;
+        let facts = look(&net, &plan).await?;
+        Ok::<_, Unreachable>((plan, facts))
+    };
+    let mut told_to_stop = signals.orders().clone();
+    let looked = tokio::select! {
+        looked = looked => looked,
+        _ = told_to_stop.wait_for(|order| *order == Order::Stop) => {
+            notice::note("stopped before anything was compared");
+            return Outcome::Interrupted;
+        }
+    };
+    let (plan, facts) = match looked {
+        Ok(looked) => looked,
+        Err(error) => {
+            let what = format!("{}: {}", error.place, flow::chain(&error.source));
+            let end = if error.is_damage() { failed } else { refused };
+            return end(&what, &error.advice());
+        }
+    };
+    if let Err(refusal) = intent::check_memory(plan.memory, &plan.sources) {
+        return refused(&refusal.what, &refusal.mend);
+    }
+    if let Some((what, mend)) = obstacle(&plan, &facts) {
+        return refused(&what, mend);
+    }
+    let comparing = Comparing { ttl_tolerance, seed: RandomState::new().hash_one(0) };
+    compare(&net, (&plan, &facts), comparing, mode, told, &signals).await
+}
+
+async fn compare(
+    net: &Net,
+    (plan, facts): (&Plan, &Facts),
+    comparing: Comparing,
+    mode: Mode,
+    mut telling: Telling,
+    signals: &Signals,
+) -> Outcome {
+    let counters: Vec<Arc<Counters>> =
+        plan.sources.iter().map(|_| Arc::default()).chain([Arc::default()]).collect();
+    let mut watched = Watched::all(plan, facts, &counters);
+    if let Some(counters) = counters.last() {
+        let expected_keys = facts.target.as_ref().map(|target| target.keys_that(plan));
+        let name = format!("target {}", plan.target);
+        watched.push(Watched { name, counters: Arc::clone(counters), expected_keys });
+    }
+    let show = Show::begin(mode, watched, net.clock());
+    let orders = signals.orders();
+    let verified = flow::verify(net, (plan, facts), comparing, &counters, orders, &mut |told| {
+        telling.tell(told)
+    })
+    .await;
+    show.end().await;
+    for source in &verified.report.sources {
+        if let Some((failure, advice)) = &source.failure {
+            notice::error(&format!("{}: {failure}", source.name), advice);
+        }
+    }
+    if let Some((failure, advice)) = &verified.failure {
+        notice::error(failure, advice);
+    }
+    let ended = verified.ended();
+    match ended {
+        Ended::Done | Ended::Differences => telling.sum_up(plan, &verified, mode),
+        Ended::Stopped => notice::note("stopped: not all keys were compared"),
+        Ended::Refused | Ended::Failed => {
+            notice::note(
+                "not all keys were compared: what was told differs, and of the rest nothing is known",
+            );
+        }
+    }
+    ended.into()
+}
+
+/// What stands in the way of any comparison.
+fn obstacle(plan: &Plan, facts: &Facts) -> Option<(String, &'static str)> {
+    let target = facts.target.as_ref()?;
+    if target.sentinel {
+        let what = format!("{}: a Sentinel holds no data", plan.target);
+        return Some((what, "give redis-sentinel://HOST:PORT/NAME for the master that it watches"));
+    }
+    if target.cluster {
+        let what = format!(
+            "{}: it is a node of a cluster, and clusters are read as sources only",
+            plan.target
+        );
+        return Some((
+            what,
+            "give the cluster as --from and the other side as --to: what differs is the same",
+        ));
+    }
+    None
+}
+
+/// The plan of a `sync` of the same places under the same rules.
+fn as_sync(args: Verify) -> Sync {
+    let writing = Writing {
+        on_conflict: None,
+        on_unknown_command: OnUnknownArg::Stop,
+        written_for: None,
+        memory: args.memory,
+        limit_rate: None,
+        limit_read: args.limit_read,
+        progress: args.progress,
+        report: None,
+        rules: args.rules,
+        flush: FlushArgs::default(),
+        to_tls: args.to_tls,
+        to_ssh: args.to_ssh,
+        ssh: args.ssh,
+    };
+    Sync {
+        from: args.from,
+        to: args.to,
+        config: args.config,
+        // Nothing is written, and all is noted on a disk: as for a census.
+        dry_run: true,
+        census: true,
+        until: None,
+        once: true,
+        method: MethodArg::Auto,
+        job: args.job,
+        away: None,
+        restart: false,
+        deadlines: DeadlinesArg::Exact,
+        accept_eviction: false,
+        spool: args.spool,
+        spool_limit: args.spool_limit,
+        sources_at_once: args.sources_at_once,
+        per_host: args.per_host,
+        writing,
+        from_tls: args.from_tls,
+        from_ssh: args.from_ssh,
+    }
+}
+
+/// What is said of the keys that differ.
+struct Telling {
+    json: bool,
+    /// How many of them are written.
+    most: u64,
+    written: u64,
+}
+
+impl Telling {
+    fn new(json: bool, most: Option<u64>) -> Self {
+        Self { json, most: most.unwrap_or(u64::MAX), written: 0 }
+    }
+
+    fn tell(&mut self, told: Told) {
+        match told {
+            Told::Differs(difference) if self.written < self.most => {
+                self.written += 1;
+                terminal::result(&self.line(&difference));
+            }
+            Told::Differs(_) => {}
+            Told::Unproven(difference, Doubt { why, mend }) => {
+                let (db, key) = (place(&difference), Escaped(&difference.key));
+                let what = format!("db {db}, {key}: nobody can tell whether it is the same: {why}");
+                notice::warning(&what, mend);
+            }
+        }
+    }
+
+    fn line(&self, difference: &Difference) -> String {
+        let Difference { kind, db, key, .. } = difference;
+        if !self.json {
+            return format!("{kind}\t{}\t{}\n", place(difference), Escaped(key));
+        }
+        // One code point a byte, as `rdb cat` writes it.
+        let key: String = key.iter().copied().map(char::from).collect();
+        format!("{}\n", json!({ "kind": kind.name(), "db": db.map(Db::index), "key": key }))
+    }
+
+    /// What was compared, and what came of it.
+    fn sum_up(&self, plan: &Plan, verified: &Verified, mode: Mode) {
+        let counts = verified.counts;
+        let all: u64 = verified.differences.iter().sum();
+        if self.json {
+            let kinds = Kind::ALL.iter().zip(verified.differences);
+            let kinds: Map<String, Value> =
+                kinds.map(|(kind, count)| (kind.name().to_owned(), count.into())).collect();
+            let methods: Vec<&str> =
+                verified.report.sources.iter().map(|source| source.method).collect();
+            let counts = json!({
+                "expected": counts.expected,
+                "found": counts.found,
+                "same": counts.same,
+                "differences": kinds,
+                "written": self.written,
+                "unproven": verified.unproven,
+                "changed_meanwhile": verified.settled,
+                "shared": counts.shared,
+                "foreign": verified.foreign,
+                "sources": methods,
+                "target": target_method(plan),
+                "job_under_way": verified.follows,
+                "bytes_on_disk": verified.on_disk,
+                "seconds": verified.report.seconds,
+            });
+            terminal::result(&format!("{counts}\n"));
+        }
+        if mode == Mode::None {
+            return;
+        }
+        let mut methods: Vec<&str> =
+            verified.report.sources.iter().map(|source| source.method).collect();
+        methods.sort_unstable();
+        methods.dedup();
+        notice::note(&format!(
+            "read: the sources by {}, the target by {}, in {:.1} s",
+            methods.join(", "),
+            target_method(plan),
+            verified.report.seconds
+        ));
+        notice::note(&format!(
+            "compared: {} keys of the sources, {} of the target; {} are the same{}",
+            grouped(counts.expected),
+            grouped(counts.found),
+            grouped(counts.same),
+            match verified.settled {
+                0 => String::new(),
+                settled => format!(", {} of them when they were looked at again", grouped(settled)),
+            }
+        ));
+        if verified.foreign > 0 {
+            notice::note(&format!(
+                "{} keys of the target can have come from none of these sources under these rules, and were not compared",
+                grouped(verified.foreign)
+            ));
+        }
+        if verified.unproven > 0 {
+            notice::note(&format!("{} keys could not be compared", grouped(verified.unproven)));
+        }
+        if all == 0 {
+            notice::note(match verified.unproven {
+                0 => "no difference",
+                _ => "no difference among those that could be compared",
+            });
+            return;
+        }
+        let kinds = Kind::ALL.iter().zip(verified.differences).filter(|(_, count)| *count > 0);
+        let kinds: Vec<String> =
+            kinds.map(|(kind, count)| format!("{} {kind}", grouped(count))).collect();
+        let hidden = match all - self.written {
+            0 => String::new(),
+            hidden => format!(" ({} of them are not written: --differences)", grouped(hidden)),
+        };
+        notice::note(&format!("{} keys differ: {}{hidden}", grouped(all), kinds.join(", ")));
+    }
+}
+
+/// The database; of a library of functions, which is in none, what it is.
+fn place(difference: &Difference) -> String {
+    difference.db.map_or_else(|| "function".to_owned(), |db| db.to_string())
+}
+
+fn target_method(plan: &Plan) -> &'static str {
+    match plan.target {
+        Place::Server(_) => "SCAN and DUMP",
+        Place::Rdb(_) | Place::Capture(_) => "rdb",
+    }
+}

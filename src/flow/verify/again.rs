@@ -1,0 +1,384 @@
+//! Keys that differed, looked at again: what was read at two times of servers that are written to proves nothing.
+//!
+//! A key differs if both sides are as they were when they were first read. If one of them has changed meanwhile, and
+//!
+//! ```text
+//! a job follows    source at F │ the job's record is at F or behind it │ target │ source again: as before?
+//! none does        both sides as at the last look, some time ago
+//! ```
+//! In between a key that is the same once is the same. One that changes faster than both sides can be read is told as not proven.
+
+use std::time::Duration;
+
+use tokio::time::sleep;
+
+use crate::key::Db;
+use crate::net::{Control, ControlError, Net};
+use crate::offset::Offset;
+use crate::plan::{Facts, Origin, Place, Plan, ServerPlace};
+use crate::position::{self, Phase, Record};
+use crate::source::{FetchError, Fetcher, Found, History, Limits};
+use crate::verify::{Digester, Dumped, Held, Kind, Measure, Suspect, Times};
+
+use super::super::lane::chain;
+use super::Doubt;
+
+/// How often keys are looked at, and how long is waited in between.
+const LOOKS: u32 = 60;
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// How long a job is waited for: one whose source is idle says where it stands once in a minute.
+const LAG: Duration = Duration::from_secs(90);
+
+/// Looks at keys.
+pub(super) struct Again<'a> {
+    net: &'a Net,
+    plan: &'a Plan,
+    facts: &'a Facts,
+    measures: &'a [Measure],
+    limits: Limits,
+    digester: Digester,
+    /// `None` where it is a file, which does not change.
+    target: Option<Target<'a>>,
+    /// For each source that was asked.
+    sources: Vec<Option<Fetcher>>,
+}
+
+struct Target<'a> {
+    place: &'a ServerPlace,
+    fetcher: Fetcher,
+    /// Where the records of jobs are.
+    records: Option<Control>,
+}
+
+/// What came of looking at a key again.
+pub(super) enum Looked {
+    Same {
+        is_there: bool,
+    },
+    Differs(Kind),
+    /// Why it cannot be told.
+    Unproven(Doubt),
+}
+
+/// A key that is looked at.
+struct Open {
+    suspect: Suspect,
+    /// Whose it may be, in the order of the plan.
+    owners: Vec<Owner>,
+    /// What both sides held when they were looked at last.
+    last: [Held; 2],
+    looked: Option<Looked>,
+}
+
+/// A source that a key may come from.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Owner {
+    source: usize,
+    /// Its name there; `None` if that cannot be told by its name in the target.
+    key: Option<Vec<u8>>,
+}
+
+/// What the sources said of some keys.
+struct Expected {
+    /// Up to where each of them had come that tells it.
+    at: Vec<(usize, Option<Offset>)>,
+    held: Vec<Result<Held, Doubt>>,
+}
+
+impl<'a> Again<'a> {
+    pub(super) fn new(
+        net: &'a Net,
+        (plan, facts): (&'a Plan, &'a Facts),
+        measures: &'a [Measure],
+        digester: Digester,
+    ) -> Self {
+        let memory = usize::try_from(plan.memory).unwrap_or(usize::MAX);
+        // A value is held from either side, and as an answer.
+        let limits = Limits { largest: memory / 8, room: memory / 16 };
+        let target = match &plan.target {
+            Place::Server(place) => {
+                let fetcher = Fetcher::new(net.clone(), place.clone(), limits);
+                Some(Target { place, fetcher, records: None })
+            }
+            Place::Rdb(_) | Place::Capture(_) => None,
+        };
+        Self {
+            net,
+            plan,
+            facts,
+            measures,
+            limits,
+            digester,
+            target,
+            sources: plan.sources.iter().map(|_| None).collect(),
+        }
+    }
+
+    /// Looks at these keys until each is known.
+    ///
+    /// # Errors
+    /// If the target cannot be asked.
+    pub(super) async fn look(
+        &mut self,
+        suspects: Vec<Suspect>,
+    ) -> Result<Vec<(Suspect, Looked)>, FetchError> {
+        let mut all: Vec<Open> = suspects.into_iter().map(|suspect| self.open(suspect)).collect();
+        // Keys of the same sources and database are asked for together.
+        all.sort_by(|one, next| home(one).cmp(home(next)));
+        for look in 0..LOOKS {
+            if look > 0 {
+                sleep(PAUSE).await;
+            }
+            for group in all.chunk_by_mut(|one, next| home(one).eq(home(next))) {
+                let mut open: Vec<&mut Open> =
+                    group.iter_mut().filter(|one| one.looked.is_none()).collect();
+                let mut rest = open.as_mut_slice();
+                while !rest.is_empty() {
+                    let seen = self.look_at(rest, look).await?.clamp(1, rest.len());
+                    rest = rest.split_at_mut(seen).1;
+                }
+            }
+            if all.iter().all(|one| one.looked.is_some()) {
+                break;
+            }
+        }
+        let unproven = || {
+            let why = "it changes faster than both sides can be read".to_owned();
+            Looked::Unproven(Doubt {
+                why,
+                mend: "compare again, when less is written to the source",
+            })
+        };
+        Ok(all.into_iter().map(|one| (one.suspect, one.looked.unwrap_or_else(unproven))).collect())
+    }
+
+    fn open(&self, suspect: Suspect) -> Open {
+        let mut owners = Vec::new();
+        for (source, of) in self.plan.sources.iter().enumerate() {
+            let known = suspect.source.as_ref().filter(|(own, _)| *own as usize == source);
+            let key = match (known, of.rules.names().origin(&suspect.name)) {
+                (Some((_, key)), _) => Some(key.clone()),
+                (None, Origin::Key(key)) => Some(key.into_owned()),
+                (None, Origin::Unknown) => None,
+                (None, Origin::None) => continue,
+            };
+            if of.rules.writes(suspect.db) {
+                owners.push(Owner { source, key });
+            }
+        }
+        let last = [suspect.expected, suspect.found];
+        Open { suspect, owners, last, looked: None }
+    }
+
+    /// Looks at the first of these keys, which may be of the same sources, in one database; gives how many they were.
+    async fn look_at(&mut self, keys: &mut [&mut Open], look: u32) -> Result<usize, FetchError> {
+        let expected = match self.of_sources(keys).await {
+            Ok(expected) => expected,
+            Err(error) => {
+                // One at a time, so that the one that cannot be read holds up no other.
+                if let Some(first) = keys.first_mut() {
+                    let mend = "let this user read the source's keys (INFO, TIME, PTTL, PEXPIRETIME, DUMP, MEMORY USAGE)";
+                    first.looked = Some(Looked::Unproven(Doubt { why: chain(&error), mend }));
+                }
+                return Ok(1);
+            }
+        };
+        let keys = keys.get_mut(..expected.held.len()).unwrap_or_default();
+        // At first it is enough that they are the same; only then whoever lags behind is waited for.
+        let follows = expected.at.iter().any(|(source, _)| self.follows(*source));
+        let mut is_there = look > 0 && follows;
+        for (source, at) in expected.at.iter().filter(|_| look > 0) {
+            is_there &= !self.follows(*source) || self.wait_for(*source, *at).await?;
+        }
+        let found = self.of_target(keys).await?;
+        let keys = keys.get_mut(..found.len()).unwrap_or_default();
+        let behind = match is_there {
+            true => self.of_sources(keys).await.ok(),
+            false => None,
+        };
+        let sides = expected.held.into_iter().zip(found);
+        for (number, (key, sides)) in keys.iter_mut().zip(sides).enumerate() {
+            let (expected, found) = match sides {
+                (Ok(expected), Ok(found)) => (expected, found),
+                (Err(why), _) | (_, Err(why)) => {
+                    key.looked = Some(Looked::Unproven(why));
+                    continue;
+                }
+            };
+            let owner = match &key.suspect.source {
+                Some((source, _)) => *source as usize,
+                None => key.owners.first().map_or(0, |owner| owner.source),
+            };
+            let measure = self.measures.get(owner).copied().unwrap_or_default();
+            let Some(kind) = measure.differs(expected, found) else {
+                key.looked = Some(Looked::Same { is_there: found.is_some() });
+                continue;
+            };
+            let stood_still = match (&behind, follows) {
+                (Some(behind), _) => behind.held.get(number) == Some(&Ok(expected)),
+                (None, true) => false,
+                (None, false) => key.last == [expected, found],
+            };
+            key.last = [expected, found];
+            if stood_still {
+                let is_known = key.owners.iter().all(|owner| owner.key.is_some());
+                key.looked = Some(if is_known || !follows {
+                    Looked::Differs(kind)
+                } else {
+                    let why = "its name does not tell which key of a source it is".to_owned();
+                    let mend =
+                        "compare again when the job has ended, or look for it on the sources";
+                    Looked::Unproven(Doubt { why, mend })
+                });
+            }
+        }
+        Ok(keys.len())
+    }
+
+    /// What the sources hold of the first of these keys: each what the first source does that holds it.
+    async fn of_sources(&mut self, keys: &[&mut Open]) -> Result<Expected, FetchError> {
+        let mut expected = Expected { at: Vec::new(), held: vec![Ok(None); keys.len()] };
+        let Some(first) = keys.first() else { return Ok(expected) };
+        let db = first.suspect.db;
+        for (number, owner) in first.owners.iter().enumerate() {
+            let source = owner.source;
+            let Some(of) = self.plan.sources.get(source) else { continue };
+            let keys = keys.get(..expected.held.len()).unwrap_or_default();
+            let Place::Server(place) = &of.place else {
+                // A file does not change.
+                for (key, held) in keys.iter().zip(&mut expected.held) {
+                    let is_its =
+                        key.suspect.source.as_ref().is_some_and(|(of, _)| *of as usize == source);
+                    if is_its && *held == Ok(None) {
+                        *held = Ok(key.suspect.expected);
+                    }
+                }
+                continue;
+            };
+            let names: Vec<&[u8]> =
+                keys.iter().map_while(|key| key.owners.get(number)?.key.as_deref()).collect();
+            if names.is_empty() {
+                continue;
+            }
+            let fetcher = self.sources.get_mut(source).map(|fetcher| {
+                fetcher.get_or_insert_with(|| {
+                    Fetcher::new(self.net.clone(), place.clone(), self.limits)
+                })
+            });
+            let Some(fetcher) = fetcher else { continue };
+            let (at, found) = fetcher.look(of.rules.origin(db), &names, History::Any).await?;
+            expected.at.push((source, at));
+            expected.held.truncate(found.len());
+            let ahead = self.facts.clocks(source).source;
+            let now_ms = self.net.clock().unix_ms().saturating_add(ahead);
+            let times = Times { now_ms, later_by: of.rules.ttl().extends(), held_back: false };
+            for (held, found) in expected.held.iter_mut().zip(&found) {
+                if *held == Ok(None) {
+                    *held = self.digested(found, &times);
+                }
+            }
+        }
+        Ok(expected)
+    }
+
+    /// What the target holds of the first of these keys.
+    async fn of_target(
+        &mut self,
+        keys: &[&mut Open],
+    ) -> Result<Vec<Result<Held, Doubt>>, FetchError> {
+        let Some(first) = keys.first() else { return Ok(Vec::new()) };
+        let Some(target) = &mut self.target else {
+            return Ok(keys.iter().map(|key| Ok(key.suspect.found)).collect());
+        };
+        let names: Vec<&[u8]> = keys.iter().map(|key| key.suspect.name.as_slice()).collect();
+        let (_, found) = target.fetcher.look(first.suspect.db, &names, History::None).await?;
+        let ahead = self.facts.clocks(0).target;
+        let now_ms = self.net.clock().unix_ms().saturating_add(ahead);
+        let held_back =
+            self.plan.sources.iter().enumerate().any(|(index, _)| is_under_way(self.facts, index));
+        let times = Times { now_ms, later_by: 0, held_back };
+        Ok(found.iter().map(|found| self.digested(found, &times)).collect())
+    }
+
+    fn digested(&mut self, found: &Found, times: &Times) -> Result<Held, Doubt> {
+        match found {
+            Found::Gone | Found::Expired => Ok(None),
+            Found::TooLarge { bytes } => Err(Doubt {
+                why: format!(
+                    "it differed, and its {bytes} bytes are too many to be read once more"
+                ),
+                mend: "give more --memory: eight times as much",
+            }),
+            Found::Value { payload, deadline } => {
+                let content =
+                    Dumped::content(payload, self.limits.largest, &mut self.digester, times);
+                let content = content.map_err(|error| Doubt {
+                    why: error.to_string(),
+                    mend: "give more --memory if it is too large; else compare this key by hand",
+                })?;
+                let deadline = match deadline.map(|at| times.lives_until(at)) {
+                    Some(None) => return Ok(None),
+                    Some(Some(at)) => Some(at),
+                    None => None,
+                };
+                Ok(content.map(|content| (content, deadline)))
+            }
+        }
+    }
+
+    /// Whether a job brings what this source is sent to the target.
+    fn follows(&self, source: usize) -> bool {
+        is_under_way(self.facts, source)
+    }
+
+    /// Waits until the job has brought what the source had sent up to there. `false`: it does not say so.
+    async fn wait_for(&mut self, source: usize, at: Option<Offset>) -> Result<bool, ControlError> {
+        let (Some(at), Some(of)) = (at, self.plan.sources.get(source)) else { return Ok(false) };
+        let name = position::key(&self.plan.job.name, &of.name);
+        let clock = self.net.clock();
+        let until = clock.now().saturating_add(LAG);
+        loop {
+            let stored: Option<Vec<u8>> = self.record(&name).await?;
+            let record = stored.and_then(|stored| Record::decode(&stored).ok());
+            match record {
+                Some(record) if record.clean.offset >= at.get() => return Ok(true),
+                Some(record) if record.phase == Phase::Following => {}
+                // It has ended.
+                _ => return Ok(false),
+            }
+            if clock.now() >= until {
+                return Ok(false);
+            }
+            sleep(PAUSE / 4).await;
+        }
+    }
+
+    async fn record(&mut self, name: &[u8]) -> Result<Option<Vec<u8>>, ControlError> {
+        let Some(target) = &mut self.target else { return Ok(None) };
+        let control = match &mut target.records {
+            Some(control) => control,
+            none => {
+                let mut control = Control::open(self.net, target.place).await?;
+                let db = self.plan.record_db().to_string();
+                control.ask::<()>("SELECT", &[db.as_bytes()]).await?;
+                none.insert(control)
+            }
+        };
+        control.ask("GET", &[name]).await
+    }
+}
+
+/// Whether a job of these places is under way, by what the target says.
+pub(super) fn is_under_way(facts: &Facts, source: usize) -> bool {
+    let stored = facts.records.get(source).and_then(Option::as_ref);
+    let record = stored.and_then(|stored| Record::decode(stored).ok());
+    record.is_some_and(|record| record.phase != Phase::Done)
+}
+
+/// Where a key is asked for: in which database, and of which sources.
+fn home(one: &Open) -> impl Iterator<Item = (Db, usize, bool)> + use<'_> {
+    let db = one.suspect.db;
+    std::iter::once((db, usize::MAX, true))
+        .chain(one.owners.iter().map(move |owner| (db, owner.source, owner.key.is_some())))
+}
