@@ -359,6 +359,38 @@ fn copies_at_rest(name: &'static str) {
     assert_eq!(Dump::read(&mut target.client()).own(), &[], "a finished job leaves nothing");
 }
 
+/// A census reads every master, told one of the nodes.
+#[test]
+fn a_census_counts_all_masters() {
+    for name in NAMES {
+        let (Some(cluster), Some(target)) = (Cluster::start(name, 3, false), Server::start(name))
+        else {
+            return;
+        };
+        fill(&cluster);
+        let (from, to) = (cluster.masters[2].url(), target.url());
+        let args = ["sync", "--dry-run", "--census", "--from", &from, "--to", &to];
+        let ended = Understudy::start(&args).wait(PATIENCE);
+        ended.assert_code(0);
+        let found = ended.reported("census");
+        let counted = |at: usize| {
+            found["sources"][at]["counted"]["counts"]["keys"].as_u64().unwrap_or_default()
+        };
+        let held = cluster.masters.iter().map(|one| one.client().call(cmd!("DBSIZE")).int());
+        let held: Vec<u64> = held.map(|keys| u64::try_from(keys).unwrap()).collect();
+        assert_eq!([counted(0), counted(1), counted(2)], held[..]);
+        assert!(held.iter().all(|keys| *keys > 0), "{held:?}");
+        let (all, names) = (held.iter().sum::<u64>(), &found["collisions"]["names"]);
+        assert_eq!((&found["counts"]["keys"], names), (&all.into(), &all.into()), "{name}");
+        assert_eq!(found["collisions"]["colliding"], 0);
+        for (nth, slots) in [(0, "[0-5460]"), (1, "[5461-10921]"), (2, "[10922-16383]")] {
+            let source = format!("127.0.0.1:{}{slots}", cluster.masters[2].port);
+            assert_eq!(found["sources"][nth]["name"], source.as_str());
+        }
+        assert_eq!(target.client().call(cmd!("DBSIZE")).int(), 0);
+    }
+}
+
 #[test]
 fn a_cluster_is_found_out_and_copied_whole() {
     NAMES.into_iter().for_each(copies_at_rest);

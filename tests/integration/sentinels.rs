@@ -282,6 +282,31 @@ fn a_job_goes_on_behind_a_failover() {
     judge::assert_same(&first, &second, sync::untold(source), name);
 }
 
+/// A census reads the master that the Sentinels tell, behind a failover too, and the source has one name.
+#[test]
+fn a_census_counts_whoever_is_the_master() {
+    for name in NAMES {
+        let (Some(house), Some(target)) = (House::start(name), Server::start(name)) else { return };
+        let (from, to) = (house.url(), target.url());
+        let census = |keys: u64| {
+            let args = ["sync", "--dry-run", "--census", "--from", &from, "--to", &to];
+            let ended = Understudy::start(&args).wait(PATIENCE);
+            ended.assert_code(0);
+            assert_eq!(*ended.reported("census.counts.keys"), keys, "{name}");
+            assert_eq!(*ended.reported("sources.0.name"), &from["redis-sentinel://".len()..]);
+        };
+        house.master.client().call(cmd!("MSET", "a", 1, "b", 2));
+        census(2);
+        house.master.client().call(cmd!("SET", "c", 3));
+        replicas::caught_up(&mut house.master.client(), &mut house.replica.client());
+        house.sentinel.client().call(cmd!("SENTINEL", "failover", "main"));
+        house.wait_for_failover();
+        house.replica.client().call(cmd!("SET", "d", 4));
+        census(4);
+        assert_eq!(target.client().call(cmd!("DBSIZE")).int(), 0);
+    }
+}
+
 /// What stands in the way is told before anything is written.
 #[test]
 fn what_is_wrong_is_told() {

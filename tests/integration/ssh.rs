@@ -101,6 +101,33 @@ fn many_sources_behind_one_host_share_a_session_and_have_one_more_for_each_strea
 }
 
 #[test]
+fn a_census_of_sources_behind_an_ssh_host() {
+    let Some(sshd) = Sshd::start() else { return };
+    let started = [SERVER, SERVER, SERVER].map(Server::start);
+    let [Some(one), Some(other), Some(target)] = started else { return };
+    let set = |server: &Server, from: u32, to: u32| {
+        let sets: Vec<_> = (from..to).map(|n| cmd!("SET", format!("key:{n}"), n)).collect();
+        server.client().pipeline(&sets);
+    };
+    set(&one, 0, 300);
+    set(&other, 290, 400);
+    set(&target, 399, 402);
+    let (from, beside, to, gate) = (one.url(), other.url(), target.url(), sshd.address());
+    let (key, known) = (sshd.file("client"), sshd.file("known"));
+    let flags = ["--from", &beside, "--ssh-key", &key, "--ssh-known-hosts", &known];
+    let census = ["--dry-run", "--census", "--on-conflict", "replace"];
+    let args = [&through(&from, &to, &gate)[..], &flags, &census].concat();
+    let ended = alone(&args, &[]).wait(PATIENCE);
+    ended.assert_code(0);
+    assert_eq!(*ended.reported("census.counts.keys"), 410);
+    assert_eq!(*ended.reported("census.collisions.between_sources"), 10);
+    assert_eq!(*ended.reported("census.collisions.with_target"), 1);
+    assert_eq!(target.client().call(cmd!("DBSIZE")).int(), 3);
+    // One for the questions, and one for each source that is read.
+    assert_eq!(sshd.logins(), 3);
+}
+
+#[test]
 fn who_we_are_is_shown_by_a_key_an_agent_or_a_key_that_a_passphrase_opens() {
     let Some(sshd) = Sshd::start() else { return };
     let Some(server) = Server::start(SERVER) else { return };
