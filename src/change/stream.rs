@@ -61,8 +61,15 @@ pub enum StreamError {
         source: TranscodeError,
     },
     /// A key of it cannot have the name that a rename gives it.
-    #[error(transparent)]
-    Name(#[from] NameError),
+    #[error("{}{}", Escaped(name), of_keys(keys))]
+    Name {
+        /// Its name.
+        name: Vec<u8>,
+        /// All keys that it names.
+        keys: Vec<Vec<u8>>,
+        /// Which of them, and why.
+        source: NameError,
+    },
     /// The rules leave out what it needs.
     #[error(transparent)]
     Undecidable(#[from] Undecidable),
@@ -110,6 +117,18 @@ struct Call<'a> {
 
 fn of_key(key: Option<&[u8]>) -> String {
     key.map_or_else(String::new, |key| format!(" (key {})", Escaped(key)))
+}
+
+/// The keys of a command; of very many the first.
+fn of_keys(keys: &[Vec<u8>]) -> String {
+    const SHOWN: usize = 10;
+    let shown: Vec<String> = keys.iter().take(SHOWN).map(|key| Escaped(key).to_string()).collect();
+    let more = match keys.len().saturating_sub(SHOWN) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    let word = if keys.len() == 1 { "key" } else { "keys" };
+    format!(" of {word} {}{more}", shown.join(", "))
 }
 
 /// Follows a stream: knows the selected database and whether a transaction is open.
@@ -427,7 +446,13 @@ impl Stream {
             }
         });
         match (shown, refused) {
-            (_, Some(error)) => Err(error.into()),
+            (_, Some(source)) => {
+                let mut keys = Vec::new();
+                let _ = known.for_each_key(args, |used| {
+                    keys.extend(args.get(used.position).map(|key| key.to_vec()));
+                });
+                Err(StreamError::Name { name: known.name().to_uppercase().into(), keys, source })
+            }
             (Ok(_), None) => Ok(others),
             (Err(_), None) => Err(StreamError::Unknown { name: known.name().into() }),
         }

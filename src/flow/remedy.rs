@@ -92,11 +92,13 @@ pub fn remedy(error: &LaneError) -> Remedy {
         } => Remedy::Ask(
             "the bytes were damaged on their way or the master is not one we know; nothing behind it was applied",
         ),
+        LaneError::Stream { source: StreamError::Name { .. }, .. } | LaneError::Name(_) => {
+            Remedy::Ask(
+                "give --rename a text that keeps what tells keys apart, or leave one of them out with --exclude; where the names are too many raise --memory, or use --prefix, which needs to remember none; then start again with --restart",
+            )
+        }
         LaneError::Stream { .. } => Remedy::Ask(
             "this version does not know what it does, and the source does not tell its keys; --on-unknown-command skip passes over it and counts it, and the same command goes on from there",
-        ),
-        LaneError::Name(_) => Remedy::Ask(
-            "give --rename a text that keeps what tells keys apart, or leave one of them out with --exclude; where the names are too many raise --memory, or use --prefix, which needs to remember none; then start again with --restart",
         ),
         LaneError::Diverged { .. } => Remedy::Ask(
             "the target does not hold what the source held when it ran this: has somebody else written to the target? Empty it and start again",

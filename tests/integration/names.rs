@@ -274,6 +274,30 @@ fn a_second_key_with_one_name_ends_the_run() {
     }
 }
 
+/// Of a command with several keys all are named, whichever of them it is.
+#[test]
+fn a_name_that_is_taken_is_told_with_its_command() {
+    for (command, told) in [
+        (cmd!("RENAME", "a", "u:1"), r#""RENAME" of keys "a", "u:1": key "u:1" would become"#),
+        (
+            cmd!("MSET", "u:1", 1, "b", 2, "c", 3),
+            r#""MSET" of keys "u:1", "b", "c": key "u:1" would become"#,
+        ),
+    ] {
+        let name = "redis-7.0.15";
+        let Some((source, target)) = Server::start(name).zip(Server::start(name)) else { return };
+        let mut writer = source.client();
+        all(&mut writer, &[cmd!("SET", "user:1", 1), cmd!("SET", "a", 1)]);
+        let mut running = start(&source, &target, &["--rename", "^user:=u:"]);
+        arrives(&mut running, &target, "u:1");
+        all(&mut writer, &[command]);
+        let ended = running.wait(PATIENCE);
+        ended.assert_code(3);
+        assert!(ended.stderr.contains(told), "{}", ended.stderr);
+        assert!(ended.stderr.contains("give --rename a text"), "{}", ended.stderr);
+    }
+}
+
 #[test]
 fn what_is_wrong_in_the_target_is_read_by_the_name_on_the_source() {
     for flags in [["--prefix", "p:"], ["--rename", "([a-z]+):=<$1>"], ["--rename", "^=p:"]] {

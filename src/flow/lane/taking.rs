@@ -237,7 +237,6 @@ impl Lane<'_> {
                             self.undecided(&args, end, error)?;
                             continue;
                         }
-                        Err(StreamError::Name(error)) => return Err(error.into()),
                         data => data.map_err(|source| LaneError::Stream { offset: end, source })?,
                     };
                     match taken {
