@@ -62,6 +62,14 @@ pub struct Record {
     /// When the job ended, on the same clock: what rules say of that holds for this time, however long deadlines take to be set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended: Option<i64>,
+    /// Things that could not be proven to be as they are on the source: who ends the job has not seen them.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub unproven: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+fn is_none(count: &u64) -> bool {
+    *count == 0
 }
 
 /// What is under way.
@@ -283,6 +291,7 @@ mod tests {
             unsure: false,
             written: None,
             ended: None,
+            unproven: 0,
         }
     }
 
@@ -303,7 +312,7 @@ mod tests {
         let bytes = record().encode();
         let text = String::from_utf8_lossy(&bytes).into_owned();
         assert!(text.ends_with(r#""unsure":false}"#), "{text}");
-        let ending = Record { written: Some(-5), ended: Some(7), ..record() };
+        let ending = Record { written: Some(-5), ended: Some(7), unproven: 2, ..record() };
         assert_eq!(Record::decode(&ending.encode()).as_ref(), Ok(&ending));
     }
 

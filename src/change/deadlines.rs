@@ -111,6 +111,12 @@ impl Deadlines {
         self.bounded = bounded;
     }
 
+    /// Whether that is so.
+    #[must_use]
+    pub fn is_bounded(&self) -> bool {
+        self.bounded
+    }
+
     /// A time of day on the source's clock, on the target's.
     #[must_use]
     pub fn on_target(&self, at_ms: i64) -> i64 {

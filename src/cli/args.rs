@@ -153,6 +153,12 @@ pub(crate) struct Sync {
     #[arg(long)]
     pub(crate) restart: bool,
 
+    /// If the job's folder is lost, or the machine was started anew, nobody knows any more which of several sources has brought which key:
+    /// then, when the job ends, remove from the target what no source has. Without this it is left and counted in unproven. What others
+    /// have written there meanwhile goes too
+    #[arg(long)]
+    pub(crate) remove_unowned: bool,
+
     /// What the target shows of deadlines until the job ends
     #[arg(long, value_enum, default_value_t = DeadlinesArg::Exact)]
     pub(crate) deadlines: DeadlinesArg,

@@ -76,6 +76,7 @@ pub(crate) fn record(args: &args::Record) -> Result<(Plan, flow::Record), Refusa
         on_unknown: OnUnknown::Stop,
         deadlines: OnDeadlines::Exact,
         accept_eviction: false,
+        remove_unowned: false,
         written_for: None,
         limit_rate: None,
         limit_read: None,
@@ -145,6 +146,13 @@ pub(crate) fn plan(args: &Sync) -> Result<Plan, Refusal> {
     }
     let name = args.job.clone().unwrap_or_else(|| state::job_name(&sources, &target));
     let folder = if is_file { None } else { state::folder(&name) };
+    if is_file && args.remove_unowned {
+        return refuse(
+            "--remove-unowned: a file that is written holds nothing but what the sources have"
+                .to_owned(),
+            "leave it out",
+        );
+    }
     if is_file && (args.job.is_some() || args.restart) {
         return refuse(
             "--job and --restart: a file is always written from its beginning".to_owned(),
@@ -201,6 +209,7 @@ pub(crate) fn plan(args: &Sync) -> Result<Plan, Refusal> {
             DeadlinesArg::Live => OnDeadlines::Live,
         },
         accept_eviction: args.accept_eviction,
+        remove_unowned: args.remove_unowned,
         limit_rate: limits.limit_rate,
         limit_read: limits.limit_read,
         memory: limits.memory,

@@ -36,6 +36,7 @@ pub(crate) async fn run(args: Replay) -> Outcome {
                 per_host: None,
                 deadlines: DeadlinesArg::Exact,
                 accept_eviction: false,
+                remove_unowned: false,
                 from_tls,
                 from_ssh: FromSsh::default(),
                 writing,

@@ -95,6 +95,7 @@ fn source(source: &SourceReport, place: Option<&Place>, facts: Option<&ServerFac
         "failure": source.failure.as_ref().map(|(text, _)| text),
         "deadlines_held_back": source.held_back,
         "unproven": source.unproven,
+        "removed_unowned": source.removed_unowned,
         "seconds": { "copy": source.copy_seconds, "stream": source.stream_seconds, "outage": source.outage_seconds },
     })
 }

@@ -21,6 +21,7 @@ struct Asked {
     /// What its deadlines differ by from those of the target: clocks, and what its rules add.
     apart: i64,
     extends: i64,
+    bounded: bool,
 }
 
 /// A key that several sources have brought.
@@ -43,6 +44,8 @@ pub(super) struct Contested {
 /// What a source holds under a key.
 #[derive(Debug)]
 pub(super) struct Holding {
+    /// The number of the source.
+    pub(super) of: u8,
     /// As `DUMP` gives it; `None` if it is larger than may be held.
     pub(super) payload: Option<Vec<u8>>,
     /// Its size.
@@ -52,6 +55,8 @@ pub(super) struct Holding {
     /// What its source's deadlines differ by: clocks, and what its rules add.
     pub(super) apart: i64,
     pub(super) extends: i64,
+    /// At the end none is later than its rules allow.
+    pub(super) bounded: bool,
 }
 
 /// Why a contested key could not be read.
@@ -94,6 +99,7 @@ impl Referee {
             scope: Scope::new(source.rules.clone(), None, crate::plan::OnFlush::Ignore),
             apart: facts.clocks(index).apart(),
             extends: source.rules.ttl().extends(),
+            bounded: source.rules.ttl().most().is_some(),
         });
         Self { sources: sources.collect() }
     }
@@ -199,8 +205,16 @@ impl Referee {
                 Found::TooLarge { bytes } => (None, None, bytes),
             };
             bytes += payload.as_ref().map_or(0, Vec::len);
-            let (apart, extends) = (asked.apart, asked.extends);
-            key.held.push(Holding { payload, bytes: size, deadline, apart, extends });
+            let (apart, extends, bounded) = (asked.apart, asked.extends, asked.bounded);
+            key.held.push(Holding {
+                of: source,
+                payload,
+                bytes: size,
+                deadline,
+                apart,
+                extends,
+                bounded,
+            });
             if !asking.all {
                 key.rest.clear();
             }

@@ -12,10 +12,20 @@ use crate::key::Db;
 use crate::net::{Control, ControlError, Net};
 use crate::plan::ServerPlace;
 
+use super::rivals::Rival;
+
 /// Sets deadlines that were held back, page by page.
 pub(super) struct Closing {
-    finish: Finish,
+    finish: Finishes,
     names: Source,
+}
+
+/// What is made of deadlines: those of contested keys by the rules of the source whose value the target holds.
+pub(super) struct Finishes {
+    pub(super) own: Finish,
+    /// By the other sources, where theirs are other rules.
+    pub(super) others: Vec<(u8, Finish)>,
+    pub(super) rival: Option<Rival>,
 }
 
 /// Where the names come from.
@@ -35,6 +45,8 @@ pub(super) struct Walk {
     /// The databases that are left, the present one last.
     dbs: Vec<Db>,
     cursor: u64,
+    /// Names are asked for that are like this.
+    like: &'static str,
 }
 
 /// A page of a walk.
@@ -45,12 +57,12 @@ pub(super) struct Page {
 
 impl Closing {
     /// Begins with the names that were kept.
-    pub(super) fn kept(finish: Finish) -> Self {
+    pub(super) fn kept(finish: Finishes) -> Self {
         Self { finish, names: Source::Held(0) }
     }
 
     /// Begins with a walk through the target.
-    pub(super) fn walking(finish: Finish, walk: Walk) -> Self {
+    pub(super) fn walking(finish: Finishes, walk: Walk) -> Self {
         Self { finish, names: Source::Walk(walk) }
     }
 
@@ -75,9 +87,9 @@ impl Closing {
         draft.select(page.db);
         for names in page.names.chunks(PAGE) {
             let names: Vec<&[u8]> = names.iter().map(Vec::as_slice).collect();
-            self.finish.keys(&names, draft);
-            if self.finish.has_fields() {
-                self.finish.fields(&names, draft);
+            self.finish.write(page.db, &names, draft, Finish::keys);
+            if self.finish.own.has_fields() {
+                self.finish.write(page.db, &names, draft, Finish::fields);
             }
         }
         if let Some(walk) = walk {
@@ -91,13 +103,13 @@ impl Closing {
             Source::Held(at) => {
                 let (db, page, next) = deadlines.held().page(at, PAGE);
                 if page.is_empty() {
-                    if self.finish.has_fields() {
+                    if self.finish.own.has_fields() {
                         self.names = Source::Fields(0);
                     }
                     return;
                 }
                 draft.select(db);
-                self.finish.keys(&page, draft);
+                self.finish.write(db, &page, draft, Finish::keys);
                 self.names = Source::Held(next);
             }
             Source::Fields(at) => {
@@ -106,11 +118,37 @@ impl Closing {
                     return;
                 }
                 draft.select(db);
-                self.finish.fields(&page, draft);
+                self.finish.write(db, &page, draft, Finish::fields);
                 self.names = Source::Fields(next);
             }
             Source::Walk(walk) => self.names = Source::Walk(walk),
             Source::Done => {}
+        }
+    }
+}
+
+impl Finishes {
+    /// Writes the commands for these names, those of each source for themselves.
+    fn write(
+        &self,
+        db: Db,
+        names: &[&[u8]],
+        draft: &mut Draft,
+        command: fn(&Finish, &[&[u8]], &mut Draft),
+    ) {
+        let Some(rival) = self.rival.as_ref().filter(|_| !self.others.is_empty()) else {
+            return command(&self.own, names, draft);
+        };
+        let mut groups = vec![Vec::new(); self.others.len() + 1];
+        for name in names {
+            let holder = rival.holder(db, name);
+            let other = self.others.iter().position(|(source, _)| Some(*source) == holder);
+            let group = other.unwrap_or(self.others.len());
+            groups.get_mut(group).into_iter().for_each(|group: &mut Vec<&[u8]>| group.push(name));
+        }
+        let finishes = self.others.iter().map(|(_, finish)| finish).chain([&self.own]);
+        for (finish, names) in finishes.zip(groups).filter(|(_, names)| !names.is_empty()) {
+            command(finish, &names, draft);
         }
     }
 }
@@ -126,7 +164,12 @@ impl Walk {
         let number =
             |line: &str| line.strip_prefix("db")?.split_once(':')?.0.parse().ok().map(Db::new);
         let dbs = info.lines().filter_map(number).collect();
-        Ok(Self { control, dbs, cursor: 0 })
+        Ok(Self { control, dbs, cursor: 0, like: "*" })
+    }
+
+    /// Only those that match this.
+    pub(super) fn matching(self, like: &'static str) -> Self {
+        Self { like, ..self }
     }
 
     /// Reads the next page; the walk comes back unless it has ended.
@@ -141,8 +184,11 @@ impl Walk {
             self.control.ask::<()>("SELECT", &[db.index().to_string().as_bytes()]).await?;
         }
         let cursor = self.cursor.to_string();
-        let (next, names) =
-            self.control.ask("SCAN", &[cursor.as_bytes(), b"COUNT", b"1000"]).await?;
+        let mut args: Vec<&[u8]> = vec![cursor.as_bytes(), b"COUNT", b"1000"];
+        if self.like != "*" {
+            args.extend([&b"MATCH"[..], self.like.as_bytes()]);
+        }
+        let (next, names) = self.control.ask("SCAN", &args).await?;
         self.cursor = next;
         if next == 0 {
             self.dbs.pop();

@@ -13,8 +13,8 @@ use crate::position;
 
 use super::held::{KEPT, REPLACED};
 use super::lane::chain;
+use super::names::{HOLDERS, NAMES, NAMES_ANEW, NAMES_LOST};
 use super::report::{Ended, Report, SourceReport};
-use super::rivals::NAMES;
 
 /// Says in the job's folder that it has begun, before anything of it is in the target: an empty target is then never taken for a new one.
 ///
@@ -89,7 +89,7 @@ pub(super) async fn end(net: &Net, plan: &Plan, facts: &Facts, report: &Report) 
     if is_done || all(&[Ended::Refused]) && !facts.goes_on() {
         let Some(folder) = &plan.job.folder else { return };
         // Other files in it are kept; what is not there need not be removed.
-        for name in [Job::BEGUN, KEPT, REPLACED, NAMES] {
+        for name in [Job::BEGUN, KEPT, REPLACED, NAMES, NAMES_ANEW, NAMES_LOST, HOLDERS] {
             if let Err(error) = fs::remove_file(folder.join(name)) {
                 debug!(%error, name, "a file of the job is not there");
             }

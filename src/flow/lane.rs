@@ -293,6 +293,7 @@ impl Lane<'_> {
             self.advance_sweep()?;
             self.advance_horizon();
             self.advance_doubts()?;
+            self.tell_unproven();
             self.save_in_silence();
             self.rivalry.trouble()?;
             self.tell_rivals();

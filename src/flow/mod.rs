@@ -19,6 +19,7 @@ mod library;
 mod loss;
 mod monitor;
 mod moves;
+mod names;
 mod order;
 mod reading;
 mod record;
@@ -30,6 +31,7 @@ mod scan;
 mod share;
 mod throttle;
 mod turns;
+mod unowned;
 mod upstream;
 mod verify;
 mod watchdog;
@@ -42,12 +44,12 @@ use tracing::Instrument;
 pub use census::{Census, TargetKeys, census};
 pub use lane::{LaneError, chain};
 pub use monitor::watch_offset;
+pub use names::NoteError;
 pub use order::{Order, Orders, TooLate};
 pub use record::{Record, Recorded, record};
 pub use remedy::{Remedy, remedy};
 pub use replay::{Recording, replay};
 pub use report::{Ended, Report, SourceReport};
-pub use rivals::NoteError;
 pub use verify::{Comparing, Difference, Doubt, Told, Verified, verify};
 
 use crate::net::Net;
@@ -141,6 +143,10 @@ pub async fn migrate(
             }
             Err(error) => std::panic::resume_unwind(error.into_panic()),
         }
+    }
+    if let Some(rivals) = rivals.filter(rivals::Rivals::were_lost) {
+        unowned::settle(net, (&plan, &facts), &rivals, held.as_ref(), orders.clone(), &mut sources)
+            .await;
     }
     let report = Report { sources, seconds: net.clock().now().as_secs_f64() };
     job::end(net, &plan, &facts, &report).await;

@@ -9,7 +9,7 @@ use crate::source::{FetchError, SourceError};
 use crate::target::TargetError;
 
 use super::lane::LaneError;
-use super::rivals::NoteError;
+use super::names::NoteError;
 
 /// What to do about a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

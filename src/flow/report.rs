@@ -70,6 +70,8 @@ pub struct SourceReport {
     pub skipped: BTreeMap<String, u64>,
     /// Things that could not be proven to be as they are on the source.
     pub unproven: u64,
+    /// Keys that no source had and of which nobody knew who had brought them: they were removed.
+    pub removed_unowned: u64,
     /// Whether the whole data set is in the target, and the stream is applied.
     pub copied: bool,
     /// Seconds until the copy was in the target; `None` if it never was.
@@ -96,6 +98,7 @@ impl SourceReport {
             conflict_names: Vec::new(),
             skipped: BTreeMap::new(),
             unproven: 0,
+            removed_unowned: 0,
             copied: false,
             copy_seconds: None,
             stream_seconds: None,

@@ -4,47 +4,22 @@
 //! under a name that several have brought is written by one lane at a time, which has the [`Seat`] from before the first source is read
 //! until the target has confirmed what came of it; and not before all is confirmed that other lanes had under way when it took its seat.
 
-use std::collections::HashSet;
-use std::fs::{File, OpenOptions};
-use std::io;
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Notify, OwnedMutexGuard};
-use tracing::{info, warn};
+use tracing::warn;
 
 use crate::key::{Db, fingerprint};
 use crate::offset::ReplId;
-use crate::owners::{Claims, Log, LogError, MOST, Noted, Owners, TooMany, hash};
+use crate::owners::{Claims, MOST, Noted, Owners, hash};
 use crate::plan::{Facts, OnConflict, Plan};
 
 use super::contested::Referee;
 use super::lane::{LaneError, chain};
+use super::names::{Earlier, Names, NoteError};
 use super::remedy::{Remedy, remedy};
 use super::report::{Ended, Report, SourceReport};
-
-/// The file in the job's folder.
-pub(super) const NAMES: &str = "names";
-
-/// A name could not be noted, so nothing may be written under it.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum NoteError {
-    /// There are too many.
-    #[error(transparent)]
-    TooMany(#[from] TooMany),
-    /// The log cannot be written.
-    #[error("{} cannot be written", path.display())]
-    Write {
-        /// The log.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
-}
 
 /// What all lanes share.
 struct Shared {
@@ -53,21 +28,11 @@ struct Shared {
     /// A lane has gone on.
     moved: Notify,
     seat: Arc<tokio::sync::Mutex<Referee>>,
-    /// What earlier runs have noted is lost.
-    lost: bool,
+    earlier: Earlier,
     /// A key that several sources hold stays as it is, and is told.
     quarantines: bool,
     /// Another process has a lane of this job.
     is_overtaken: AtomicBool,
-}
-
-#[derive(Debug)]
-struct Names {
-    owners: Owners,
-    log: Log,
-    file: Option<(PathBuf, File)>,
-    /// Keys that several sources hold, where that is not wanted.
-    quarantined: HashSet<u128, foldhash::fast::RandomState>,
 }
 
 /// How far a lane is, for those who wait until what it has under way is confirmed.
@@ -81,6 +46,10 @@ struct Standing {
     sent: u64,
     done: u64,
     stream: Tells,
+    /// When its source was last written to, where rules ask for that.
+    written: Option<i64>,
+    /// It has read all that its source had, and noted the names.
+    has_read: bool,
     has_ended: bool,
 }
 
@@ -125,30 +94,36 @@ impl Rivals {
         }
         // Of keys that come while the job runs, and of files, nobody knows how many there will be.
         let most = usize::try_from(plan.most_for_rivals()).unwrap_or(usize::MAX);
-        let mut names = Names {
-            owners: Owners::new(plan.rival_keys(facts), most),
-            log: Log::default(),
-            file: None,
-            quarantined: HashSet::default(),
+        let mut names =
+            Names::new(Owners::new(plan.rival_keys(facts), most), plan.rivals_end_otherwise());
+        let earlier = match &plan.job.folder {
+            Some(folder) => names.open(plan, folder, facts.goes_on())?,
+            None if facts.goes_on() => Earlier::Lost,
+            None => Earlier::Known,
         };
-        let lost = match &plan.job.folder {
-            Some(folder) => names.open(plan, &folder.join(NAMES), facts.goes_on())?,
-            None => facts.goes_on(),
-        };
-        if lost {
+        if earlier == Earlier::Lost {
+            let becomes = match plan.remove_unowned {
+                true => "removed from the target when the job ends (--remove-unowned)",
+                false => {
+                    "left in the target and counted when the job ends; --remove-unowned removes it"
+                }
+            };
             warn!(
-                "which source has brought which key is not known any more (the job's folder or the machine was started anew): all sources are copied again, and what none of them holds is left in the target"
+                "which source has brought which key is not known any more (the job's folder was lost or the machine was started anew): all sources are copied again, and what none of them holds is {becomes}"
             );
         }
         // Those that bring no name which another may bring wait for nobody, and nobody for them.
-        let stands = |index| Standing { is_ours: plan.are_apart(index), ..Standing::default() };
+        let stands = |index| {
+            let apart = plan.are_apart(index);
+            Standing { is_ours: apart, has_read: apart, ..Standing::default() }
+        };
         let lanes = (0..plan.sources.len()).map(|index| Mutex::new(stands(index))).collect();
         Ok(Some(Self(Arc::new(Shared {
             names: Mutex::new(names),
             lanes,
             moved: Notify::new(),
             seat: Arc::new(tokio::sync::Mutex::new(Referee::new(plan, facts, net))),
-            lost,
+            earlier,
             quarantines: matches!(plan.on_conflict, None | Some(OnConflict::Stop)),
             is_overtaken: AtomicBool::new(false),
         }))))
@@ -161,6 +136,16 @@ impl Rivals {
             return None;
         }
         Some(Rival { all: self.clone(), of })
+    }
+
+    /// Whether the names of an earlier run were lost, so that keys may be in the target of which nobody knows who has brought them.
+    pub(super) fn were_lost(&self) -> bool {
+        self.0.earlier != Earlier::Known
+    }
+
+    /// Whose a name is.
+    pub(super) fn claims(&self, db: Db, name: &[u8]) -> Claims {
+        self.names().owners.claims(fingerprint(db, name))
     }
 
     fn names(&self) -> MutexGuard<'_, Names> {
@@ -205,39 +190,6 @@ impl Rivals {
     }
 }
 
-impl Names {
-    /// Goes on with the log of an earlier run, or begins one. Says whether what an earlier run has noted is lost.
-    fn open(&mut self, plan: &Plan, path: &Path, goes_on: bool) -> Result<bool, NoteError> {
-        let write = |source| NoteError::Write { path: path.to_owned(), source };
-        let sources: Vec<&str> = plan.sources.iter().map(|source| source.name.as_str()).collect();
-        let head = Log::head(&boot(), fingerprint(Db::default(), sources.join("\n").as_bytes()));
-        if let Some(folder) = path.parent() {
-            super::job::create(folder).map_err(write)?;
-        }
-        let mut options = OpenOptions::new();
-        let file = options.read(true).append(true).create(true).mode(0o600).open(path);
-        let mut file = file.map_err(write)?;
-        // Also when all is copied anew: what was brought and is gone must be removed.
-        let known = match goes_on {
-            true => match self.owners.recall_log(&head, io::BufReader::new(&file)) {
-                Ok(len) => Some(len),
-                Err(LogError::TooMany(error)) => return Err(error.into()),
-                Err(error) => {
-                    info!(error = chain(&error), path = %path.display(), "the names of an earlier run");
-                    None
-                }
-            },
-            false => None,
-        };
-        file.set_len(known.unwrap_or_default()).map_err(write)?;
-        if known.is_none() {
-            io::Write::write_all(&mut file, &head).map_err(write)?;
-        }
-        self.file = Some((path.to_owned(), file));
-        Ok(goes_on && known.is_none())
-    }
-}
-
 impl Rival {
     /// The number of its source.
     pub(super) fn number(&self) -> u8 {
@@ -251,7 +203,7 @@ impl Rival {
 
     /// Whether what earlier runs have noted is lost.
     pub(super) fn is_lost(&self) -> bool {
-        self.all.0.lost
+        self.all.0.earlier == Earlier::Lost
     }
 
     /// Whether keys that several sources hold stay as they are.
@@ -274,7 +226,7 @@ impl Rival {
 
     /// Whose a name is.
     pub(super) fn claims(&self, db: Db, name: &[u8]) -> Claims {
-        self.all.names().owners.claims(fingerprint(db, name))
+        self.all.claims(db, name)
     }
 
     /// A key that several sources hold stays as it is in the target. Says whether that is new.
@@ -290,10 +242,17 @@ impl Rival {
 
     /// Sees that all that was noted is in the log.
     pub(super) fn write_down(&self) -> Result<(), NoteError> {
-        let mut names = self.all.names();
-        let Names { log, file, .. } = &mut *names;
-        let Some((path, file)) = file.as_mut().filter(|_| !log.is_written()) else { return Ok(()) };
-        log.write(file).map_err(|source| NoteError::Write { path: path.clone(), source })
+        self.all.names().write_down()
+    }
+
+    /// All that our source had has been read, and its names are noted. Once that is so of all of them the names are whole.
+    pub(super) fn has_read(&self) -> Result<(), NoteError> {
+        self.all.with(self.of, |standing| standing.has_read = true);
+        let mut lanes = (0_u8..).zip(&self.all.0.lanes);
+        match lanes.all(|(lane, _)| self.all.with(lane, |one| one.has_read).unwrap_or_default()) {
+            true => self.all.names().are_whole(),
+            false => Ok(()),
+        }
     }
 
     /// Tells the others how far this lane is: how much it has sent, how much of that is on its way, and whether there is more to be sent of
@@ -340,6 +299,26 @@ impl Rival {
                 moved.await;
             }
         }
+    }
+
+    /// What is about to be written under a contested key is this source's.
+    pub(super) fn holds(&self, db: Db, name: &[u8], source: Option<u8>) {
+        self.all.names().holds(fingerprint(db, name), source);
+    }
+
+    /// Whose value the target holds under a key, if it is contested and somebody needs to know.
+    pub(super) fn holder(&self, db: Db, name: &[u8]) -> Option<u8> {
+        self.all.names().holder(fingerprint(db, name))
+    }
+
+    /// When our source was last written to.
+    pub(super) fn was_written(&self, at_ms: Option<i64>) {
+        self.all.with(self.of, |standing| standing.written = at_ms);
+    }
+
+    /// When a source was last written to, as far as its lane has told.
+    pub(super) fn written(&self, source: u8) -> Option<i64> {
+        self.all.with(source, |standing| standing.written)?
     }
 
     /// What is known of our source's history.
@@ -390,10 +369,4 @@ pub(super) fn unkept(plan: &Plan, error: NoteError) -> Report {
         ..SourceReport::new(source.name.clone())
     };
     Report { sources: plan.sources.iter().map(failed).collect(), seconds: 0.0 }
-}
-
-/// Which start of the machine this is; empty where it does not tell.
-fn boot() -> String {
-    let told = std::fs::read_to_string("/proc/sys/kernel/random/boot_id");
-    told.map(|id| id.trim().to_owned()).unwrap_or_default()
 }

@@ -91,14 +91,15 @@ impl Log {
     }
 }
 
-/// Reads a log whose head must be this one. Gives how many bytes of it count: a name that was cut off was of nothing that had been sent.
+/// Reads a log whose head must be this one, in the order in which it was written. Gives how many bytes of it count: a name that was cut off was
+/// of nothing that had been sent.
 ///
 /// # Errors
-/// If it is another's, cannot be read, or holds too much.
-pub(super) fn recall(
-    owners: &mut Owners,
+/// If it is another's or cannot be read; and those of `each`.
+pub fn read_log(
     head: &[u8],
     mut from: impl Read,
+    mut each: impl FnMut(u8, u64) -> Result<(), LogError>,
 ) -> Result<u64, LogError> {
     let mut found = vec![0; head.len()];
     match from.read_exact(&mut found) {
@@ -121,7 +122,7 @@ pub(super) fn recall(
             if usize::from(*owner) >= MOST {
                 return Err(LogError::Foreign);
             }
-            owners.recall(*owner, u64::from_le_bytes(*hash))?;
+            each(*owner, u64::from_le_bytes(*hash))?;
         }
         len += (records.len() * RECORD) as u64;
     }
@@ -133,6 +134,6 @@ impl Owners {
     /// # Errors
     /// If it is another's, cannot be read, or holds too much.
     pub fn recall_log(&mut self, head: &[u8], from: impl Read) -> Result<u64, LogError> {
-        recall(self, head, from)
+        read_log(head, from, |owner, hash| Ok(self.recall(owner, hash)?))
     }
 }

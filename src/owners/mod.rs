@@ -13,7 +13,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-pub use log::{Log, LogError};
+pub use log::{Log, LogError, read_log};
 
 use table::Table;
 

@@ -558,6 +558,7 @@ pub(super) mod tests {
             on_unknown: OnUnknown::Stop,
             deadlines: OnDeadlines::Exact,
             accept_eviction: false,
+            remove_unowned: false,
             method: Method::Auto,
             until: Until::CaughtUp,
             on_conflict,

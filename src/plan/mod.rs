@@ -68,6 +68,8 @@ pub struct Plan {
     pub deadlines: OnDeadlines,
     /// Whether the target may evict keys, the job's record among them.
     pub accept_eviction: bool,
+    /// Whether keys are removed that no source has, where nobody knows any more who has brought them.
+    pub remove_unowned: bool,
     /// The server that shall read the file which is the target; `None` for the newest of the sources.
     pub written_for: Option<Server>,
     /// How fast the target is written to, by all sources together; `None`: as fast as it can.

@@ -17,6 +17,29 @@ impl Plan {
         self.sources.len() > 1 && !(0..self.sources.len()).all(|index| self.are_apart(index))
     }
 
+    /// Whether rules make other deadlines at the end of a key of one of those sources than they make of another's.
+    #[must_use]
+    pub fn rivals_end_otherwise(&self) -> bool {
+        let rivals = (0..self.sources.len()).filter(|index| !self.are_apart(*index));
+        let mut rules =
+            { rivals }.filter_map(|index| self.sources.get(index)).map(|source| source.rules.ttl());
+        let Some(first) = rules.next() else { return false };
+        // Each has an outage of its own.
+        first.freezes()
+            || rules.any(|ttl| {
+                (ttl.freezes(), ttl.least(), ttl.most()) != (false, first.least(), first.most())
+            })
+    }
+
+    /// Whether of this source, or of another one that may bring the same names, deadlines are other ones when the job ends.
+    #[must_use]
+    pub fn ends_otherwise(&self, index: usize) -> bool {
+        let is_rival = |other: usize| !self.are_apart(index) && !self.are_apart(other);
+        self.sources.iter().enumerate().any(|(other, source)| {
+            source.rules.ttl().is_for_the_end() && (other == index || is_rival(other))
+        })
+    }
+
     /// How many keys those hold, as far as they tell.
     #[must_use]
     pub fn rival_keys(&self, facts: &Facts) -> u64 {
@@ -40,6 +63,13 @@ impl Plan {
 
 /// What stands in the way of telling whose a key is.
 pub(super) fn judge(facts: &Facts, plan: &Plan, findings: &mut Vec<Finding>) {
+    if plan.remove_unowned && !plan.has_rivals() {
+        findings.push(Finding {
+            place: plan.target.to_string(),
+            evidence: "--remove-unowned is about keys of which nobody knows which source has brought them, and no key of these sources can be another's".to_owned(),
+            mend: "leave it out: what such a source no longer has is removed after a second copy without it".to_owned(),
+        });
+    }
     if !plan.has_rivals() || !matches!(plan.target, Place::Server(_)) {
         return;
     }

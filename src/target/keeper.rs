@@ -21,6 +21,8 @@ pub struct Keeper {
     /// The record as the target holds it, and its bytes. Without bytes the target holds none.
     record: Record,
     stored: Option<Vec<u8>>,
+    /// What could not be proven, as the target's record has it.
+    unproven: u64,
     /// Up to here everything was confirmed: where `clean` goes if the doubts fit into the record.
     confirmed: Spot,
     /// The keys in doubt by now; `None` if there are more than a record holds. Then `clean` stays where it is, and with it the
@@ -37,7 +39,8 @@ impl Keeper {
         (db, key, scripts): (Db, Vec<u8>, Vec<u8>),
     ) -> Self {
         let (confirmed, doubts) = (record.clean, Some(record.doubts.clone().into()));
-        Self { key, scripts, db, record, stored, confirmed, doubts }
+        let unproven = record.unproven;
+        Self { key, scripts, db, record, stored, unproven, confirmed, doubts }
     }
 
     /// The database in which the record stands.
@@ -95,9 +98,10 @@ impl Keeper {
         (self.confirmed, self.record.clean, self.record.applied) = (at, at, at);
     }
 
-    /// Whether the target's record stands behind what was confirmed.
+    /// Whether the target's record stands behind what was confirmed, or does not tell all that could not be proven.
     pub(super) fn is_behind(&self) -> bool {
         self.record.clean != self.confirmed && self.doubts.is_some()
+            || self.record.unproven != self.unproven
     }
 
     /// The record that the next transaction writes, whose last command ends here.
@@ -118,11 +122,12 @@ impl Keeper {
     /// A record was written.
     pub(super) fn wrote(&mut self, record: Record, bytes: Vec<u8>) {
         // What was amended meanwhile comes with the next one.
+        self.unproven = record.unproven;
         let amended = std::mem::replace(&mut self.record, record);
-        let Record { phase, replid, horizon, good, unsure, written, ended, .. } = amended;
+        let Record { phase, replid, horizon, good, unsure, written, ended, unproven, .. } = amended;
         let record = &mut self.record;
         (record.phase, record.replid) = (phase, replid);
-        (record.written, record.ended) = (written, ended);
+        (record.written, record.ended, record.unproven) = (written, ended, unproven);
         (record.horizon, record.good, record.unsure) = (horizon, good, unsure);
         self.stored = Some(bytes);
     }

@@ -81,6 +81,41 @@ fn replace_overwrites_and_counts() {
     }
 }
 
+/// What a target held that the source does not have is left by a second copy, since the source may have held it meanwhile: that is told, also
+/// by the exit code, and by the process that ends the job.
+#[test]
+fn what_cannot_be_told_apart_ends_with_1() {
+    for name in SERVERS {
+        let (Some(source), Some(target)) = (Server::start(name), Server::start(name)) else {
+            return;
+        };
+        let mut writer = source.client();
+        writer.call(cmd!("MSET", "both", "source", "mine", "source"));
+        target.client().call(cmd!("MSET", "both", "target", "theirs", "target"));
+        let (from, to) = (source.url(), target.url());
+        let args = ["sync", "--from", &from, "--to", &to, "--on-conflict", "replace"];
+        let mut running = Understudy::start(&args);
+        assert!(Client::wait_for_key(target.port, 0, "mine", PATIENCE, || running.is_running()));
+        let state = std::sync::Arc::clone(running.state());
+        running.stop(PATIENCE).0.assert_code(130);
+        let again = [&args[..], &["--restart"]].concat();
+        let mut running = Understudy::start_telling_in(&again, &state);
+        running.tells("cannot be told", PATIENCE);
+        writer.call(cmd!("SET", "behind", 1));
+        assert!(Client::wait_for_key(target.port, 0, "behind", PATIENCE, || running.is_running()));
+        let ended = running.stop(PATIENCE).0;
+        ended.assert_code(130);
+        assert_eq!(ended.reported("sources.0.unproven"), 1, "{name}");
+        let args: Vec<&str> = args.into_iter().chain(["--once"]).collect();
+        let ended = Understudy::start_telling_in(&args, &state).wait(PATIENCE);
+        ended.assert_code(1);
+        assert_eq!(ended.reported("sources.0.full_syncs"), 0, "{name}");
+        assert_eq!(ended.reported("sources.0.unproven"), 1, "{name}");
+        assert_eq!(ended.reported("outcome"), "differences");
+        assert_eq!(text(&mut target.client(), "theirs"), "target");
+    }
+}
+
 /// Only the databases that the plan writes must be empty.
 #[test]
 fn other_databases_may_hold_what_they_do() {

@@ -12,6 +12,7 @@ use crate::judge::{self, Dump, Forgiving};
 use crate::servers::Server;
 use crate::tool::{Ended, Understudy, signal};
 
+mod contested;
 mod forms;
 mod ruled;
 

@@ -109,7 +109,8 @@ fn a_command_whose_keys_the_source_does_not_tell_ends_the_run_or_is_passed_over(
         ended.assert_code(130);
         // What was passed over is told at the end: data may be wrong.
         let ended = again.once().wait(PATIENCE);
-        ended.assert_code(0);
+        ended.assert_code(1);
+        assert_eq!(ended.reported("sources.0.unproven"), 1, "{name}");
         assert_eq!(followed.target.client().call(cmd!("GET", "a")).text(), "1", "{name}");
     }
 }

@@ -63,5 +63,6 @@ mod sync;
 mod tls;
 mod tool;
 mod tunnels;
+mod unowned;
 mod values;
 mod verify;

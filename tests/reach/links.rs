@@ -278,6 +278,7 @@ fn every_obstacle_is_reached() {
         on_unknown: OnUnknown::Stop,
         deadlines: OnDeadlines::Exact,
         accept_eviction: false,
+        remove_unowned: false,
         at_once: None,
         per_host: 1,
     };
@@ -312,6 +313,7 @@ pub(crate) fn record() -> Record {
         unsure: false,
         written: None,
         ended: None,
+        unproven: 0,
     }
 }
 

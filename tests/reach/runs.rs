@@ -78,6 +78,7 @@ pub(crate) fn plan(sources: Vec<Place>, target: Place) -> Plan {
         on_unknown: OnUnknown::Stop,
         deadlines: OnDeadlines::Exact,
         accept_eviction: false,
+        remove_unowned: false,
         at_once: None,
         per_host: 1,
     }

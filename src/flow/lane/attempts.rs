@@ -120,7 +120,7 @@ pub(in super::super) async fn run(
         tally.outage_ms.map(|ms| Duration::from_millis(ms.unsigned_abs()).as_secs_f64());
     report.conflict_names = tally.conflict_names;
     report.ended = match ended {
-        Ok(Ended::Done) if tally.differs => Ended::Differences,
+        Ok(Ended::Done) if tally.unproven > 0 => Ended::Differences,
         Ok(ended) => ended,
         Err(error) => {
             let advice = match remedy(&error) {
@@ -158,10 +158,8 @@ pub(super) struct Tally {
     pub(super) begun: bool,
     /// Whether the attempt has brought the job on.
     pub(super) progressed: bool,
-    /// Things that could not be proven to be as they are on the source.
+    /// Things that could not be proven to be as they are on the source, or are known not to be.
     pub(super) unproven: u64,
-    /// Whether keys of the target are known not to be what the plan wants there, or nobody can tell whose they are.
-    pub(super) differs: bool,
     /// Commands of the stream that are no data and were not played, by name.
     pub(super) skipped: BTreeMap<String, u64>,
     /// The first keys that the target held before.

@@ -13,7 +13,8 @@ use crate::progress::Counters;
 use crate::target::TargetError;
 
 use super::super::contested::{Asking, Contested, Holding, RefereeError, read};
-use super::super::rivals::{NoteError, Rival, Seat, Tells};
+use super::super::names::NoteError;
+use super::super::rivals::{Rival, Seat, Tells};
 use super::{CONFLICTS_NAMED, Lane, LaneError, Later, Stage};
 
 /// A key by its source's database and name, and by the target's.
@@ -215,22 +216,23 @@ impl Lane<'_> {
     }
 
     /// Goes on with the contested keys of the copy. Behind them the stream begins.
-    pub(super) fn advance_deferred(&mut self) {
+    pub(super) fn advance_deferred(&mut self) -> Result<(), LaneError> {
         if self.rivalry.is_reading() || self.fetched > 0 || !self.target.is_idle() {
-            return;
+            return Ok(());
         }
         let now = self.clock.now();
         if self.fetch_again_at.is_some_and(|at| now < at) {
-            return;
+            return Ok(());
         }
         if self.rivalry.deferred.is_empty() {
-            self.copy_is_whole();
-            return;
+            self.copy_is_whole()?;
+            return Ok(());
         }
         // Their names in the source do not matter: no command of the stream has touched them yet.
         let keys = self.rivalry.ask_deferred().into_iter();
         let keys = keys.map(|at| (at.clone(), at)).collect();
         self.read_contested(keys);
+        Ok(())
     }
 
     /// The sources have told what they hold under contested keys.
@@ -303,15 +305,20 @@ impl Lane<'_> {
             }
         };
         // It may be another source's, whose clock is another, and whose rules.
-        let own = (self.deadlines.apart(), self.deadlines.extension());
+        let own = (self.deadlines.apart(), self.deadlines.extension(), self.deadlines.is_bounded());
         if let Some(held) = held {
             self.deadlines.set_apart(held.apart);
             self.deadlines.set_extension(held.extends);
+            self.deadlines.set_bounded(held.bounded);
+        }
+        if let Some(rival) = &self.rivalry.rival {
+            rival.holds(place, name, held.map(|held| held.of));
         }
         let to = (self.server, self.stream.scope());
         let put = refill((place, name), value, to, &mut self.deadlines, &mut self.draft);
         self.deadlines.set_apart(own.0);
         self.deadlines.set_extension(own.1);
+        self.deadlines.set_bounded(own.2);
         put.map_err(|source| LaneError::Copy {
             db: place,
             key: name.to_vec(),
@@ -339,7 +346,6 @@ impl Lane<'_> {
                 );
                 self.doubts.dismiss(db, &key);
                 self.tally.unproven += 1;
-                self.tally.differs = true;
             }
         }
         self.doubts_changed = true;
@@ -360,7 +366,6 @@ impl Lane<'_> {
         );
         Counters::add(&self.counters.conflicts, 1);
         self.tally.unproven += 1;
-        self.tally.differs = true;
         if self.tally.conflict_names.len() < CONFLICTS_NAMED {
             self.tally.conflict_names.push((place, name.to_vec()));
         }

@@ -71,6 +71,7 @@ impl Lane<'_> {
         if self.plan.on_unknown == OnUnknown::Skip {
             warn!(command = name, offset = %end, "an unknown command is passed over");
             *self.tally.skipped.entry(name).or_default() += 1;
+            self.tally.unproven += 1;
             self.stream.reached(end, &mut self.draft);
             self.taken = end;
             return Ok(());

@@ -22,7 +22,7 @@ use crate::progress::Phase;
 use crate::source::FetchError;
 
 use super::super::asking::{Asker, Told};
-use super::super::ending::{Closing, Page, Walk};
+use super::super::ending::{Closing, Finishes, Page, Walk};
 use super::super::report::Ended;
 use super::taking::CHUNK;
 use super::{Lane, LaneError, Later, Stage, chain};
@@ -225,6 +225,7 @@ impl Lane<'_> {
 
     /// All that was sent has been confirmed. Who was told to stop leaves deadlines as they are, for whoever goes on.
     fn settled(&mut self) -> End {
+        self.tell_unproven();
         if self.stopping.is_some() {
             if self.stage == Stage::Following && self.target.is_record_behind() {
                 self.target.save();
@@ -263,7 +264,7 @@ impl Lane<'_> {
         if held_back.is_none() {
             return End::Walking(Box::pin(Walk::begin(self.net.clone(), self.to.clone())));
         }
-        End::Closing(Box::new(Closing::kept(self.finish())))
+        End::Closing(Box::new(Closing::kept(self.finishes())))
     }
 
     /// Keys whose deadlines are held back in the target, at the most; `None` if that is not known. Whatever broke the lane off:
@@ -294,7 +295,7 @@ impl Lane<'_> {
                 self.end = End::Reaching(VecDeque::new(), None);
             }
             Answer::Walk(walk) => {
-                self.end = End::Closing(Box::new(Closing::walking(self.finish(), walk?)));
+                self.end = End::Closing(Box::new(Closing::walking(self.finishes(), walk?)));
             }
             Answer::Page(closing, page) => {
                 let (walk, mut page) = page?;
@@ -309,6 +310,25 @@ impl Lane<'_> {
         Ok(())
     }
 
+    /// What becomes of deadlines now, also of those that others have brought.
+    fn finishes(&mut self) -> Finishes {
+        let own = self.finish();
+        let rival = self.rivalry.rival.clone();
+        let mut others = Vec::new();
+        if let Some(rival) = rival.as_ref().filter(|_| self.plan.rivals_end_otherwise()) {
+            let now = self.target_ms();
+            let ended = self.target.keeper().record().ended.unwrap_or(now);
+            for (source, of) in self.plan.sources.iter().zip(0..) {
+                if of != rival.number() {
+                    let settled = Settled::new(source.rules.ttl(), ended, rival.written(of));
+                    others
+                        .push((of, Finish::new(self.server, self.deadlines.end(), &settled, now)));
+                }
+            }
+        }
+        Finishes { own, others, rival }
+    }
+
     pub(super) fn finish(&mut self) -> Finish {
         let now = self.target_ms();
         let record = self.target.keeper().record();
@@ -319,6 +339,14 @@ impl Lane<'_> {
             info!(outage_ms = settled.later, "every deadline is later by what the outage lasted");
         }
         Finish::new(self.server, self.deadlines.end(), &settled, now)
+    }
+
+    /// Lets the next record say what could not be proven: the process that ends the job may be another one.
+    pub(super) fn tell_unproven(&mut self) {
+        let unproven = self.tally.unproven;
+        if self.target.keeper().record().unproven != unproven {
+            self.target.keeper_mut().amend(|record| record.unproven = unproven);
+        }
     }
 
     /// Lets the record say how far all is confirmed when no data does it.

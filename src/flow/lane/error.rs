@@ -14,7 +14,7 @@ use crate::slots::SlotSet;
 use crate::source::{FetchError, SourceError};
 use crate::target::TargetError;
 
-use super::super::rivals::NoteError;
+use super::super::names::NoteError;
 
 /// Why a lane broke off.
 #[derive(Debug, thiserror::Error)]

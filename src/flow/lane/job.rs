@@ -279,6 +279,8 @@ impl Job {
             // What was written meanwhile nobody has seen.
             written: None,
             ended: None,
+            // What was is as it is on the source again, or is counted again.
+            unproven: 0,
             ..before
         }
     }
@@ -302,6 +304,7 @@ impl Job {
             unsure: false,
             written: None,
             ended: None,
+            unproven: 0,
         }
     }
 

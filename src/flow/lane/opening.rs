@@ -133,7 +133,7 @@ impl<'a> Lane<'a> {
             }
             _ => None,
         };
-        let (spot, doubts) = (record.clean, doubts_of(&record));
+        let (spot, doubts, told_unproven) = (record.clean, doubts_of(&record), record.unproven);
         Counters::set(&counters.confirmed_offset, spot.offset);
         let unseen_to = Offset::new(record.applied.offset);
         let end = if matches!(beginning, Beginning::Done) { End::Done } else { End::No };
@@ -219,6 +219,9 @@ impl<'a> Lane<'a> {
             moved: clock.now(),
         };
         lane.tally.begun |= !is_first;
+        // Whoever was here before has seen what we have not.
+        lane.tally.unproven = lane.tally.unproven.max(told_unproven);
+        lane.tell_written();
         if let Some(at) = full {
             lane.full_sync(at, None)?;
         }
@@ -352,9 +355,9 @@ async fn enter(
 
 /// Up to when a job that begins holds deadlines of this source back, in Unix milliseconds of the target's clock.
 fn first_horizon(plan: &Plan, facts: &Facts, index: usize, now_ms: i64) -> i64 {
-    let rules = plan.sources.get(index).map(|source| &source.rules);
     match plan.deadlines {
-        _ if rules.is_some_and(|rules| rules.ttl().is_for_the_end()) => ALL,
+        // What is written of a contested key may be another source's.
+        _ if plan.ends_otherwise(index) => ALL,
         OnDeadlines::Exact => now_ms.saturating_add(ahead(plan, facts)),
         OnDeadlines::Live => LIVE,
     }

@@ -73,6 +73,14 @@ impl Lane<'_> {
         if self.outage.counts() && self.target.keeper().record().written != written {
             self.target.keeper_mut().amend(|record| record.written = written);
         }
+        self.tell_written();
+    }
+
+    /// Tells the others the same: what they write may be ours.
+    pub(super) fn tell_written(&self) {
+        if let Some(rival) = self.rivalry.rival.as_ref().filter(|_| self.outage.counts()) {
+            rival.was_written(self.outage.written());
+        }
     }
 
     /// Whether a key of the target may be what this lane has brought, as far as rules and names tell.

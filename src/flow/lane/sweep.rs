@@ -17,7 +17,6 @@ use crate::scratch::Unnamed;
 use crate::server::Version;
 
 use super::super::ending::{Page, Walk};
-use super::super::rivals::Rival;
 use super::contested::Rivalry;
 use super::{Lane, LaneError, Later, Slots, Stage};
 
@@ -116,8 +115,7 @@ impl Count {
             Some(rival) => {
                 let claims = rival.claims(db, name);
                 if !claims.has(rival.number()) {
-                    // Another source has brought it, or somebody before the job.
-                    self.left += u64::from(rival.is_lost() && claims.is_empty());
+                    // Another source has brought it, or somebody before the job; or nobody knows, and it is looked for at the end of the job.
                     return Ok(Stale::Another);
                 }
                 // Noted once more, so that whoever brings it too from here on waits for us.
@@ -167,8 +165,7 @@ impl Lane<'_> {
         }
         let remove = self.remove_command();
         let Some(sweep) = &mut self.sweep else {
-            self.advance_deferred();
-            return Ok(());
+            return self.advance_deferred();
         };
         if let Step::Missing(missing) = &mut sweep.step {
             while self.target.in_flight() < self.share.room {
@@ -215,9 +212,8 @@ impl Lane<'_> {
                         "keys that the source does not have are in the target; whether this job brought them cannot be told, as it held keys before"
                     );
                     self.tally.unproven += left;
-                    self.tally.differs |= self.rivalry.rival.as_ref().is_some_and(Rival::is_lost);
                 }
-                self.advance_deferred();
+                return self.advance_deferred();
             }
             other => sweep.step = other,
         }

@@ -172,7 +172,7 @@ impl Lane<'_> {
                     self.push();
                     match self.sweep.is_some() || self.rivalry.has_deferred() {
                         true => self.stage = Stage::Sweeping,
-                        false => self.copy_is_whole(),
+                        false => self.copy_is_whole()?,
                     }
                 }
                 Event::Command(command) => {
@@ -366,7 +366,10 @@ impl Lane<'_> {
     }
 
     /// The copy has been read, and all is written that comes of it: the stream begins, with the record that says so.
-    pub(super) fn copy_is_whole(&mut self) {
+    pub(super) fn copy_is_whole(&mut self) -> Result<(), LaneError> {
+        if let Some(rival) = &self.rivalry.rival {
+            rival.has_read()?;
+        }
         self.tally.begun = true;
         self.turn.is_over();
         let replid = self.history.map(|at| at.replid.to_string());
@@ -380,6 +383,7 @@ impl Lane<'_> {
         (self.draft.covers, self.draft.stands_in) = (Some(self.taken), self.stream.db());
         self.push();
         self.target.save();
+        Ok(())
     }
 
     /// Sends what has become of a value that goes in pieces.

@@ -26,6 +26,7 @@ fn record() -> Record {
         unsure: false,
         written: None,
         ended: None,
+        unproven: 0,
     }
 }
 

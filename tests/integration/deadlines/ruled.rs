@@ -199,6 +199,33 @@ fn an_outage_since_a_capture() {
     pair.assert_same_but(name, |at| at + lasted);
 }
 
+/// Of a file it counts from when it was made, which it tells to the second.
+#[test]
+fn an_outage_since_a_file_was_made() {
+    for name in ["redis-5.0.6", "redis-7.0.15", "valkey-9.1.2"] {
+        let Some(pair) = Pair::start(name, name) else { return };
+        let mut client = pair.source.client();
+        client.call(cmd!("SET", "k", 1, "EX", 5000));
+        client.call(cmd!("SET", "forever", 1));
+        let before = pair.target_ms();
+        client.call(cmd!("SAVE"));
+        let after = pair.target_ms();
+        let file = pair.state.path().join("made.rdb");
+        std::fs::copy(pair.source.folder().join("dump.rdb"), &file).unwrap();
+        client.call(cmd!("SET", "dies", 1, "PX", 1500));
+        pair.wait_for_deaths(&["dies".to_owned()]);
+        let begun = pair.target_ms();
+        let (file, to) = (file.to_str().unwrap(), pair.target.url());
+        let args = ["sync", "--from", file, "--to", &to, "--once", "--freeze-ttl"];
+        let ended = Understudy::start(&args).wait(PATIENCE);
+        ended.assert_code(0);
+        let lasted = outage(&ended);
+        let within = begun - after..=pair.target_ms() - before / 1000 * 1000;
+        assert!(within.contains(&lasted), "{name}: {lasted} ms is not in {within:?}");
+        pair.assert_same_but(name, |at| at + lasted);
+    }
+}
+
 /// The source is written to, and then only loses keys that die. The job is stopped and goes on in between.
 pub(super) fn frozen_by_an_outage(pair: &Pair, what: &str) {
     let forms = Forms::of(&pair.source, &pair.target);

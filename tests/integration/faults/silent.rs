@@ -49,6 +49,7 @@ pub(super) fn once(source: &Server, to: &Proxy) -> Plan {
         per_host: 1,
         deadlines: OnDeadlines::Exact,
         accept_eviction: false,
+        remove_unowned: false,
     }
 }
 
