@@ -11,22 +11,14 @@ use crate::net::{Control, ControlError, Net};
 use crate::plan::{Facts, Origin, Place, Plan, Rules, ServerPlace};
 use crate::position::{self, Phase, Record};
 use crate::server::{Server, Version};
+use crate::target::TargetError;
 
 use super::ending::Walk;
 use super::held::Held;
-use super::lane::chain;
+use super::lane::{LaneError, chain};
 use super::order::{Orders, stop_requested};
 use super::report::{Ended, SourceReport};
 use super::rivals::Rivals;
-
-/// Why they could not be looked for.
-#[derive(Debug, thiserror::Error)]
-enum Error {
-    #[error(transparent)]
-    Control(#[from] ControlError),
-    #[error("another process has taken the job over")]
-    Overtaken,
-}
 
 /// One look through the target.
 struct Search<'a> {
@@ -102,7 +94,7 @@ async fn search(
     (rivals, held): (&Rivals, Option<&Held>),
     (to, server): (&ServerPlace, Option<Server>),
     found: &mut [Found],
-) -> Result<(), Error> {
+) -> Result<(), LaneError> {
     let mut control = Control::open(net, to).await?;
     let mut records = Vec::new();
     let mut is_sole = true;
@@ -111,9 +103,11 @@ async fn search(
         let key = position::key(&plan.job.name, &source.name);
         let stored = control.ask::<Option<Vec<u8>>>("GET", &[&key]).await?;
         let record = stored.as_deref().and_then(|stored| Record::decode(stored).ok());
-        let (Some(stored), Some(record)) = (stored, record) else { return Err(Error::Overtaken) };
+        let (Some(stored), Some(record)) = (stored, record) else {
+            return Err(TargetError::Overtaken.into());
+        };
         if record.phase != Phase::Done {
-            return Err(Error::Overtaken);
+            return Err(TargetError::Overtaken.into());
         }
         is_sole &= record.sole;
         records.push((key, stored));
@@ -169,7 +163,7 @@ impl Search<'_> {
         db: Db,
         names: Vec<Vec<u8>>,
         found: &mut [Found],
-    ) -> Result<(), Error> {
+    ) -> Result<(), LaneError> {
         let mut unowned: Vec<(usize, Vec<u8>)> = Vec::new();
         for name in names {
             let brings = |source: &crate::plan::Source| may_bring(&source.rules, db, &name);
@@ -205,13 +199,18 @@ impl Search<'_> {
     }
 
     /// Removes keys, unless somebody has taken the job over since the search began.
-    async fn remove(&mut self, remove: &'static str, db: Db, names: &[&[u8]]) -> Result<(), Error> {
+    async fn remove(
+        &mut self,
+        remove: &'static str,
+        db: Db,
+        names: &[&[u8]],
+    ) -> Result<(), LaneError> {
         select(&mut self.control, self.plan.record_db()).await?;
         let keys: Vec<&[u8]> = self.records.iter().map(|(key, _)| key.as_slice()).collect();
         self.control.ask::<()>("WATCH", &keys).await?;
         for (key, stored) in &self.records {
             if self.control.ask::<Option<Vec<u8>>>("GET", &[key]).await?.as_ref() != Some(stored) {
-                return Err(Error::Overtaken);
+                return Err(TargetError::Overtaken.into());
             }
         }
         select(&mut self.control, db).await?;
@@ -221,7 +220,7 @@ impl Search<'_> {
             removal.arg(*name);
         });
         let removed: Option<(u64,)> = self.control.pipe("EXEC", &removal).await?;
-        removed.map(drop).ok_or(Error::Overtaken)
+        removed.map(drop).ok_or_else(|| TargetError::Overtaken.into())
     }
 }
 

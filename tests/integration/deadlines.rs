@@ -105,7 +105,11 @@ fn kill(running: Understudy) {
 }
 
 fn once(ended: &Ended, full_syncs: u64) {
-    ended.assert_code(0);
+    // Scripts that come as such, while a key is in doubt, may have touched what they do not declare.
+    let server = ended.reported("sources.0.server").as_str().unwrap();
+    let sends_scripts =
+        ["Redis 2.", "Redis 3.", "Redis 4."].iter().any(|old| server.starts_with(old));
+    ended.assert_code(i32::from(sends_scripts && ended.unproven() > 0));
     assert_eq!(ended.reported("sources.0.full_syncs"), full_syncs, "{}", ended.stderr);
     assert_eq!(ended.reported("sources.0.deadlines_held_back"), 0);
 }

@@ -299,7 +299,10 @@ fn a_census_counts_whoever_is_the_master() {
         census(2);
         house.master.client().call(cmd!("SET", "c", 3));
         replicas::caught_up(&mut house.master.client(), &mut house.replica.client());
-        house.sentinel.client().call(cmd!("SENTINEL", "failover", "main"));
+        let mut sentinel = house.sentinel.client();
+        asking::until("the Sentinel takes the replica for fit", PATIENCE, || {
+            !sentinel.try_call(cmd!("SENTINEL", "FAILOVER", "main")).is_error()
+        });
         house.wait_for_failover();
         house.replica.client().call(cmd!("SET", "d", 4));
         census(4);

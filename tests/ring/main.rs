@@ -25,6 +25,7 @@ mod link;
 mod master;
 mod model;
 mod outcome;
+mod ruled;
 mod schedule;
 mod target;
 
@@ -42,8 +43,8 @@ use tokio::time::{sleep, timeout};
 use understudy::flow::{Order, migrate};
 use understudy::net::{Dial, Dialing, Link, LinkError, Net};
 use understudy::plan::{
-    Address, Facts, Job, Method, OnDeadlines, OnUnknown, Place, Plan, Rules, ServerFacts,
-    ServerPlace, Source, Spool, Until,
+    Address, Facts, Job, Method, OnDeadlines, OnUnknown, Place, Plan, ServerFacts, ServerPlace,
+    Source, Spool, Until,
 };
 use understudy::progress::Counters;
 
@@ -145,7 +146,7 @@ async fn play(seed: u64) -> (Ending, u64) {
         sources: vec![Source {
             name: "source".to_owned(),
             place: place("source"),
-            rules: Rules::default(),
+            rules: schedule.rules.rules(),
         }],
         target: place("target"),
         job: Job::default(),
@@ -153,6 +154,7 @@ async fn play(seed: u64) -> (Ending, u64) {
         on_unknown: OnUnknown::Stop,
         deadlines: OnDeadlines::Exact,
         accept_eviction: false,
+        remove_unowned: false,
         method: Method::Auto,
         until: Until::CaughtUp,
         on_conflict: None,
@@ -207,7 +209,9 @@ async fn play(seed: u64) -> (Ending, u64) {
         println!("{:#?}", report.sources[0]);
     }
     let times = Times { begun, now: ring.net.clock().unix_ms() };
-    let ending = judge(&report.sources[0], &ring.master, &ring.target, times, facts.is_known);
+    let there = schedule.rules.back(ring.target.holds());
+    let servers = (&*ring.master, &*ring.target, &schedule.rules);
+    let ending = judge(&report.sources[0], servers, there, times, facts.is_known);
     (ending, report.sources[0].numbers.partial_syncs + ring.target.relinks())
 }
 

@@ -33,6 +33,8 @@ pub(crate) struct MasterPlan {
     pub(crate) piece: Duration,
     /// `SELECT` stands before `MULTI`, as up to 6.2.
     pub(crate) select_first: bool,
+    /// What its count is called in the target.
+    pub(crate) count: Vec<u8>,
 }
 
 /// See the module.
@@ -356,7 +358,11 @@ impl Master {
         let expected =
             if offset < full.offset.saturating_sub(1) { 0 } else { before + expected as u64 };
         let there = self.target.with(|model| {
-            model.dbs.get(&COUNT_DB).and_then(|keys| keys.get(COUNT)).map_or(0, count_of)
+            model
+                .dbs
+                .get(&COUNT_DB)
+                .and_then(|keys| keys.get(&state.plan.count))
+                .map_or(0, count_of)
         });
         if there < expected {
             let fault = format!(

@@ -7,6 +7,7 @@ use understudy::position::{Phase, Record};
 
 use crate::master::{Full, Logged, Master};
 use crate::model::{Entry, Keys, Model, Value};
+use crate::ruled::Ruled;
 use crate::target::Target;
 
 /// How a run ended.
@@ -31,11 +32,11 @@ pub(crate) struct Times {
     pub(crate) now: i64,
 }
 
-/// Panics if the run ended as none may.
+/// Panics if the run ended as none may. What the target holds is given with the names that the source has.
 pub(crate) fn judge(
     report: &SourceReport,
-    master: &Master,
-    target: &Target,
+    (master, target, rules): (&Master, &Target, &Ruled),
+    there: Model,
     times: Times,
     was_killed: bool,
 ) -> Ending {
@@ -45,7 +46,6 @@ pub(crate) fn judge(
     // What a target has lost was acknowledged before.
     assert!(restarted || master.faults().is_empty(), "{:?}", master.faults());
     let confirmed = report.numbers.confirmed_offset;
-    let there = target.holds();
     let failure = report.failure.as_ref().map(|(failure, _)| failure.as_str()).unwrap_or_default();
     match report.ended {
         Ended::Done => {
@@ -60,7 +60,7 @@ pub(crate) fn judge(
             let due = log.iter().take_while(|logged| logged.at < copied).map(|logged| logged.end);
             let due = due.last().unwrap_or(full.offset);
             assert!(confirmed >= due, "done at {confirmed}, and the source was at {due} before");
-            let expected = play(&full.model, &log, confirmed);
+            let expected = rules.dated(play(&full.model, &log, confirmed), target.ended());
             assert_eq!((report.held_back, report.unproven), (Some(0), 0));
             let (expected, there) = (alive(expected, now), alive(there, now));
             if !expected.same(&there) {

@@ -9,11 +9,13 @@ use crate::dice::Dice;
 use crate::link::LinkPlan;
 use crate::master::{COUNT, COUNT_DB, MasterPlan};
 use crate::model::{Args, args};
+use crate::ruled::Ruled;
 use crate::target::{Kind, Refusal, Slow};
 
 /// See the module.
 #[derive(Clone, Debug)]
 pub(crate) struct Schedule {
+    pub(crate) rules: Ruled,
     pub(crate) master: MasterPlan,
     pub(crate) target: Server,
     /// The master's offset at the beginning.
@@ -82,6 +84,8 @@ impl Schedule {
     pub(crate) fn of(seed: u64, dice: &mut Dice) -> Self {
         let mut schedule = Self::by_chance(dice);
         schedule.focus = Focus::of(seed);
+        schedule.rules = Ruled::of(seed);
+        schedule.master.count = schedule.rules.name(COUNT);
         schedule.sharpen(dice);
         schedule
     }
@@ -149,6 +153,7 @@ impl Schedule {
             fork: millis(dice, 40),
             piece: if chance(dice, 50) { millis(dice, 4) } else { Duration::ZERO },
             select_first: version < Version(7, 0, 0),
+            count: COUNT.to_vec(),
         };
         // What is refused before the job has begun ends the run: that is soon over, and proves little.
         let spared = if chance(dice, 5) { 0 } else { 24 };
@@ -206,6 +211,7 @@ impl Schedule {
             slow,
             mortal: chance(dice, 30),
             focus: Focus::Chance,
+            rules: Ruled::default(),
             keys: 4,
             ahead: match chance(dice, 20) {
                 true => i64::try_from(dice.below(14_400_000)).unwrap() - 7_200_000,

@@ -78,6 +78,8 @@ struct State {
     links: u64,
     /// Which of its processes this is: the first has number 1.
     process: u64,
+    /// What deadlines were last bounded against when they were set to what they are.
+    ended: Option<i64>,
 }
 
 /// What is known of one connection.
@@ -106,6 +108,7 @@ impl Target {
             busy: Duration::ZERO,
             links: 0,
             process: 1,
+            ended: None,
         };
         Self {
             state: Mutex::new(state),
@@ -123,6 +126,11 @@ impl Target {
             entry.until = entry.until.map(|until| until - self.ahead);
         }
         model
+    }
+
+    /// When the job ended, as its scripts say, on the source's clock.
+    pub(crate) fn ended(&self) -> Option<i64> {
+        Some(self.state.lock().unwrap().ended? - self.ahead)
     }
 
     pub(crate) fn with<T>(&self, look: impl FnOnce(&Model) -> T) -> T {
@@ -448,6 +456,9 @@ impl State {
         let (least, most, by) = (number(0), number(1), number(2));
         let (ended, earliest, latest) = (number(3), number(4), number(5));
         self.model.expire(now);
+        if by < 0 {
+            self.ended = Some(ended);
+        }
         let of = self.model.dbs.entry(db).or_default();
         // Where deadlines are not told, the first key is the script's own.
         let is_told = script.contains("PEXPIRETIME");

@@ -44,6 +44,8 @@ pub(super) struct World {
     pub(super) deadline_ms: i64,
     /// What stands before each name in the target.
     pub(super) prefix: &'static str,
+    /// What is left of a deadline when the job ends, at the most, if there is such a rule: in ms.
+    pub(super) cap: Option<i64>,
     args: Vec<String>,
     state: Arc<TempDir>,
     tool: Option<Understudy>,
@@ -101,9 +103,14 @@ impl World {
         if !prefix.is_empty() {
             args.extend(["--prefix".to_owned(), prefix.to_owned()]);
         }
+        let cap = Dice::new(seed ^ 0xca9).below(3) == 0 && *RESUMES;
+        if cap {
+            args.extend(["--max-ttl", "150s"].map(str::to_owned));
+        }
         let state = Arc::new(tempfile::tempdir().unwrap());
         let story = vec![format!(
-            "{round_trip} ms to the target, {memory}, prefix {prefix:?}, {} source, {} flushes, {} replica",
+            "{round_trip} ms to the target, {memory}, prefix {prefix:?}, {} cap, {} source, {} flushes, {} replica",
+            if cap { "a" } else { "no" },
             if slow { "a slow" } else { "a fast" },
             if flushes { "with" } else { "no" },
             if replica.is_some() { "a" } else { "no" }
@@ -120,6 +127,7 @@ impl World {
             story,
             deadline_ms: 0,
             prefix,
+            cap: cap.then_some(150_000),
             args,
             state,
             tool: None,
