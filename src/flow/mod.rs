@@ -77,6 +77,14 @@ pub async fn migrate(
             return held::unread(plan, &error);
         }
     };
+    // Before the mark: a job that is known to have begun has its names, or has lost them.
+    let rivals = match rivals::Rivals::new(plan, facts, net) {
+        Ok(rivals) => rivals,
+        Err(error) => {
+            counters.iter().for_each(|counters| counters.enter(Phase::Refused));
+            return rivals::unkept(plan, error);
+        }
+    };
     if let (Some(folder), Err(error)) = (&plan.job.folder, job::begin(plan, facts)) {
         counters.iter().for_each(|counters| counters.enter(Phase::Refused));
         return job::unmarked(plan, folder, &error);
@@ -89,13 +97,6 @@ pub async fn migrate(
     let store = plan.spool.folder.clone().filter(|_| limit > 0);
     let store = store.map(|folder| Store::new(folder, limit));
     let turns = turns::Turns::new(&plan, &facts);
-    let rivals = match rivals::Rivals::new(&plan, &facts, net) {
-        Ok(rivals) => rivals,
-        Err(error) => {
-            counters.iter().for_each(|counters| counters.enter(Phase::Refused));
-            return rivals::unkept(&plan, error);
-        }
-    };
     let (mut members, watches) = cluster::members(net, &plan);
     let mut clusters = JoinSet::new();
     watches.into_iter().for_each(|watch| drop(clusters.spawn(watch)));
