@@ -385,12 +385,16 @@ impl Lane<'_> {
         self.copy.renamed(confirmed.carries.renamed);
         self.was_fetched(confirmed.carries.fetched);
         self.were_held(confirmed.carries.held);
-        if let Some(surprise) = confirmed.surprises.into_iter().next() {
-            let (Surprise::Failed(failure) | Surprise::FailedAgain(failure)) = surprise;
-            let taken = failure.reply.starts_with("BUSYKEY")
-                || failure.name == b"SET" && failure.reply == "(nil)"
-                || failure.name == b"RENAMENX" && failure.reply == "(integer) 0";
-            return Err(if self.stage <= Stage::Settling && taken {
+        for surprise in confirmed.surprises {
+            let failure = match surprise {
+                Surprise::FailedAgain(failure) if self.had_brought(&failure) => {
+                    // It was not counted when it failed.
+                    Counters::add(&self.counters.keys, 1);
+                    continue;
+                }
+                Surprise::Failed(failure) | Surprise::FailedAgain(failure) => failure,
+            };
+            return Err(if self.stage <= Stage::Settling && is_taken(&failure) {
                 LaneError::Conflict(failure)
             } else {
                 failed(failure)
@@ -422,6 +426,23 @@ impl Lane<'_> {
         }
         Ok(())
     }
+
+    /// Whether a key of the copy is in the target because a link that was lost had brought it. If another source brings its name too, nobody can tell.
+    fn had_brought(&self, failure: &Failure) -> bool {
+        let key = failure.key.as_deref();
+        self.stage <= Stage::Settling
+            && is_taken(failure)
+            // A value in pieces has another name until it is whole: one that still has it was not brought.
+            && failure.name != b"RENAMENX"
+            && key.is_some_and(|key| !self.rivalry.is_contested(failure.db, key))
+    }
+}
+
+/// Whether the target holds the key already that was to be made.
+fn is_taken(failure: &Failure) -> bool {
+    failure.reply.starts_with("BUSYKEY")
+        || failure.name == b"SET" && failure.reply == "(nil)"
+        || failure.name == b"RENAMENX" && failure.reply == "(integer) 0"
 }
 
 /// What a failure of a command that nothing mends means for the lane.

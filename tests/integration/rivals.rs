@@ -310,3 +310,45 @@ fn another_machine_takes_all_sources_over() {
         assert_same(&merged, &Dump::read(&mut target.client()), Forgiving::default(), &what);
     }
 }
+
+/// What a lost link had brought already is no other source's, in whichever form it was sent.
+#[test]
+fn a_target_that_is_lost_in_the_midst_of_the_copies_makes_no_collisions() {
+    let sources: Option<Vec<Server>> = (0..3).map(|_| Server::start("redis-7.0.15")).collect();
+    let (Some(sources), Some(target)) = (sources, Server::start("redis-7.0.15")) else { return };
+    let mut dice = Dice::new(23);
+    for (of, source) in sources.iter().enumerate() {
+        let mut client = source.client();
+        for number in 0..40 {
+            let mut bytes = || dice.bytes(16 << 10);
+            client.pipeline(&[
+                cmd!("SET", format!("{of}:text:{number}"), bytes()),
+                cmd!("SET", format!("{of}:dated:{number}"), bytes(), "EX", 5000),
+                cmd!("HSET", format!("{of}:hash:{number}"), "one", bytes(), "two", bytes()),
+                cmd!("RPUSH", format!("{of}:large:{}", number % 2), bytes(), bytes(), bytes()),
+            ]);
+        }
+    }
+    let mut args = vec!["sync".to_owned(), "--to".to_owned(), target.url()];
+    for source in &sources {
+        args.extend(["--from".to_owned(), source.url()]);
+    }
+    let mut args: Vec<&str> = args.iter().map(String::as_str).collect();
+    args.extend(["--once", "--limit-rate", "8MB", "--memory", "8MiB"]);
+    let mut running = Understudy::start(&args);
+    let mut client = target.client();
+    for part in [20, 100, 200, 300] {
+        asking::until("a part has arrived", PATIENCE, || {
+            assert!(running.is_running());
+            client.call(cmd!("DBSIZE")).int() > part
+        });
+        client.call(cmd!("CLIENT", "KILL", "TYPE", "normal"));
+    }
+    let ended = running.wait(PATIENCE);
+    ended.assert_code(0);
+    let keys = client.call(cmd!("DBSIZE")).int();
+    assert_eq!(ended.reported("totals.keys"), keys);
+    let sources = sources.iter().map(|source| Dump::read(&mut source.client()));
+    let target = Dump::read(&mut client);
+    assert_same(&Dump::together(sources), &target, Forgiving::default(), "after lost links");
+}

@@ -18,6 +18,10 @@ use super::{Lane, LaneError, Later, Stage, chain};
 /// A link that was cut so often over a full spool, and could not be gone on with in between, is cut again: no other copy is begun.
 const CUTS: u32 = 2;
 
+/// A source that was asked what it is and is lost before it has begun is waited for so long: others may be at their copies meanwhile, and what
+/// leads to it is new. One that never begins is told soon.
+const HICCUP: Duration = Duration::from_secs(10);
+
 /// The target refuses to go on.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Refusal {
@@ -120,6 +124,8 @@ impl Lane<'_> {
             (Stage::Connecting, _) if self.waits_for_source => None,
             (Stage::Connecting, _) => match &error {
                 SourceError::Repl(refusal) if waited < patience(refusal) => None,
+                SourceError::Repl(_) => return Err(error.into()),
+                _ if waited < HICCUP => None,
                 _ => return Err(error.into()),
             },
             (Stage::Copying | Stage::Sweeping, _) => return Err(LaneError::CopyCut(chain(&error))),
