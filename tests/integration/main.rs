@@ -32,6 +32,8 @@ mod doubts;
 mod failover;
 mod faults;
 mod fetched;
+mod gate;
+mod gated;
 mod handshakes;
 mod into_file;
 mod judge;

@@ -1,7 +1,8 @@
 //! Servers that are reached through an ssh host.
 //!
 //! All questions and everything that is written to a target go through one session for each host. The stream of a source has a session of
-//! its own, as `held` says, so that one that is not read holds up no other.
+//! its own, as `held` says, so that one that is not read holds up no other. A session on which the host answers nothing is left to those who
+//! have it already, until it ends; who comes then makes a new one.
 
 mod error;
 mod held;
@@ -12,16 +13,16 @@ use std::collections::HashMap;
 use std::fmt;
 use std::future::Future;
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::{Arc, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use russh::ChannelStream;
 use russh::client::Msg;
+use russh::{Channel, ChannelStream};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::sync::{Mutex, Semaphore};
-use tokio::time::timeout;
+use tokio::sync::{Mutex, Semaphore, oneshot};
+use tokio::time::{sleep, timeout};
 
 pub use error::{ByHand, SshError};
 
@@ -37,6 +38,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How long it may take to connect us onward.
 const ONWARD: Duration = Duration::from_secs(10);
+
+/// When that has lasted so long the host itself is asked whether it is still there.
+const DOUBT: Duration = Duration::from_secs(5);
 
 /// So many logins at one host at once: ssh servers turn away some of more than ten (`MaxStartups`).
 const AT_ONCE: usize = 6;
@@ -80,7 +84,7 @@ impl Hosts {
         // One that was lost just now, and a new one.
         for _ in 0..2 {
             let session = self.shared(via).await?;
-            if let Some(through) = onward(via, Arc::clone(&session), to, None).await? {
+            if let Some(through) = onward(Arc::clone(&session), to, None).await? {
                 return Ok(through);
             }
             let door = self.door(via);
@@ -100,7 +104,7 @@ impl Hosts {
     ) -> Result<Through, SshError> {
         let held = Arc::new(Held::default());
         let session = self.alone(via, &held, Some(Arc::clone(&held))).await?;
-        onward(via, session, to, Some(held)).await?.ok_or_else(|| lost(via))
+        onward(session, to, Some(held)).await?.ok_or_else(|| lost(via))
     }
 
     /// The session that all share.
@@ -140,7 +144,7 @@ impl Hosts {
                 None => log_in(via, &door, tcp(via, Some(Arc::clone(held))), listening).await?,
                 Some(jump) => {
                     let below = self.alone(jump, held, None).await?;
-                    let through = onward(jump, below, &address(via), None).await?;
+                    let through = onward(below, &address(via), None).await?;
                     let through = through.ok_or_else(|| lost(jump))?;
                     log_in(via, &door, async { Ok(through) }, listening).await?
                 }
@@ -190,13 +194,13 @@ where
 
 /// Connects onward from a host. `None` if the session is lost.
 async fn onward(
-    via: &SshHost,
     session: Arc<Session>,
     to: &Address,
     held: Option<Arc<Held>>,
 ) -> Result<Option<Through>, SshError> {
-    let silent = |_| SshError::Silent { host: via.to_string(), after: ONWARD };
-    let opened = timeout(ONWARD, session.channel(to)).await.map_err(silent)??;
+    let (tell, told) = oneshot::channel();
+    tokio::spawn(open(Arc::clone(&session), to.clone(), tell));
+    let opened = told.await.unwrap_or(Ok(None))?;
     Ok(opened.map(|channel| {
         let mut ended = session.ended();
         // Nothing is ever sent: this ends as the session does.
@@ -208,6 +212,40 @@ async fn onward(
             _session: session,
         }
     }))
+}
+
+/// Opens a channel and tells of it. It goes on when nobody waits any more: a channel that comes late must be closed, and a host that does not
+/// answer must be noted.
+async fn open(
+    session: Arc<Session>,
+    to: Address,
+    tell: oneshot::Sender<Result<Option<Channel<Msg>>, SshError>>,
+) {
+    let mut opening = pin!(session.channel(&to));
+    let opened = tokio::select! {
+        opened = &mut opening => tell.send(opened),
+        () = doubt(&session) => {
+            // Who waited tells it.
+            drop(tell.send(Err(session.unanswered(&to, ONWARD))));
+            if session.is_lost() {
+                return;
+            }
+            Err(opening.await)
+        }
+    };
+    if let Err(Ok(Some(channel))) = opened {
+        drop(channel.close().await);
+    }
+}
+
+/// Is it the host that says nothing, or what is behind it? A host that answers keeps its session, any other is lost to those who come.
+async fn doubt(session: &Session) {
+    sleep(DOUBT).await;
+    let mut end = pin!(sleep(ONWARD.saturating_sub(DOUBT)));
+    tokio::select! {
+        () = session.answer() => end.await,
+        () = &mut end => session.give_up(),
+    }
 }
 
 impl Through {

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use russh::client::{self, AuthResult, Handle, Msg};
@@ -52,6 +53,8 @@ pub(super) enum Listening {
 pub(super) struct Session {
     handle: Handle<Caller>,
     host: String,
+    /// The host was asked over it and did not answer.
+    is_silent: AtomicBool,
     ended: watch::Receiver<()>,
 }
 
@@ -160,12 +163,36 @@ impl Session {
             Failed::Protocol(error) => broken(error.to_string()),
         })?;
         log_in(&mut handle, via).await?;
-        Ok(Self { handle, host: via.to_string(), ended })
+        Ok(Self { handle, host: via.to_string(), is_silent: AtomicBool::new(false), ended })
     }
 
-    /// Whether it is lost.
+    /// Whether it is lost, or as good as that.
     pub(super) fn is_lost(&self) -> bool {
-        self.handle.is_closed()
+        self.handle.is_closed() || self.is_silent.load(Ordering::Relaxed)
+    }
+
+    /// Asks the host whether it is there; ends with its answer.
+    pub(super) async fn answer(&self) {
+        // Who cannot be asked answers nothing.
+        if self.handle.send_ping().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// The host answers nothing: no more is begun over it.
+    pub(super) fn give_up(&self) {
+        tracing::debug!(host = self.host, "the ssh host does not answer over its session");
+        self.is_silent.store(true, Ordering::Relaxed);
+    }
+
+    /// Why there is no channel after so long.
+    pub(super) fn unanswered(&self, to: &Address, after: Duration) -> SshError {
+        let host = self.host.clone();
+        if self.is_lost() {
+            return SshError::Silent { host, after };
+        }
+        let reason = format!(": nothing has answered there within {} s", after.as_secs());
+        SshError::NoWay { host, to: to.to_string(), reason }
     }
 
     /// What resolves when it is lost.
