@@ -13,7 +13,7 @@ use crate::gate::{Gate, Seen};
 use crate::judge::{Dump, Forgiving, assert_same};
 use crate::servers::{Server, free_port};
 use crate::ssh::{PATIENCE, alone};
-use crate::tool::{Ended, Understudy};
+use crate::tool::{Ended, Understudy, signal};
 
 const SERVER: &str = "redis-7.0.15";
 const SOURCES: usize = 3;
@@ -59,6 +59,12 @@ impl Estate {
             assert!(running.is_running());
             client.call(cmd!("DBSIZE")).int() > i64::try_from(keys).unwrap()
         });
+    }
+
+    /// Waits until all sources are followed: what is written once something has arrived comes behind the copy.
+    fn follows(&self, running: &mut Understudy) {
+        self.hears(running, "first");
+        self.hears(running, "behind");
     }
 
     /// Each source says something, which arrives.
@@ -117,7 +123,7 @@ fn sessions_that_are_lost_in_the_midst_of_the_copies() {
 fn sessions_that_are_lost_under_the_streams() {
     let Some(estate) = Estate::start() else { return };
     let mut running = estate.sync(&[]);
-    estate.hears(&mut running, "first");
+    estate.follows(&mut running);
     assert_eq!(estate.gate.seen().sessions, 1 + SOURCES);
     for round in 0..3 {
         estate.gate.drop_sessions();
@@ -130,7 +136,7 @@ fn sessions_that_are_lost_under_the_streams() {
 fn channels_that_are_refused_are_asked_for_again() {
     let Some(estate) = Estate::start() else { return };
     let mut running = estate.sync(&[]);
-    estate.hears(&mut running, "first");
+    estate.follows(&mut running);
     let refused = 2 * SOURCES;
     estate.gate.refuse(refused);
     estate.gate.drop_sessions();
@@ -143,7 +149,7 @@ fn channels_that_are_refused_are_asked_for_again() {
 fn channels_that_are_closed_take_no_session_with_them() {
     let Some(estate) = Estate::start() else { return };
     let mut running = estate.sync(&[]);
-    estate.hears(&mut running, "first");
+    estate.follows(&mut running);
     for round in 0..3 {
         let Seen { sessions, channels, .. } = estate.gate.seen();
         estate.gate.close_channels();
@@ -251,5 +257,31 @@ fn a_place_that_does_not_answer_costs_no_session() {
         assert_eq!(ping(&mut first).await, "+PONG\r\n");
         let _second = net.connect(&place).await.unwrap();
         assert_eq!(gate.seen().sessions, 1);
+    });
+}
+
+/// A server that takes nothing more fills the session that leads to it, over which nothing else is sent then, not even that a channel is
+/// wanted.
+#[test]
+fn a_server_that_stands_still_holds_up_one_dial_at_the_most() {
+    let (Some(still), Some(server)) = (Server::start(SERVER), Server::start(SERVER)) else {
+        return;
+    };
+    let gate = Gate::start();
+    let net = Net::system();
+    let (full, place) = (gate.place(still.port), gate.place(server.port));
+    runtime().block_on(async {
+        let mut first = net.connect(&full).await.unwrap();
+        signal("STOP", still.id());
+        let bytes = vec![b'x'; 1 << 20];
+        let fills = async { while first.write_all(&bytes).await.is_ok() {} };
+        assert!(tokio::time::timeout(Duration::from_secs(2), fills).await.is_err());
+        let begun = Instant::now();
+        while net.connect(&place).await.is_err() {}
+        assert!(begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
+        assert_eq!(gate.seen().sessions, 2);
+        // Whoever has the first session has it still.
+        signal("CONT", still.id());
+        first.write_all(&bytes).await.unwrap();
     });
 }

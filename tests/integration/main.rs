@@ -14,6 +14,7 @@
 #![expect(clippy::disallowed_methods, reason = "real servers run on the real clock")]
 
 mod asking;
+mod authority;
 mod captures;
 mod census;
 mod client;
@@ -55,6 +56,7 @@ mod rivals;
 mod rules;
 mod said;
 mod schedule;
+mod secured;
 mod sentinels;
 mod servers;
 mod sessions;

@@ -23,7 +23,7 @@ const NAMES: [&str; 5] =
     ["redis-2.8.17", "redis-6.2.14", "redis-7.0.15", "redis-8.0.6", "valkey-9.1.2"];
 
 /// A Sentinel of this release, on a loopback port. It dies with this value.
-struct Sentinel {
+pub(crate) struct Sentinel {
     port: u16,
     child: Child,
     _dir: TempDir,
@@ -31,7 +31,7 @@ struct Sentinel {
 
 impl Sentinel {
     /// One that watches the master on this port as `main`, with further lines of its configuration.
-    fn start(name: &'static str, master: u16, more: &str) -> Option<Self> {
+    pub(crate) fn start(name: &'static str, master: u16, more: &str) -> Option<Self> {
         let binary = program(name)?;
         for _ in 0..5 {
             let (port, dir) = (free_port(), tempfile::tempdir().unwrap());
@@ -62,8 +62,17 @@ impl Sentinel {
         Client::connect(self.port)
     }
 
+    /// Waits until it knows the master's replica.
+    pub(crate) fn wait_for_replica(&self) {
+        let mut client = self.client();
+        asking::until("the Sentinel knows the replica", PATIENCE, || {
+            let known = client.call(cmd!("SENTINEL", "slaves", "main"));
+            known.array().len() == 1 && known.array()[0].strings().contains(&b"slave".to_vec())
+        });
+    }
+
     /// Where it says that the master is.
-    fn master(&self) -> u16 {
+    pub(crate) fn master(&self) -> u16 {
         let told = self.client().call(cmd!("SENTINEL", "get-master-addr-by-name", "main"));
         told.array()[1].text().parse().unwrap()
     }
@@ -88,11 +97,7 @@ impl House {
         let (master, replica) = (Server::start(name)?, Server::start(name)?);
         follow(&replica, &master);
         let sentinel = Sentinel::start(name, master.port, "")?;
-        let mut client = sentinel.client();
-        asking::until("the Sentinel knows the replica", PATIENCE, || {
-            let known = client.call(cmd!("SENTINEL", "slaves", "main"));
-            known.array().len() == 1 && known.array()[0].strings().contains(&b"slave".to_vec())
-        });
+        sentinel.wait_for_replica();
         Some(Self { master, replica, sentinel })
     }
 

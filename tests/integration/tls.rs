@@ -1,88 +1,17 @@
 //! TLS to real servers: what is verified, with whose certificate, and what is said when it cannot be.
 
-use std::fs;
-use std::path::PathBuf;
 use std::time::Duration;
 
-use rcgen::BasicConstraints;
-use rcgen::CertificateParams;
-use rcgen::CertifiedIssuer;
-use rcgen::DnType;
-use rcgen::IsCa;
-use rcgen::KeyPair;
-use rcgen::date_time_ymd;
-use tempfile::TempDir;
-
+use crate::authority::Authority;
 use crate::client::cmd;
 use crate::judge::Dump;
 use crate::judge::Forgiving;
 use crate::judge::assert_same;
 use crate::servers::Server;
-use crate::servers::free_port;
 use crate::tool::Understudy;
 
 const SERVER: &str = "redis-7.0.15";
 const PATIENCE: Duration = Duration::from_secs(30);
-
-/// An authority, and the certificates that it has signed, as PEM files.
-struct Authority {
-    issuer: CertifiedIssuer<'static, KeyPair>,
-    folder: TempDir,
-}
-
-impl Authority {
-    fn new(name: &str) -> Self {
-        let mut params = CertificateParams::default();
-        params.distinguished_name.push(DnType::CommonName, name);
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let key = KeyPair::generate().unwrap();
-        let issuer = CertifiedIssuer::self_signed(params, key).unwrap();
-        let folder = tempfile::tempdir().unwrap();
-        fs::write(folder.path().join("ca.pem"), issuer.pem()).unwrap();
-        Self { issuer, folder }
-    }
-
-    fn file(&self, name: &str) -> String {
-        self.folder.path().join(name).to_str().unwrap().to_owned()
-    }
-
-    /// Writes NAME.pem and NAME.key for these hosts.
-    fn sign(&self, name: &str, hosts: &[&str], expired: bool) {
-        let hosts: Vec<String> = hosts.iter().map(|&host| host.to_owned()).collect();
-        let mut params = CertificateParams::new(hosts).unwrap();
-        params.distinguished_name.push(DnType::CommonName, name);
-        if expired {
-            params.not_before = date_time_ymd(2019, 1, 1);
-            params.not_after = date_time_ymd(2020, 1, 1);
-        }
-        let key = KeyPair::generate().unwrap();
-        let certificate = params.signed_by(&key, &self.issuer).unwrap();
-        fs::write(self.file(&format!("{name}.pem")), certificate.pem()).unwrap();
-        fs::write(self.file(&format!("{name}.key")), key.serialize_pem()).unwrap();
-    }
-
-    /// A server with this certificate, and its TLS port. It asks for a client's certificate if `mutual`.
-    fn serve(&self, name: &str, mutual: bool) -> Option<(Server, u16)> {
-        let port = free_port();
-        let pem = PathBuf::from(self.file(&format!("{name}.pem")));
-        let server = Server::start_with(
-            SERVER,
-            &[
-                "--tls-port",
-                &port.to_string(),
-                "--tls-cert-file",
-                pem.to_str().unwrap(),
-                "--tls-key-file",
-                pem.with_extension("key").to_str().unwrap(),
-                "--tls-ca-cert-file",
-                &self.file("ca.pem"),
-                "--tls-auth-clients",
-                if mutual { "yes" } else { "no" },
-            ],
-        )?;
-        Some((server, port))
-    }
-}
 
 fn tls_url(port: u16) -> String {
     format!("rediss://127.0.0.1:{port}")
