@@ -4,6 +4,7 @@
 //! cargo bench --bench many                           a million keys
 //! UNDERSTUDY_BENCH_SCALE=1 cargo bench --bench many  ten millions
 //! cargo bench --bench many -- apart                  each source by itself too, one after the other
+//! cargo bench --bench many -- ssh                    all sources through one ssh host
 //! cargo bench --bench many -- --per-host 8           with more options for the tool
 //! ```
 //!
@@ -33,6 +34,7 @@ mod dice;
 #[path = "../sync/servers.rs"]
 #[expect(dead_code, reason = "the other bench asks more of it")]
 mod servers;
+mod ssh;
 
 use std::env;
 use std::fs;
@@ -43,6 +45,7 @@ use std::time::{Duration, Instant};
 use crate::client::cmd;
 use crate::data::Commands;
 use crate::servers::{Cost, LOOK, Server, cached, cost, program};
+use crate::ssh::Sshd;
 
 /// An odd number: the digest of all data is then that of the target.
 const SOURCES: usize = 37;
@@ -66,6 +69,14 @@ fn main() {
         return;
     }
     let is_apart = takes("apart");
+    let host = takes("ssh").then(Sshd::start);
+    if let Some(host) = &host {
+        let Some(host) = host else {
+            println!("skipped: there is no sshd");
+            return;
+        };
+        args.extend(host.args());
+    }
     let Some(newest) = program() else {
         println!("skipped: there is no redis-server; scripts/servers.sh gets one, or install it");
         return;
