@@ -12,6 +12,7 @@
 //! ```
 
 mod behind;
+mod brought;
 mod connection;
 mod fault;
 mod horizon;
