@@ -79,7 +79,7 @@ async fn compare(
     let show = Show::begin(mode, watched, net.clock());
     let orders = signals.orders();
     let verified = flow::verify(net, (plan, facts), comparing, &counters, orders, &mut |told| {
-        telling.tell(told)
+        telling.tell(told);
     })
     .await;
     show.end().await;
@@ -154,6 +154,7 @@ fn as_sync(args: Verify) -> Sync {
         job: args.job,
         away: None,
         restart: false,
+        remove_unowned: false,
         deadlines: DeadlinesArg::Exact,
         accept_eviction: false,
         spool: args.spool,
@@ -227,6 +228,7 @@ impl Telling {
                 "sources": methods,
                 "target": target_method(plan),
                 "job_under_way": verified.follows,
+                "loose_deadlines": verified.loose_deadlines,
                 "bytes_on_disk": verified.on_disk,
                 "seconds": verified.report.seconds,
             });
@@ -255,6 +257,11 @@ impl Telling {
                 settled => format!(", {} of them when they were looked at again", grouped(settled)),
             }
         ));
+        if verified.loose_deadlines {
+            notice::note(
+                "of deadlines that are set when the job ends it was compared only whether there are any",
+            );
+        }
         if verified.foreign > 0 {
             notice::note(&format!(
                 "{} keys of the target can have come from none of these sources under these rules, and were not compared",

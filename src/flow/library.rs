@@ -34,7 +34,7 @@ fn code(listed: &Value) -> Option<Vec<u8>> {
     let code = match listed {
         Value::Array(fields) => fields
             .chunks_exact(2)
-            .find_map(|pair| pair.first().filter(|name| is_code(name)).and(pair.get(1))),
+            .find_map(|pair| pair.first().filter(|name| is_code(name)).and_then(|_| pair.get(1))),
         Value::Map(fields) => fields.iter().find(|(name, _)| is_code(name)).map(|(_, code)| code),
         _ => None,
     }?;

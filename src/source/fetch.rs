@@ -144,22 +144,32 @@ impl Fetcher {
         Ok(Fetched { at: at.ok_or(FetchError::NoBacklog)?, found })
     }
 
-    /// Reads the first of these keys, as many as fit, whatever history the source has: where they held, if its offsets tell that, and with
-    /// [`History::None`] nowhere.
+    /// Reads the first of these keys, as many as fit, each at some moment meanwhile.
     ///
     /// # Errors
-    /// As [`fetch`](Self::fetch).
+    /// If the source does not answer, or may not be asked.
     pub(crate) async fn look<K: AsRef<[u8]> + Sync>(
         &mut self,
         db: Db,
         keys: &[K],
-        history: History,
-    ) -> Result<(Option<Offset>, Vec<Found>), FetchError> {
+    ) -> Result<Vec<Found>, FetchError> {
         let mut link = self.take_link(db).await?;
         let keys = link.at_once(keys.iter().map(AsRef::as_ref));
-        let looked = link.look(&keys, self.limits, history).await?;
+        let (_, found) = link.look(&keys, self.limits, History::None).await?;
         self.link = Some(link);
-        Ok(looked)
+        Ok(found)
+    }
+
+    /// Where the source's stream is; `None` if it has no offsets.
+    ///
+    /// # Errors
+    /// If it does not answer.
+    pub(crate) async fn offset(&mut self) -> Result<Option<Offset>, FetchError> {
+        let mut link = self.take_link(Db::default()).await?;
+        let info = link.control.info("replication").await?;
+        self.link = Some(link);
+        let offset = info_field(&info, "master_repl_offset").and_then(|text| text.parse().ok());
+        Ok(offset.map(Offset::new))
     }
 
     /// Asks for the deadlines of the first of these keys, as many as fit: where they held, without a history nowhere, and each of

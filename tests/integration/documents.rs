@@ -16,9 +16,10 @@ use crate::servers::{Server, program};
 use crate::tool::Understudy;
 
 const SERVER: &str = "redis-7.0.15";
-const COMMANDS: [&str; 14] = [
+const COMMANDS: [&str; 15] = [
     "",
     "sync",
+    "verify",
     "status",
     "pause",
     "resume",

@@ -43,7 +43,7 @@ fn said(ended: &Ended) -> Said {
             counts = told;
             continue;
         };
-        let db = told["db"].as_u64().map_or("function".to_owned(), |db| db.to_string());
+        let db = told["db"].as_u64().map_or_else(|| "function".to_owned(), |db| db.to_string());
         // One code point a byte.
         let key = told["key"].as_str().unwrap().chars().map(|c| u8::try_from(c).unwrap()).collect();
         differ.push((kind.to_owned(), db, key));
@@ -152,10 +152,9 @@ fn finds_what_is_planted(from: &'static str, to: &'static str) {
                 Kind::Extra => "extra",
                 Kind::Type => "type",
                 Kind::Value if of_field => "ttl",
-                Kind::Value => "value",
                 Kind::Deadline => "ttl",
                 Kind::Function if plant.what.ends_with("gone") => "missing",
-                Kind::Function => "value",
+                Kind::Value | Kind::Function => "value",
             };
             let db = match plant.seen[0].0 {
                 Kind::Function => "function".to_owned(),

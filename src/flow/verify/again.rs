@@ -3,7 +3,7 @@
 //! A key differs if both sides are as they were when they were first read. If one of them has changed meanwhile, and
 //!
 //! ```text
-//! a job follows    source at F │ the job's record is at F or behind it │ target │ source again: as before?
+//! a job follows    source, its offset │ the job's record is there or behind it │ target │ source again: as before?
 //! none does        both sides as at the last look, some time ago
 //! ```
 //! In between a key that is the same once is the same. One that changes faster than both sides can be read is told as not proven.
@@ -11,13 +11,14 @@
 use std::time::Duration;
 
 use tokio::time::sleep;
+use tracing::warn;
 
 use crate::key::Db;
 use crate::net::{Control, ControlError, Net};
 use crate::offset::Offset;
 use crate::plan::{Facts, Origin, Place, Plan, ServerPlace};
 use crate::position::{self, Phase, Record};
-use crate::source::{FetchError, Fetcher, Found, History, Limits};
+use crate::source::{FetchError, Fetcher, Found, Limits};
 use crate::verify::{Digester, Dumped, Held, Kind, Measure, Suspect, Times};
 
 use super::super::lane::chain;
@@ -42,6 +43,8 @@ pub(super) struct Again<'a> {
     target: Option<Target<'a>>,
     /// For each source that was asked.
     sources: Vec<Option<Fetcher>>,
+    /// Whether a job brings to the target what a source is sent, as far as is known.
+    follows: Vec<bool>,
 }
 
 struct Target<'a> {
@@ -81,7 +84,7 @@ struct Owner {
 
 /// What the sources said of some keys.
 struct Expected {
-    /// Up to where each of them had come that tells it.
+    /// Up to where each of them had come then that a job follows.
     at: Vec<(usize, Option<Offset>)>,
     held: Vec<Result<Held, Doubt>>,
 }
@@ -112,6 +115,7 @@ impl<'a> Again<'a> {
             digester,
             target,
             sources: plan.sources.iter().map(|_| None).collect(),
+            follows: (0..plan.sources.len()).map(|source| is_under_way(facts, source)).collect(),
         }
     }
 
@@ -186,10 +190,10 @@ impl<'a> Again<'a> {
         };
         let keys = keys.get_mut(..expected.held.len()).unwrap_or_default();
         // At first it is enough that they are the same; only then whoever lags behind is waited for.
-        let follows = expected.at.iter().any(|(source, _)| self.follows(*source));
+        let follows = !expected.at.is_empty();
         let mut is_there = look > 0 && follows;
         for (source, at) in expected.at.iter().filter(|_| look > 0) {
-            is_there &= !self.follows(*source) || self.wait_for(*source, *at).await?;
+            is_there &= self.wait_for(*source, *at).await?;
         }
         let found = self.of_target(keys).await?;
         let keys = keys.get_mut(..found.len()).unwrap_or_default();
@@ -267,8 +271,10 @@ impl<'a> Again<'a> {
                 })
             });
             let Some(fetcher) = fetcher else { continue };
-            let (at, found) = fetcher.look(of.rules.origin(db), &names, History::Any).await?;
-            expected.at.push((source, at));
+            let found = fetcher.look(of.rules.origin(db), &names).await?;
+            if self.follows.get(source) == Some(&true) {
+                expected.at.push((source, fetcher.offset().await?));
+            }
             expected.held.truncate(found.len());
             let ahead = self.facts.clocks(source).source;
             let now_ms = self.net.clock().unix_ms().saturating_add(ahead);
@@ -292,7 +298,7 @@ impl<'a> Again<'a> {
             return Ok(keys.iter().map(|key| Ok(key.suspect.found)).collect());
         };
         let names: Vec<&[u8]> = keys.iter().map(|key| key.suspect.name.as_slice()).collect();
-        let (_, found) = target.fetcher.look(first.suspect.db, &names, History::None).await?;
+        let found = target.fetcher.look(first.suspect.db, &names).await?;
         let ahead = self.facts.clocks(0).target;
         let now_ms = self.net.clock().unix_ms().saturating_add(ahead);
         let held_back =
@@ -327,19 +333,31 @@ impl<'a> Again<'a> {
         }
     }
 
-    /// Whether a job brings what this source is sent to the target.
-    fn follows(&self, source: usize) -> bool {
-        is_under_way(self.facts, source)
+    /// Waits until the job has brought what the source had sent up to there. `false`: it does not, and is not waited for again.
+    async fn wait_for(&mut self, source: usize, at: Option<Offset>) -> Result<bool, ControlError> {
+        let comes = match (at, self.plan.sources.get(source)) {
+            (Some(at), Some(of)) => {
+                self.comes(&position::key(&self.plan.job.name, &of.name), at).await?
+            }
+            _ => false,
+        };
+        if let Some(follows) = self.follows.get_mut(source).filter(|_| !comes) {
+            *follows = false;
+            let name = self.plan.sources.get(source).map(|source| source.name.as_str());
+            warn!(
+                source = name,
+                "no job brings what is written to this source now: what differs may be on its way"
+            );
+        }
+        Ok(comes)
     }
 
-    /// Waits until the job has brought what the source had sent up to there. `false`: it does not say so.
-    async fn wait_for(&mut self, source: usize, at: Option<Offset>) -> Result<bool, ControlError> {
-        let (Some(at), Some(of)) = (at, self.plan.sources.get(source)) else { return Ok(false) };
-        let name = position::key(&self.plan.job.name, &of.name);
+    /// Waits until this record is at that place.
+    async fn comes(&mut self, name: &[u8], at: Offset) -> Result<bool, ControlError> {
         let clock = self.net.clock();
         let until = clock.now().saturating_add(LAG);
         loop {
-            let stored: Option<Vec<u8>> = self.record(&name).await?;
+            let stored = self.record(name).await?;
             let record = stored.and_then(|stored| Record::decode(&stored).ok());
             match record {
                 Some(record) if record.clean.offset >= at.get() => return Ok(true),

@@ -24,6 +24,9 @@ use crate::resp::{Reply, ReplyReader, RespError, command};
 use crate::server::{Flavour, Server, Version};
 use crate::verify::{Batch, Content, Digester, Dumped, Noted, Times};
 
+/// Whether a key may be a source's, by the target's database and its name.
+pub(super) type Ours = Box<dyn Fn(Db, &[u8]) -> bool + Send>;
+
 /// How the target is read.
 pub(super) struct Inventory {
     pub(super) net: Net,
@@ -42,7 +45,7 @@ pub(super) struct Inventory {
     /// Bytes of a value that may be held in one piece.
     pub(super) piece: usize,
     /// Whether a key may be a source's, by the target's database and its name.
-    pub(super) ours: Box<dyn Fn(Db, &[u8]) -> bool + Send>,
+    pub(super) ours: Ours,
     pub(super) to: Sender<Batch>,
 }
 

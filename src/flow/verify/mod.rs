@@ -94,6 +94,9 @@ pub struct Verified {
     pub foreign: u64,
     /// Whether a job is under way that brings to the target what is written to the sources.
     pub follows: bool,
+    /// Whether deadlines of some sources were not compared but for their being there: a job that is under way sets them when it ends, or rules
+    /// make them what they become then.
+    pub loose_deadlines: bool,
     /// Bytes of the disk that the notes took.
     pub on_disk: u64,
     /// Why not all was compared, and what to do.
@@ -157,6 +160,7 @@ pub async fn verify(
         settled: 0,
         foreign: 0,
         follows: (0..plan.sources.len()).any(|source| is_under_way(facts, source)),
+        loose_deadlines: false,
         on_disk: 0,
         failure: None,
         stopped: false,
@@ -218,6 +222,7 @@ impl Run<'_> {
         verified.foreign = target.foreign;
         let places = Places { readings: places(&attempts), measures: self.measures() };
         let measures = places.measures.clone();
+        verified.loose_deadlines = measures.iter().any(|measure| measure.tolerance.is_none());
         let mut comparison = notes.compare(places, share(plan, 1, 4)).map_err(Broke::Disk)?;
         let digester = Digester::new(self.comparing.seed);
         let mut again = Again::new(self.net, (plan, facts), &measures, digester);
@@ -226,7 +231,7 @@ impl Run<'_> {
             comparison = back;
             let Some(suspects) = next.map_err(Broke::Disk)? else { break };
             let looked = self.unless_stopped(again.look(suspects)).await?;
-            for (suspect, looked) in looked.map_err(target_broke)? {
+            for (suspect, looked) in looked.map_err(|error| target_broke(&error))? {
                 verified.tell(suspect, looked, tell);
             }
         }
@@ -249,14 +254,24 @@ impl Run<'_> {
         }
     }
 
+    /// Whether a job is under way that does not know this source's deadlines to the millisecond: before 7.0 masters send how long a key has to live,
+    /// and the job asks for what that came to when it ends.
+    fn is_unsure(&self, source: usize) -> bool {
+        let server = self.facts.sources.get(source).and_then(Option::as_ref);
+        let server = server.and_then(|facts| facts.server);
+        is_under_way(self.facts, source)
+            && server.is_some_and(|server| server.as_redis() < Version(7, 0, 0))
+    }
+
     /// How what each source holds is measured.
     fn measures(&self) -> Vec<Measure> {
         let told = i64::try_from(self.comparing.ttl_tolerance.as_millis()).unwrap_or(i64::MAX);
-        let of = |rules: &Rules| Measure {
+        let of = |(index, source): (usize, &Source)| Measure {
             // What is left of a key's life when a job ends is nowhere written.
-            tolerance: (!rules.ttl().is_for_the_end()).then_some(told),
+            tolerance: (!source.rules.ttl().is_for_the_end() && !self.is_unsure(index))
+                .then_some(told),
         };
-        self.plan.sources.iter().map(|source| of(&source.rules)).collect()
+        self.plan.sources.iter().enumerate().map(of).collect()
     }
 
     /// Reads both sides.
@@ -309,20 +324,20 @@ impl Run<'_> {
         };
         let read = self.unless_stopped(inventory.read(&dbs)).await?;
         counters.enter(if read.is_ok() { Phase::Done } else { Phase::Failed });
-        read.map_err(|error| target_broke(error.into()))
+        read.map_err(|error| target_broke(&error.into()))
     }
 }
 
 /// The target could not be asked to the end.
-fn target_broke(error: FetchError) -> Broke {
-    let advice = match &error {
+fn target_broke(error: &FetchError) -> Broke {
+    let advice = match error {
         FetchError::Control(ControlError::Refused { .. }) | FetchError::Refused { .. } => {
             "let this user run SCAN, DUMP, PTTL and PEXPIRETIME on the target: what cannot be read cannot be compared".to_owned()
         }
         FetchError::Control(error) => error.advice(Side::Target),
         _ => "start again".to_owned(),
     };
-    Broke::Target(format!("target: {}", chain(&error)), advice)
+    Broke::Target(format!("target: {}", chain(error)), advice)
 }
 
 /// A library of functions could not be asked for.
