@@ -1,7 +1,9 @@
 //! `verify`: what is planted is found, and nothing else, whatever servers hold it.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -200,11 +202,17 @@ fn nothing_is_invented_while_a_job_runs() {
         assert!(
             Client::wait_for_key(target.port, 0, "key:19999", PATIENCE, || running.is_running())
         );
-        let stops = std::sync::atomic::AtomicBool::new(false);
-        std::thread::scope(|scope| {
+        let stops = AtomicBool::new(false);
+        thread::scope(|scope| {
             scope.spawn(|| {
                 let (mut dice, mut client) = (Dice::new(9), source.client());
-                while !stops.load(std::sync::atomic::Ordering::Relaxed) {
+                let begun = Instant::now();
+                for due in (0_u32..).map(|n| begun + Duration::from_millis(5) * n) {
+                    if stops.load(Ordering::Relaxed) {
+                        break;
+                    }
+                    // Ten thousand a second: the rate is what is tried.
+                    thread::sleep(due.saturating_duration_since(Instant::now()));
                     let commands: Vec<Command> = (0..50).map(|_| write(&mut dice)).collect();
                     client.pipeline(&commands);
                 }
@@ -221,7 +229,7 @@ fn nothing_is_invented_while_a_job_runs() {
                 ];
                 verify(&from, &to, &[]).assert(&differ, "what was planted");
             });
-            stops.store(true, std::sync::atomic::Ordering::Relaxed);
+            stops.store(true, Ordering::Relaxed);
             if let Err(panic) = checked {
                 std::panic::resume_unwind(panic);
             }
@@ -238,7 +246,7 @@ fn set(n: u32, round: u32) -> Command {
 fn write(dice: &mut Dice) -> Command {
     let n = dice.below(10_000);
     match dice.below(6) {
-        0 => cmd!("INCR", format!("counter:{}", n % 3)),
+        0 => cmd!("INCR", format!("counter:{}", n % 3000)),
         1 => cmd!("RPUSH", format!("list:{}", n % 500), n),
         2 => cmd!("DEL", format!("key:{n}")),
         3 => cmd!("PEXPIRE", format!("key:{n}"), 1 + n * 10),

@@ -11,7 +11,7 @@
 use std::time::Duration;
 
 use tokio::time::sleep;
-use tracing::warn;
+use tracing::{info, warn};
 
 use crate::key::Db;
 use crate::net::{Control, ControlError, Net};
@@ -24,12 +24,22 @@ use crate::verify::{Digester, Dumped, Held, Kind, Measure, Suspect, Times};
 use super::super::lane::chain;
 use super::Doubt;
 
-/// How often keys are looked at, and how long is waited in between.
-const LOOKS: u32 = 60;
-const PAUSE: Duration = Duration::from_millis(200);
+/// How often keys are looked at.
+const LOOKS: u32 = 40;
+
+/// How long is waited before a look: at first as long as a lane lags behind as a rule, and then longer each time.
+fn pause(look: u32) -> Duration {
+    Duration::from_millis(10).saturating_mul(look).min(Duration::from_millis(200))
+}
+
+/// How often a job's record is looked at that is waited for.
+const POLL: Duration = Duration::from_millis(2);
 
 /// How long a job is waited for: one whose source is idle says where it stands once in a minute.
 const LAG: Duration = Duration::from_secs(90);
+
+/// For how long that is nothing to be told.
+const SHORT: Duration = Duration::from_secs(2);
 
 /// Looks at keys.
 pub(super) struct Again<'a> {
@@ -131,9 +141,7 @@ impl<'a> Again<'a> {
         // Keys of the same sources and database are asked for together.
         all.sort_by(|one, next| home(one).cmp(home(next)));
         for look in 0..LOOKS {
-            if look > 0 {
-                sleep(PAUSE).await;
-            }
+            sleep(pause(look)).await;
             for group in all.chunk_by_mut(|one, next| home(one).eq(home(next))) {
                 let mut open: Vec<&mut Open> =
                     group.iter_mut().filter(|one| one.looked.is_none()).collect();
@@ -355,20 +363,30 @@ impl<'a> Again<'a> {
     /// Waits until this record is at that place.
     async fn comes(&mut self, name: &[u8], at: Offset) -> Result<bool, ControlError> {
         let clock = self.net.clock();
-        let until = clock.now().saturating_add(LAG);
+        let begun = clock.now();
+        let mut told = false;
         loop {
             let stored = self.record(name).await?;
             let record = stored.and_then(|stored| Record::decode(&stored).ok());
             match record {
                 Some(record) if record.clean.offset >= at.get() => return Ok(true),
-                Some(record) if record.phase == Phase::Following => {}
+                Some(record) if record.phase == Phase::Following => {
+                    let waited = clock.now().saturating_sub(begun);
+                    if waited >= LAG {
+                        return Ok(false);
+                    }
+                    if waited >= SHORT && !std::mem::replace(&mut told, true) {
+                        let behind = at.get().saturating_sub(record.clean.offset);
+                        info!(
+                            behind,
+                            "the job is waited for, which has not brought this many bytes yet"
+                        );
+                    }
+                }
                 // It has ended.
                 _ => return Ok(false),
             }
-            if clock.now() >= until {
-                return Ok(false);
-            }
-            sleep(PAUSE / 4).await;
+            sleep(POLL).await;
         }
     }
 
