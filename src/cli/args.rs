@@ -214,6 +214,11 @@ pub(crate) struct Verify {
     #[arg(long, value_name = "NAME", value_parser = super::state::parse_job)]
     pub(crate) job: Option<String>,
 
+    /// Make each key that differs what its source holds, and remove those that no source holds. Refused while a job of these places is under
+    /// way. Ends with 0 if nothing differs any more
+    #[arg(long)]
+    pub(crate) repair: bool,
+
     /// By how much deadlines may differ
     #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = super::values::duration)]
     pub(crate) ttl_tolerance: Duration,

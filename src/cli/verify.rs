@@ -21,8 +21,8 @@ use super::{intent, notice, terminal};
 
 /// Runs `verify` to its end.
 pub(crate) async fn run(args: Verify) -> Outcome {
-    let (told, ttl_tolerance, mode) =
-        (Telling::new(args.json, args.differences), args.ttl_tolerance, args.progress);
+    let (ttl_tolerance, repair, mode) = (args.ttl_tolerance, args.repair, args.progress);
+    let told = Telling::new(args.json, args.repair, args.differences);
     let plan = match intent::plan(&as_sync(args)) {
         Ok(plan) => plan,
         Err(refusal) => return refused(&refusal.what, &refusal.mend),
@@ -53,10 +53,11 @@ pub(crate) async fn run(args: Verify) -> Outcome {
     if let Err(refusal) = intent::check_memory(plan.memory, &plan.sources) {
         return refused(&refusal.what, &refusal.mend);
     }
-    if let Some((what, mend)) = obstacle(&plan, &facts) {
+    let unrepaired = || unrepaired(&plan, &facts).filter(|_| repair);
+    if let Some((what, mend)) = obstacle(&plan, &facts).or_else(unrepaired) {
         return refused(&what, mend);
     }
-    let comparing = Comparing { ttl_tolerance, seed: RandomState::new().hash_one(0) };
+    let comparing = Comparing { ttl_tolerance, repair, seed: RandomState::new().hash_one(0) };
     compare(&net, (&plan, &facts), comparing, mode, told, &signals).await
 }
 
@@ -106,6 +107,12 @@ async fn compare(
 
 /// What stands in the way of any comparison.
 fn obstacle(plan: &Plan, facts: &Facts) -> Option<(String, &'static str)> {
+    if let Place::Rdb(path) = &plan.target
+        && !path.exists()
+    {
+        let what = format!("--to {}: there is no such file", path.display());
+        return Some((what, "give the path of a file that is there, or the URL of a server"));
+    }
     let target = facts.target.as_ref()?;
     if target.sentinel {
         let what = format!("{}: a Sentinel holds no data", plan.target);
@@ -122,6 +129,21 @@ fn obstacle(plan: &Plan, facts: &Facts) -> Option<(String, &'static str)> {
         ));
     }
     None
+}
+
+/// What stands in the way of mending what differs.
+fn unrepaired(plan: &Plan, facts: &Facts) -> Option<(String, &'static str)> {
+    if !matches!(plan.target, Place::Server(_)) {
+        let what = format!("--repair: {} is a file, and is written as a whole", plan.target);
+        return Some((what, "sync writes it anew, with --on-conflict replace"));
+    }
+    let is_under_way = flow::is_under_way(facts);
+    is_under_way.then(|| {
+        (
+            format!("--repair: the job {} is under way, and brings what is written to the sources on top of what would be mended", plan.job.name),
+            "end it (understudy stop --finish, or the same sync with --once), then repair; sync --restart copies all anew",
+        )
+    })
 }
 
 /// The plan of a `sync` of the same places under the same rules.
@@ -170,14 +192,16 @@ fn as_sync(args: Verify) -> Sync {
 /// What is said of the keys that differ.
 struct Telling {
     json: bool,
+    /// Whether they are mended.
+    repairs: bool,
     /// How many of them are written.
     most: u64,
     written: u64,
 }
 
 impl Telling {
-    fn new(json: bool, most: Option<u64>) -> Self {
-        Self { json, most: most.unwrap_or(u64::MAX), written: 0 }
+    fn new(json: bool, repairs: bool, most: Option<u64>) -> Self {
+        Self { json, repairs, most: most.unwrap_or(u64::MAX), written: 0 }
     }
 
     fn tell(&mut self, told: Told) {
@@ -187,6 +211,10 @@ impl Telling {
                 terminal::result(&self.line(&difference));
             }
             Told::Differs(_) => {}
+            Told::Unmended(difference, Doubt { why, mend }) => {
+                let (db, key) = (place(&difference), Escaped(&difference.key));
+                notice::warning(&format!("db {db}, {key}: it was not mended: {why}"), mend);
+            }
             Told::Unproven(difference, Doubt { why, mend }) => {
                 let (db, key) = (place(&difference), Escaped(&difference.key));
                 let what = format!("db {db}, {key}: nobody can tell whether it is the same: {why}");
@@ -221,6 +249,7 @@ impl Telling {
                 "same": counts.same,
                 "differences": kinds,
                 "written": self.written,
+                "mended": verified.mended,
                 "unproven": verified.unproven,
                 "changed_meanwhile": verified.settled,
                 "shared": counts.shared,
@@ -286,6 +315,16 @@ impl Telling {
             hidden => format!(" ({} of them are not written: --differences)", grouped(hidden)),
         };
         notice::note(&format!("{} keys differ: {}{hidden}", grouped(all), kinds.join(", ")));
+        if self.repairs {
+            notice::note(&match all - verified.mended {
+                0 => "all of them were mended, and are the same now".to_owned(),
+                left => format!(
+                    "{} of them were mended, and {} still differ",
+                    grouped(verified.mended),
+                    grouped(left)
+                ),
+            });
+        }
     }
 }
 

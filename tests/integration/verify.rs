@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::client::{Client, Command, cmd};
 use crate::data::{self, Holds};
 use crate::dice::Dice;
-use crate::judge::Kind;
+use crate::judge::{self, Dump, Forgiving, Kind};
 use crate::planted;
 use crate::servers::Server;
 use crate::tool::{Ended, Understudy};
@@ -171,6 +171,18 @@ fn finds_what_is_planted(from: &'static str, to: &'static str) {
         assert_eq!(said.differ, expected, "{}: {}", plant.what, said.stderr);
         assert_eq!(said.code, Some(i32::from(!expected.is_empty())), "{}", plant.what);
     }
+    // All that, mended at once.
+    let repaired = verify(&from, &to, &["--repair"]);
+    assert_eq!(repaired.differ.len(), differ.len());
+    assert_eq!(repaired.counts["mended"], differ.len() as u64, "{}", repaired.stderr);
+    assert_eq!(repaired.code, Some(0), "{}", repaired.stderr);
+    verify(&from, &to, &[]).assert(&[], "what was mended");
+    let dumps = [&source, &target].map(|server| Dump::read(&mut server.client()));
+    let forgiving = Forgiving { deadline_ms: 0, entries_read: false };
+    let left = judge::diff(&dumps[0], &dumps[1], forgiving);
+    // Scores are compared as numbers: the sign of a zero is no difference.
+    let left: Vec<_> = left.iter().filter(|one| one.key != b"zset:long").collect();
+    assert!(left.is_empty(), "{left:?}");
 }
 
 macro_rules! a_planted_change_is_found {
@@ -253,4 +265,279 @@ fn write(dice: &mut Dice) -> Command {
         4 => cmd!("HSET", format!("hash:{}", n % 500), n, n),
         _ => set(u32::try_from(n).unwrap(), 1),
     }
+}
+
+/// As a person and a script read it.
+#[test]
+fn differences_are_lines_of_three_words() {
+    let name = "redis-7.0.15";
+    let (Some(source), Some(target)) = (Server::start(name), Server::start(name)) else { return };
+    let plain: Vec<Command> = (0..20).map(|n| set(n, 0)).collect();
+    data::all(&mut source.client(), &plain);
+    data::all(&mut target.client(), &plain[1..]);
+    data::all(
+        &mut target.client(),
+        &[
+            cmd!("SELECT", 3),
+            cmd!("SET", b"tab\tand \xff", 1),
+            cmd!("SELECT", 0),
+            cmd!("PEXPIRE", "key:7", 100_000),
+        ],
+    );
+    let (from, to) = (source.url(), target.url());
+    let places = ["--from", &from, "--to", &to];
+    let ended = run(&places);
+    ended.assert_code(1);
+    let mut lines: Vec<&str> = ended.stdout.lines().collect();
+    lines.sort_unstable();
+    assert_eq!(
+        lines,
+        ["extra\t3\t\"tab\\tand \\xff\"", "missing\t0\t\"key:0\"", "ttl\t0\t\"key:7\""]
+    );
+    for told in [
+        "the sources by psync, the target by SCAN and DUMP",
+        "20 keys of the sources, 20 of the target; 18 are the same",
+        "3 keys differ: 1 missing, 1 extra, 1 ttl",
+    ] {
+        assert!(ended.stderr.contains(told), "{told}: {}", ended.stderr);
+    }
+    let few = verify(&from, &to, &["--differences", "1"]);
+    assert_eq!((few.differ.len(), few.counts["differences"]["missing"].as_u64()), (1, Some(1)));
+    assert!(few.stderr.contains("2 of them are not written"), "{}", few.stderr);
+    // A deadline that comes or goes is no matter of how late it is.
+    let tolerant = verify(&from, &to, &["--ttl-tolerance", "1h"]);
+    assert_eq!(tolerant.counts["differences"]["ttl"], 1);
+    source.client().call(cmd!("PEXPIRE", "key:7", 103_000));
+    assert_eq!(verify(&from, &to, &[]).counts["differences"]["ttl"], 1);
+    let tolerant = verify(&from, &to, &["--ttl-tolerance", "10s"]);
+    assert_eq!(tolerant.counts["differences"]["ttl"], 0, "{}", tolerant.stderr);
+}
+
+/// Several sources with rules of their own, as the file of their job has them.
+#[test]
+fn many_sources_are_compared_under_their_rules() {
+    let names = ["redis-2.8.17", "redis-6.2.14", "redis-7.0.15"];
+    let (Some(one), Some(two), Some(target)) =
+        (Server::start(names[0]), Server::start(names[1]), Server::start(names[2]))
+    else {
+        return;
+    };
+    for (server, round) in [(&one, 1), (&two, 2)] {
+        let mut client = server.client();
+        data::all(&mut client, &(0..300).map(|n| set(n, round)).collect::<Vec<_>>());
+        data::all(
+            &mut client,
+            &[
+                cmd!("SET", "tmp:1", round),
+                cmd!("SETEX", "dies", 5000, round),
+                cmd!("SELECT", 4),
+                cmd!("RPUSH", "list", round, 2, 3),
+            ],
+        );
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("night.toml");
+    let config = format!(
+        "[target]\nurl = \"{}\"\n[defaults]\nexclude = [\"tmp:*\"]\n\
+         [[source]]\nname = \"one\"\nurl = \"{}\"\nprefix = \"one:\"\ndb_map = \"4:5,5:4\"\n\
+         [[source]]\nname = \"two\"\nurl = \"{}\"\nrename = [\"^key:=second:\"]\nextend_ttl = \"3h\"\n",
+        target.url(),
+        one.url(),
+        two.url()
+    );
+    std::fs::write(&file, config).unwrap();
+    let file = file.to_str().unwrap();
+    Understudy::start(&["sync", "--config", file, "--once"]).wait(PATIENCE).assert_code(0);
+    let compared = || said(&run(&["--config", file, "--json"]));
+    compared().assert_same(604, "as it was brought");
+
+    let mut client = target.client();
+    data::all(
+        &mut client,
+        &[
+            cmd!("SET", "one:key:7", "other"),
+            cmd!("DEL", "second:8"),
+            cmd!("SET", "one:new", 1),
+            // Nobody brings such a name: it would have become another one.
+            cmd!("SET", "key:9", 1),
+            cmd!("PERSIST", "dies"),
+            cmd!("SELECT", 5),
+            cmd!("RPOP", "one:list"),
+        ],
+    );
+    let planted = compared();
+    let mut differ = vec![
+        ("value", 0, "one:key:7"),
+        ("missing", 0, "second:8"),
+        ("extra", 0, "one:new"),
+        ("ttl", 0, "dies"),
+        ("value", 5, "one:list"),
+    ];
+    // By an expression nobody can tell where a name comes from.
+    differ.push(("extra", 0, "key:9"));
+    planted.assert(&differ, "what was planted");
+}
+
+/// Names that several sources hold are the first one's.
+#[test]
+fn a_key_of_several_sources_is_compared_with_the_first() {
+    let name = "redis-7.0.15";
+    let (Some(one), Some(two), Some(target)) =
+        (Server::start(name), Server::start(name), Server::start(name))
+    else {
+        return;
+    };
+    data::all(&mut one.client(), &[set(1, 1), set(2, 1)]);
+    data::all(&mut two.client(), &[set(2, 2), set(3, 2)]);
+    let (from, also, to) = (one.url(), two.url(), target.url());
+    let places = ["--from", &from, "--from", &also, "--to", &to];
+    let sync = [&["sync"], &places[..], &["--once", "--on-conflict", "replace"]].concat();
+    Understudy::start(&sync).wait(PATIENCE).assert_code(0);
+    let compared = || said(&run(&[&places[..], &["--json"]].concat()));
+    let same = compared();
+    same.assert_same(3, "as it was brought");
+    assert_eq!(same.counts["shared"], 1);
+    // It becomes the other one's.
+    one.client().call(cmd!("DEL", "key:2"));
+    compared().assert(&[("value", 0, "key:2")], "the first one's is gone");
+    target.client().call(set(2, 2));
+    compared().assert(&[], "it is the other one's");
+}
+
+/// Files on either side.
+#[test]
+fn files_are_compared() {
+    let name = "redis-6.2.14";
+    let (Some(source), Some(target)) = (Server::start(name), Server::start(name)) else { return };
+    data::all(&mut source.client(), &(0..500).map(|n| set(n, 0)).collect::<Vec<_>>());
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("kept.rdb");
+    let file = file.to_str().unwrap();
+    let (from, to) = (source.url(), target.url());
+    for to in [file, &to] {
+        Understudy::start(&["sync", "--from", &from, "--to", to, "--once"])
+            .wait(PATIENCE)
+            .assert_code(0);
+    }
+    verify(&from, file, &[]).assert_same(500, "a server and a file");
+    verify(file, &to, &[]).assert_same(500, "a file and a server");
+    data::all(&mut target.client(), &[cmd!("DEL", "key:3"), cmd!("SET", "key:4", "x")]);
+    let differ = [("missing", 0, "key:3"), ("value", 0, "key:4")];
+    verify(file, &to, &[]).assert(&differ, "a file and a server that was changed");
+    data::all(&mut source.client(), &[cmd!("DEL", "key:3"), cmd!("SET", "key:4", "x")]);
+    let differ = [("extra", 0, "key:3"), ("value", 0, "key:4")];
+    verify(&from, file, &[]).assert(&differ, "a server that was changed and a file");
+    let none = run(&["--from", &from, "--to", "no such.rdb"]);
+    none.assert_code(2);
+    assert!(none.stderr.contains("no such.rdb"), "{}", none.stderr);
+}
+
+/// A target that does not let itself be read is told, with what it lacks; nothing is said to be the same.
+#[test]
+fn a_target_that_refuses_to_be_read_is_told() {
+    let name = "redis-7.0.15";
+    let (Some(source), Some(target)) = (Server::start(name), Server::start(name)) else { return };
+    data::all(&mut source.client(), &[set(1, 1)]);
+    data::all(
+        &mut target.client(),
+        &[set(1, 1), cmd!("ACL", "SETUSER", "few", "on", ">p", "~*", "+@all", "-dump")],
+    );
+    let (from, to) = (source.url(), format!("redis://few:p@127.0.0.1:{}", target.port));
+    let ended = run(&["--from", &from, "--to", &to]);
+    ended.assert_code(3);
+    assert!(ended.stderr.contains("NOPERM") && ended.stderr.contains("DUMP"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("not all keys were compared"), "{}", ended.stderr);
+    assert_eq!(ended.stdout, "");
+}
+
+/// Large values are read in pieces, on both sides.
+#[test]
+fn large_values_fit_into_little_memory() {
+    let name = "redis-7.0.15";
+    let (Some(source), Some(target)) = (Server::start(name), Server::start(name)) else { return };
+    let mut dice = Dice::new(5);
+    let large = dice.bytes(60 << 20);
+    let fields: Vec<Command> = (0..400)
+        .map(|some| {
+            let pairs = (0..500).flat_map(|n| {
+                let n = some * 500 + n;
+                [format!("field {n}").into_bytes(), format!("value {n}").into_bytes()]
+            });
+            [cmd!("HSET", "hash"), pairs.collect()].concat()
+        })
+        .collect();
+    for server in [&source, &target] {
+        data::all(&mut server.client(), &[cmd!("SET", "large", large.clone())]);
+        data::all(&mut server.client(), &fields);
+    }
+    let (from, to) = (source.url(), target.url());
+    let args = ["verify", "--from", &from, "--to", &to, "--memory", "8MiB", "--json"];
+    let (peak, ended) = Understudy::start(&args).wait_with_peak(PATIENCE);
+    said(&ended).assert_same(2, "large values");
+    assert!(peak <= 48, "{peak} MiB");
+    // One byte of sixty million, and one field of two hundred thousand.
+    data::all(
+        &mut target.client(),
+        &[cmd!("SETRANGE", "large", 30 << 20, "#"), cmd!("HSET", "hash", "field 100000", "#")],
+    );
+    let differ = [("value", 0, "hash"), ("value", 0, "large")];
+    verify(&from, &to, &["--memory", "1GiB"]).assert(&differ, "one part of each");
+}
+
+/// Ctrl-C ends it; what was not compared is not said to be the same.
+#[test]
+fn a_stop_says_that_not_all_was_compared() {
+    let name = "redis-7.0.15";
+    let (Some(source), Some(target)) = (Server::start(name), Server::start(name)) else { return };
+    source.client().call(cmd!("DEBUG", "POPULATE", 100_000, "key", 100));
+    let (from, to) = (source.url(), target.url());
+    let args = ["verify", "--from", &from, "--to", &to, "--limit-read", "10kB"];
+    let mut running = Understudy::start_telling(&args);
+    running.tells("the source is read as it is here", PATIENCE);
+    running.interrupt();
+    let ended = running.wait(PATIENCE);
+    ended.assert_code(130);
+    assert!(ended.stderr.contains("not all keys were compared"), "{}", ended.stderr);
+    assert_eq!(ended.stdout, "");
+}
+
+/// What a job has under way would come on top of what is mended.
+#[test]
+fn a_repair_beside_a_job_is_refused() {
+    let name = "redis-7.0.15";
+    let (Some(source), Some(target)) = (Server::start(name), Server::start(name)) else { return };
+    source.client().call(set(1, 1));
+    let (from, to) = (source.url(), target.url());
+    let places = ["--from", &from, "--to", &to];
+    let mut running = Understudy::start(&[&["sync"], &places[..]].concat());
+    assert!(Client::wait_for_key(target.port, 0, "key:1", PATIENCE, || running.is_running()));
+    let (stopped, again) = running.stop(PATIENCE);
+    stopped.assert_code(130);
+    target.client().call(set(1, 2));
+    let refused = run(&[&places[..], &["--repair"]].concat());
+    refused.assert_code(2);
+    assert!(refused.stderr.contains("is under way"), "{}", refused.stderr);
+    again.once().wait(PATIENCE).assert_code(0);
+    let repaired = run(&[&places[..], &["--repair"]].concat());
+    repaired.assert_code(0);
+    assert_eq!(repaired.stdout, "value\t0\t\"key:1\"\n");
+    assert!(repaired.stderr.contains("all of them were mended"), "{}", repaired.stderr);
+    run(&places).assert_code(0);
+}
+
+/// What the target does not take is told, and stays a difference.
+#[test]
+fn what_cannot_be_mended_is_told() {
+    let name = "redis-7.0.15";
+    let (Some(source), Some(target)) = (Server::start(name), Server::start(name)) else { return };
+    source.client().call(set(1, 1));
+    data::all(
+        &mut target.client(),
+        &[cmd!("ACL", "SETUSER", "few", "on", ">p", "~*", "+@all", "-restore")],
+    );
+    let (from, to) = (source.url(), format!("redis://few:p@127.0.0.1:{}", target.port));
+    let ended = run(&["--from", &from, "--to", &to, "--repair"]);
+    ended.assert_code(1);
+    assert!(ended.stderr.contains("it was not mended: "), "{}", ended.stderr);
+    assert!(ended.stderr.contains("0 of them were mended, and 1 still differ"), "{}", ended.stderr);
 }

@@ -16,13 +16,13 @@ use tracing::{info, warn};
 use crate::key::Db;
 use crate::net::{Control, ControlError, Net};
 use crate::offset::Offset;
-use crate::plan::{Facts, Origin, Place, Plan, ServerPlace};
+use crate::plan::{Clocks, Facts, Origin, Place, Plan, ServerPlace, Source};
 use crate::position::{self, Phase, Record};
 use crate::source::{FetchError, Fetcher, Found, Limits};
 use crate::verify::{Digester, Dumped, Held, Kind, Measure, Suspect, Times};
 
 use super::super::lane::chain;
-use super::Doubt;
+use super::{Doubt, is_under_way};
 
 /// How often keys are looked at.
 const LOOKS: u32 = 40;
@@ -43,22 +43,22 @@ const SHORT: Duration = Duration::from_secs(2);
 
 /// Looks at keys.
 pub(super) struct Again<'a> {
-    net: &'a Net,
-    plan: &'a Plan,
-    facts: &'a Facts,
+    pub(super) net: &'a Net,
+    pub(super) plan: &'a Plan,
+    pub(super) facts: &'a Facts,
     measures: &'a [Measure],
     limits: Limits,
     digester: Digester,
     /// `None` where it is a file, which does not change.
-    target: Option<Target<'a>>,
+    pub(super) target: Option<Target<'a>>,
     /// For each source that was asked.
     sources: Vec<Option<Fetcher>>,
     /// Whether a job brings to the target what a source is sent, as far as is known.
     follows: Vec<bool>,
 }
 
-struct Target<'a> {
-    place: &'a ServerPlace,
+pub(super) struct Target<'a> {
+    pub(super) place: &'a ServerPlace,
     fetcher: Fetcher,
     /// Where the records of jobs are.
     records: Option<Control>,
@@ -125,7 +125,7 @@ impl<'a> Again<'a> {
             digester,
             target,
             sources: plan.sources.iter().map(|_| None).collect(),
-            follows: (0..plan.sources.len()).map(|source| is_under_way(facts, source)).collect(),
+            follows: (0..plan.sources.len()).map(|source| follows(facts, source)).collect(),
         }
     }
 
@@ -175,7 +175,9 @@ impl<'a> Again<'a> {
                 (None, Origin::Unknown) => None,
                 (None, Origin::None) => continue,
             };
-            if of.rules.writes(suspect.db) {
+            let db = of.rules.origin(suspect.db);
+            let is_wanted = |key: &Vec<u8>| of.rules.judge(db, key).is_keep();
+            if of.rules.writes(suspect.db) && key.as_ref().is_none_or(is_wanted) {
                 owners.push(Owner { source, key });
             }
         }
@@ -257,7 +259,7 @@ impl<'a> Again<'a> {
             let source = owner.source;
             let Some(of) = self.plan.sources.get(source) else { continue };
             let keys = keys.get(..expected.held.len()).unwrap_or_default();
-            let Place::Server(place) = &of.place else {
+            if !matches!(of.place, Place::Server(_)) {
                 // A file does not change.
                 for (key, held) in keys.iter().zip(&mut expected.held) {
                     let is_its =
@@ -267,33 +269,66 @@ impl<'a> Again<'a> {
                     }
                 }
                 continue;
-            };
+            }
             let names: Vec<&[u8]> =
                 keys.iter().map_while(|key| key.owners.get(number)?.key.as_deref()).collect();
             if names.is_empty() {
                 continue;
             }
-            let fetcher = self.sources.get_mut(source).map(|fetcher| {
-                fetcher.get_or_insert_with(|| {
-                    Fetcher::new(self.net.clone(), place.clone(), self.limits)
-                })
-            });
-            let Some(fetcher) = fetcher else { continue };
+            let Some(fetcher) = self.fetcher(source) else { continue };
             let found = fetcher.look(of.rules.origin(db), &names).await?;
-            if self.follows.get(source) == Some(&true) {
+            if self.follows.get(source) == Some(&true)
+                && let Some(fetcher) = self.fetcher(source)
+            {
                 expected.at.push((source, fetcher.offset().await?));
             }
             expected.held.truncate(found.len());
-            let ahead = self.facts.clocks(source).source;
-            let now_ms = self.net.clock().unix_ms().saturating_add(ahead);
-            let times = Times { now_ms, later_by: of.rules.ttl().extends(), held_back: false };
+            let clocks = self.facts.clocks(source);
+            let times = times_of(of, clocks, self.net.clock().unix_ms());
             for (held, found) in expected.held.iter_mut().zip(&found) {
                 if *held == Ok(None) {
-                    *held = self.digested(found, &times);
+                    *held = self
+                        .digested(found, &times)
+                        .map(|held| held.filter(|(content, _)| of.rules.admits(content.kind)));
                 }
             }
         }
         Ok(expected)
+    }
+
+    /// What is to stand under the name of a key that differs: the payload of `DUMP` and the deadline that the first source has which holds it, and
+    /// which source that is.
+    ///
+    /// # Errors
+    /// If a source cannot be asked.
+    pub(super) async fn meant(
+        &mut self,
+        suspect: &Suspect,
+    ) -> Result<Option<(usize, Found)>, FetchError> {
+        for Owner { source, key } in self.open(suspect.clone()).owners {
+            let (Some(of), Some(key)) = (self.plan.sources.get(source), key) else { continue };
+            let Some(fetcher) = self.fetcher(source) else { continue };
+            let found = fetcher.look(of.rules.origin(suspect.db), &[&key]).await?;
+            match found.into_iter().next() {
+                None | Some(Found::Gone | Found::Expired) => {}
+                Some(found) => return Ok(Some((source, found))),
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether the source that held a key is a file.
+    pub(super) fn is_of_file(&self, suspect: &Suspect) -> bool {
+        let source = suspect.source.as_ref();
+        let source = source.and_then(|(source, _)| self.plan.sources.get(*source as usize));
+        source.is_some_and(|source| !matches!(source.place, Place::Server(_)))
+    }
+
+    /// Who reads the keys of a source; `None` if it is a file.
+    fn fetcher(&mut self, source: usize) -> Option<&mut Fetcher> {
+        let Place::Server(place) = &self.plan.sources.get(source)?.place else { return None };
+        let made = || Fetcher::new(self.net.clone(), place.clone(), self.limits);
+        Some(self.sources.get_mut(source)?.get_or_insert_with(made))
     }
 
     /// What the target holds of the first of these keys.
@@ -309,8 +344,7 @@ impl<'a> Again<'a> {
         let found = target.fetcher.look(first.suspect.db, &names).await?;
         let ahead = self.facts.clocks(0).target;
         let now_ms = self.net.clock().unix_ms().saturating_add(ahead);
-        let held_back =
-            self.plan.sources.iter().enumerate().any(|(index, _)| is_under_way(self.facts, index));
+        let held_back = is_under_way(self.facts);
         let times = Times { now_ms, later_by: 0, held_back };
         Ok(found.iter().map(|found| self.digested(found, &times)).collect())
     }
@@ -405,8 +439,17 @@ impl<'a> Again<'a> {
     }
 }
 
-/// Whether a job of these places is under way, by what the target says.
-pub(super) fn is_under_way(facts: &Facts, source: usize) -> bool {
+/// How a source's deadlines are to be understood, when our clock shows this.
+pub(super) fn times_of(source: &Source, clocks: Clocks, unix_ms: i64) -> Times {
+    Times {
+        now_ms: unix_ms.saturating_add(clocks.source),
+        later_by: source.rules.ttl().extends().saturating_add(clocks.apart()),
+        held_back: false,
+    }
+}
+
+/// Whether a job brings what this source is sent to the target, by what that says.
+pub(super) fn follows(facts: &Facts, source: usize) -> bool {
     let stored = facts.records.get(source).and_then(Option::as_ref);
     let record = stored.and_then(|stored| Record::decode(stored).ok());
     record.is_some_and(|record| record.phase != Phase::Done)

@@ -14,13 +14,20 @@ use super::super::library::libraries;
 use super::super::reading::Outcome;
 use super::noting::Noting;
 
+/// How a library differs, and its code on the source, if it has one there.
+#[derive(Clone, Debug)]
+pub(super) struct Differs {
+    pub(super) kind: Kind,
+    pub(super) expected: Option<Vec<u8>>,
+}
+
 type Libraries = BTreeMap<Vec<u8>, Vec<u8>>;
 
 /// How often they are looked at until they are told to differ, and how long is waited in between.
 const LOOKS: usize = 3;
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// Those that differ, by name.
+/// Those that differ, by name, each with what it should be.
 ///
 /// # Errors
 /// If a server does not tell.
@@ -28,7 +35,7 @@ pub(super) async fn differing(
     net: &Net,
     (plan, facts): (&Plan, &Facts),
     read: &[Option<Outcome<Noting>>],
-) -> Result<BTreeMap<Vec<u8>, Kind>, ControlError> {
+) -> Result<BTreeMap<Vec<u8>, Differs>, ControlError> {
     let mut differ = BTreeMap::new();
     for look in 0..LOOKS {
         if look > 0 {
@@ -72,7 +79,7 @@ async fn held(
     }
 }
 
-fn compared(expected: &Libraries, found: &Libraries) -> BTreeMap<Vec<u8>, Kind> {
+fn compared(expected: &Libraries, found: &Libraries) -> BTreeMap<Vec<u8>, Differs> {
     let mut differ = BTreeMap::new();
     for name in expected.keys().chain(found.keys()) {
         let kind = match (expected.get(name), found.get(name)) {
@@ -81,7 +88,7 @@ fn compared(expected: &Libraries, found: &Libraries) -> BTreeMap<Vec<u8>, Kind> 
             (Some(_), None) => Kind::Missing,
             (None, _) => Kind::Extra,
         };
-        differ.insert(name.clone(), kind);
+        differ.insert(name.clone(), Differs { kind, expected: expected.get(name).cloned() });
     }
     differ
 }

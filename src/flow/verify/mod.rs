@@ -10,6 +10,7 @@
 mod again;
 mod functions;
 mod inventory;
+mod mending;
 mod noting;
 
 use std::sync::Arc;
@@ -20,8 +21,8 @@ use tokio::task::spawn_blocking;
 
 use crate::key::Db;
 use crate::ledger::LedgerError;
-use crate::net::{ControlError, Net};
-use crate::plan::{Facts, Place, Plan, Rules, Side, Source};
+use crate::net::{Control, ControlError, Net};
+use crate::plan::{Clocks, Facts, Place, Plan, Rules, Side, Source};
 use crate::progress::{Counters, Phase};
 use crate::scratch::Unnamed;
 use crate::server::{Flavour, Server, Version};
@@ -33,8 +34,9 @@ use super::lane::chain;
 use super::order::{Orders, stop_requested};
 use super::reading::{All, COPIES, Outcome, places};
 use super::report::{Ended, Report, SourceReport};
-use again::{Again, Looked, is_under_way};
+use again::{Again, Looked, follows};
 use inventory::{Inventory, Read};
+use mending::Mender;
 use noting::Noting;
 
 /// How a comparison is made.
@@ -42,6 +44,8 @@ use noting::Noting;
 pub struct Comparing {
     /// By how much deadlines may differ.
     pub ttl_tolerance: Duration,
+    /// Whether keys that differ are made what their sources hold. No job may be under way.
+    pub repair: bool,
     /// What no two comparisons have in common, so that nobody can prepare for it.
     pub seed: u64,
 }
@@ -53,9 +57,11 @@ pub enum Told {
     Differs(Difference),
     /// Nobody can tell whether it does.
     Unproven(Difference, Doubt),
+    /// It could not be mended.
+    Unmended(Difference, Doubt),
 }
 
-/// Why nobody can tell whether a key is the same on both sides.
+/// Why nobody can tell whether a key is the same on both sides, or why it was not mended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Doubt {
     /// What stands in the way.
@@ -86,7 +92,9 @@ pub struct Verified {
     pub counts: Counts,
     /// Keys that differ, by kind, in the order of [`Kind::ALL`].
     pub differences: [u64; Kind::ALL.len()],
-    /// Keys of which nobody can tell whether they do.
+    /// So many of them were mended, and are the same now.
+    pub mended: u64,
+    /// Keys of which nobody can tell whether they differ.
     pub unproven: u64,
     /// Keys that differed when they were read and did not when they were looked at again, or were gone.
     pub settled: u64,
@@ -131,7 +139,9 @@ impl Verified {
         match self.report.ended() {
             _ if self.failure.is_some() => Ended::Failed,
             Ended::Done if self.stopped => Ended::Stopped,
-            Ended::Done if self.unproven > 0 || self.differences.iter().any(|n| *n > 0) => {
+            Ended::Done
+                if self.unproven > 0 || self.differences.iter().sum::<u64>() > self.mended =>
+            {
                 Ended::Differences
             }
             ended => ended,
@@ -156,10 +166,11 @@ pub async fn verify(
         report: Report { sources: names.collect(), seconds: 0.0 },
         counts: Counts::default(),
         differences: Default::default(),
+        mended: 0,
         unproven: 0,
         settled: 0,
         foreign: 0,
-        follows: (0..plan.sources.len()).any(|source| is_under_way(facts, source)),
+        follows: is_under_way(facts),
         loose_deadlines: false,
         on_disk: 0,
         failure: None,
@@ -226,23 +237,66 @@ impl Run<'_> {
         let mut comparison = notes.compare(places, share(plan, 1, 4)).map_err(Broke::Disk)?;
         let digester = Digester::new(self.comparing.seed);
         let mut again = Again::new(self.net, (plan, facts), &measures, digester);
+        let mut mender = match (&plan.target, &facts.target) {
+            (Place::Server(place), Some(target)) if self.comparing.repair => {
+                let control = Control::open(self.net, place).await;
+                let control = control.map_err(|error| target_broke(&error.into()))?;
+                Some(Mender::new(control, target.server.unwrap_or(OLDEST)))
+            }
+            _ => None,
+        };
         loop {
             let (next, back) = next(comparison).await;
             comparison = back;
             let Some(suspects) = next.map_err(Broke::Disk)? else { break };
             let looked = self.unless_stopped(again.look(suspects)).await?;
+            let mut differ = Vec::new();
             for (suspect, looked) in looked.map_err(|error| target_broke(&error))? {
-                verified.tell(suspect, looked, tell);
+                if matches!(looked, Looked::Differs(_)) && mender.is_some() {
+                    differ.push(suspect.clone());
+                }
+                verified.tell(&suspect, looked, tell);
+            }
+            if let Some(mender) = mender.as_mut().filter(|_| !differ.is_empty()) {
+                let mended = self.mend(mender, &mut again, differ, verified, tell);
+                self.unless_stopped(mended).await??;
             }
         }
         let functions = functions::differing(self.net, (plan, facts), &outcomes);
         let functions = self.unless_stopped(functions).await?;
-        for (key, kind) in functions.map_err(|error| functions_broke(&error))? {
+        for (key, differs) in functions.map_err(|error| functions_broke(&error))? {
+            let kind = differs.kind;
+            if let Some(mender) = &mut mender {
+                let mended = mender.library(&key, differs.expected.as_deref()).await;
+                mended.map_err(|error| functions_broke(&error))?;
+                verified.mended += 1;
+            }
             verified.differs(Difference { kind, db: None, key, source: None }, tell);
         }
         let counts = comparison.counts();
         verified.counts = Counts { same: counts.same + verified.counts.same, ..counts };
         verified.on_disk = comparison.on_disk();
+        Ok(())
+    }
+
+    /// Mends keys, and looks at them once more.
+    async fn mend(
+        &self,
+        mender: &mut Mender,
+        again: &mut Again<'_>,
+        differ: Vec<Suspect>,
+        verified: &mut Verified,
+        tell: &mut (dyn FnMut(Told) + Send),
+    ) -> Result<(), Broke> {
+        let failed = mender.mend(again, &differ).await;
+        for (number, doubt) in failed.map_err(|error| target_broke(&error.into()))? {
+            if let Some(suspect) = differ.get(number) {
+                tell(Told::Unmended(suspect.difference(suspect.kind), doubt));
+            }
+        }
+        let looked = again.look(differ).await.map_err(|error| target_broke(&error))?;
+        let are_same = looked.iter().filter(|(_, looked)| matches!(looked, Looked::Same { .. }));
+        verified.mended += are_same.count() as u64;
         Ok(())
     }
 
@@ -259,7 +313,7 @@ impl Run<'_> {
     fn is_unsure(&self, source: usize) -> bool {
         let server = self.facts.sources.get(source).and_then(Option::as_ref);
         let server = server.and_then(|facts| facts.server);
-        is_under_way(self.facts, source)
+        follows(self.facts, source)
             && server.is_some_and(|server| server.as_redis() < Version(7, 0, 0))
     }
 
@@ -268,8 +322,13 @@ impl Run<'_> {
         let told = i64::try_from(self.comparing.ttl_tolerance.as_millis()).unwrap_or(i64::MAX);
         let of = |(index, source): (usize, &Source)| Measure {
             // What is left of a key's life when a job ends is nowhere written.
-            tolerance: (!source.rules.ttl().is_for_the_end() && !self.is_unsure(index))
-                .then_some(told),
+            tolerance: (!source.rules.ttl().is_for_the_end() && !self.is_unsure(index)).then(
+                || {
+                    // How far two clocks are apart cannot be measured to the millisecond.
+                    let apart = self.facts.clocks(index).apart() != 0;
+                    if apart { told.max(1000) } else { told }
+                },
+            ),
         };
         self.plan.sources.iter().enumerate().map(of).collect()
     }
@@ -287,7 +346,11 @@ impl Run<'_> {
         }
         let all = All { net, plan: &Arc::new(read), facts, counters, orders, piece };
         let seed = self.comparing.seed;
-        let noting = |index, source: &Source| Noting::new(index, source.rules.clone(), seed);
+        let noting = |index, source: &Source| {
+            let of_target = index >= plan.sources.len();
+            let clocks = if of_target { Clocks::default() } else { facts.clocks(index) };
+            Noting::new(index, source, clocks, seed)
+        };
         let sources = all.read(&to, noting);
         let target = self.read_target(to.clone());
         let ((outcomes, _), target) = tokio::join!(sources, target);
@@ -312,7 +375,7 @@ impl Run<'_> {
             server: target.server.unwrap_or(OLDEST),
             counters: Arc::clone(counters),
             clock_ahead: facts.clocks(0).target,
-            held_back: (0..plan.sources.len()).any(|source| is_under_way(facts, source)),
+            held_back: is_under_way(facts),
             reading,
             digester: Digester::new(self.comparing.seed),
             room: share(plan, 1, 16),
@@ -383,6 +446,19 @@ impl ReadAll {
     }
 }
 
+/// Whether a job of these places is under way, by what the target says.
+#[must_use]
+pub fn is_under_way(facts: &Facts) -> bool {
+    (0..facts.records.len()).any(|source| follows(facts, source))
+}
+
+impl Suspect {
+    fn difference(&self, kind: Kind) -> Difference {
+        let source = self.source.as_ref().map(|(source, _)| *source as usize);
+        Difference { kind, db: Some(self.db), key: self.name.clone(), source }
+    }
+}
+
 impl Verified {
     fn differs(&mut self, difference: Difference, tell: &mut (dyn FnMut(Told) + Send)) {
         let all = Kind::ALL.iter().zip(&mut self.differences);
@@ -390,19 +466,16 @@ impl Verified {
         tell(Told::Differs(difference));
     }
 
-    fn tell(&mut self, suspect: Suspect, looked: Looked, tell: &mut (dyn FnMut(Told) + Send)) {
-        let Suspect { kind, db, name, source, .. } = suspect;
-        let source = source.map(|(source, _)| source as usize);
-        let difference = |kind| Difference { kind, db: Some(db), key: name, source };
+    fn tell(&mut self, suspect: &Suspect, looked: Looked, tell: &mut (dyn FnMut(Told) + Send)) {
         match looked {
             Looked::Same { is_there } => {
                 self.settled += 1;
                 self.counts.same += u64::from(is_there);
             }
-            Looked::Differs(kind) => self.differs(difference(kind), tell),
+            Looked::Differs(kind) => self.differs(suspect.difference(kind), tell),
             Looked::Unproven(why) => {
                 self.unproven += 1;
-                tell(Told::Unproven(difference(kind), why));
+                tell(Told::Unproven(suspect.difference(suspect.kind), why));
             }
         }
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::change::Scope;
 use crate::key::{Db, is_own};
-use crate::plan::{OnFlush, Rules, Verdict, Why};
+use crate::plan::{Clocks, OnFlush, Source, Verdict, Why};
 use crate::progress::Counters;
 use crate::rdb::event::{Element, KeyHead};
 use crate::rdb::opcode::ValueType;
@@ -14,6 +14,7 @@ use crate::verify::{Batch, Digester, Noted, Times};
 use super::super::left_out::{Left, left_out};
 use super::super::library::library;
 use super::super::reading::{COPIES, Take};
+use super::again::times_of;
 
 /// See the module.
 pub(super) struct Noting {
@@ -45,10 +46,11 @@ enum Fate {
 }
 
 impl Noting {
-    /// That of the source at this place of the plan, which has these rules.
-    pub(super) fn new(index: usize, rules: Rules, seed: u64) -> Self {
+    /// That of the source at this place of the plan.
+    pub(super) fn new(index: usize, source: &Source, clocks: Clocks, seed: u64) -> Self {
         let first = u32::try_from(index).unwrap_or(u32::MAX).saturating_mul(COPIES);
-        let times = Times { now_ms: 0, later_by: rules.ttl().extends(), held_back: false };
+        let times = times_of(source, clocks, 0);
+        let rules = source.rules.clone();
         Self {
             scope: Scope::new(rules, None, OnFlush::Apply),
             first,
