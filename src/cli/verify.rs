@@ -209,6 +209,9 @@ impl Telling {
             Told::Differs(difference) if self.written < self.most => {
                 self.written += 1;
                 terminal::result(&self.line(&difference));
+                if let Some(parting) = difference.parting.filter(|_| !self.json) {
+                    terminal::line(&format!("  {parting}"));
+                }
             }
             Told::Differs(_) => {}
             Told::Unmended(difference, Doubt { why, mend }) => {
@@ -224,13 +227,16 @@ impl Telling {
     }
 
     fn line(&self, difference: &Difference) -> String {
-        let Difference { kind, db, key, .. } = difference;
+        let Difference { kind, db, key, parting, .. } = difference;
         if !self.json {
             return format!("{kind}\t{}\t{}\n", place(difference), Escaped(key));
         }
         // One code point a byte, as `rdb cat` writes it.
         let key: String = key.iter().copied().map(char::from).collect();
-        format!("{}\n", json!({ "kind": kind.name(), "db": db.map(Db::index), "key": key }))
+        format!(
+            "{}\n",
+            json!({ "kind": kind.name(), "db": db.map(Db::index), "key": key, "parting": parting })
+        )
     }
 
     /// What was compared, and what came of it.

@@ -12,6 +12,7 @@ mod difference;
 mod digest;
 mod dumped;
 mod notes;
+mod parts;
 mod vectors;
 
 pub use compare::{Comparison, Counts, Held, Places, Suspect};
@@ -19,3 +20,4 @@ pub use difference::{Kind, Measure};
 pub use digest::{Content, Digester, Times};
 pub use dumped::{Dumped, DumpedError};
 pub use notes::{Batch, Noted, Notes};
+pub use parts::parting;

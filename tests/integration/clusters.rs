@@ -391,6 +391,36 @@ fn a_census_counts_all_masters() {
     }
 }
 
+/// A cluster beside a server that holds the same, and something else then.
+#[test]
+fn a_cluster_is_compared_with_a_server() {
+    for name in NAMES {
+        let (Some(cluster), Some(target)) = (Cluster::start(name, 3, false), Server::start(name))
+        else {
+            return;
+        };
+        fill(&cluster);
+        let (from, to) = (cluster.masters[1].url(), target.url());
+        let sync = ["sync", "--from", &from, "--to", &to, "--once"];
+        Understudy::start(&sync).wait(PATIENCE).assert_code(0);
+        let verify = ["verify", "--from", &from, "--to", &to];
+        Understudy::start(&verify).wait(PATIENCE).assert_code(0);
+        let mut client = target.client();
+        let some = client.call(cmd!("RANDOMKEY")).text();
+        client.call(cmd!("DEL", some));
+        client.call(cmd!("SET", "nobody's", 1));
+        let ended = Understudy::start(&verify).wait(PATIENCE);
+        ended.assert_code(1);
+        let mut lines: Vec<&str> = ended.stdout.lines().collect();
+        lines.sort_unstable();
+        let missing = format!("missing\t0\t\"{some}\"");
+        assert_eq!(lines, ["extra\t0\t\"nobody's\"", &missing], "{name}: {}", ended.stderr);
+        let repair = [&verify[..], &["--repair"]].concat();
+        Understudy::start(&repair).wait(PATIENCE).assert_code(0);
+        Understudy::start(&verify).wait(PATIENCE).assert_code(0);
+    }
+}
+
 #[test]
 fn a_cluster_is_found_out_and_copied_whole() {
     NAMES.into_iter().for_each(copies_at_rest);

@@ -23,6 +23,7 @@ use understudy::rdb::value::{EncodeError, Encoder};
 use understudy::repl::{Credentials, Event, Method, ReplError, Request, Session, Sidecar};
 use understudy::resp::{CommandReader, ReplyReader, RespError, command};
 use understudy::server::{Flavour, Server, Version};
+use understudy::verify::{Digester, Dumped, Times};
 
 use crate::{names, variants};
 
@@ -268,6 +269,20 @@ fn every_error_of_arguments_is_reached() {
 fn every_error_of_a_payload_is_reached() {
     let reached = [Footer::verify(b"\x00\x00"), Footer::verify(&[1; 12])];
     assert_eq!(names(reached.map(Result::unwrap_err)), variants("DumpError"));
+}
+
+#[test]
+fn every_error_of_a_dumped_value_is_reached() {
+    let reached = [
+        &b"\x00\x0a\x00aaaaaaaa"[..],
+        b"\xee\x01a\x0a\x00aaaaaaaa",
+        b"\x00\x02a\x0a\x00aaaaaaaa",
+        b"\x00\x01ab\x0a\x00aaaaaaaa",
+    ];
+    let read = |payload: &[u8]| {
+        Dumped::content(payload, 1000, &mut Digester::new(1), &Times::default()).unwrap_err()
+    };
+    assert_eq!(names(reached.map(read)), variants("DumpedError"));
 }
 
 pub(crate) const fn redis(major: u16, minor: u16) -> Server {

@@ -18,8 +18,9 @@ use crate::net::{Control, ControlError, Net};
 use crate::offset::Offset;
 use crate::plan::{Clocks, Facts, Origin, Place, Plan, ServerPlace, Source};
 use crate::position::{self, Phase, Record};
+use crate::slots::slot_of;
 use crate::source::{FetchError, Fetcher, Found, Limits};
-use crate::verify::{Digester, Dumped, Held, Kind, Measure, Suspect, Times};
+use crate::verify::{Digester, Dumped, Held, Kind, Measure, Suspect, Times, parting};
 
 use super::super::lane::chain;
 use super::{Doubt, is_under_way};
@@ -69,7 +70,8 @@ pub(super) enum Looked {
     Same {
         is_there: bool,
     },
-    Differs(Kind),
+    /// How it differs, and what both sides hold.
+    Differs(Kind, [Held; 2]),
     /// Why it cannot be told.
     Unproven(Doubt),
 }
@@ -177,6 +179,14 @@ impl<'a> Again<'a> {
             };
             let db = of.rules.origin(suspect.db);
             let is_wanted = |key: &Vec<u8>| of.rules.judge(db, key).is_keep();
+            // Of the parts of a cluster one has the key's slot.
+            let shard = match &of.place {
+                Place::Server(place) => place.shard(),
+                Place::Rdb(_) | Place::Capture(_) => None,
+            };
+            let has_slot =
+                |key: &Vec<u8>| shard.is_none_or(|(_, shard)| shard.slots.has(slot_of(key)));
+            let is_wanted = |key: &Vec<u8>| is_wanted(key) && has_slot(key);
             if of.rules.writes(suspect.db) && key.as_ref().is_none_or(is_wanted) {
                 owners.push(Owner { source, key });
             }
@@ -192,7 +202,11 @@ impl<'a> Again<'a> {
             Err(error) => {
                 // One at a time, so that the one that cannot be read holds up no other.
                 if let Some(first) = keys.first_mut() {
-                    let mend = "let this user read the source's keys (INFO, TIME, PTTL, PEXPIRETIME, DUMP, MEMORY USAGE)";
+                    let mend = if error.is_elsewhere() {
+                        "its slot moves: compare again when the slots of the cluster are at rest"
+                    } else {
+                        "let this user read the source's keys (INFO, TIME, PTTL, PEXPIRETIME, DUMP, MEMORY USAGE)"
+                    };
                     first.looked = Some(Looked::Unproven(Doubt { why: chain(&error), mend }));
                 }
                 return Ok(1);
@@ -238,7 +252,7 @@ impl<'a> Again<'a> {
             if stood_still {
                 let is_known = key.owners.iter().all(|owner| owner.key.is_some());
                 key.looked = Some(if is_known || !follows {
-                    Looked::Differs(kind)
+                    Looked::Differs(kind, key.last)
                 } else {
                     let why = "its name does not tell which key of a source it is".to_owned();
                     let mend =
@@ -315,6 +329,19 @@ impl<'a> Again<'a> {
             }
         }
         Ok(None)
+    }
+
+    /// Where the two values of a key part, in words; `None` if that cannot be told. By now they may be others.
+    pub(super) async fn parting(&mut self, suspect: &Suspect) -> Option<String> {
+        let Ok(Some((_, Found::Value { payload, .. }))) = self.meant(suspect).await else {
+            return None;
+        };
+        let fetcher = &mut self.target.as_mut()?.fetcher;
+        let found = fetcher.look(suspect.db, &[&suspect.name]).await.ok()?;
+        match found.first()? {
+            Found::Value { payload: other, .. } => parting(&payload, other, self.limits.largest),
+            _ => None,
+        }
     }
 
     /// Whether the source that held a key is a file.

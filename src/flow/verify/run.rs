@@ -1,0 +1,337 @@
+//! How a comparison goes on, from the first byte that is read to the last key that is looked at again.
+
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+use tokio::task::spawn_blocking;
+
+use crate::key::Db;
+use crate::ledger::LedgerError;
+use crate::net::{Control, ControlError, Net};
+use crate::plan::{Clocks, Facts, Place, Plan, Rules, Side, Source};
+use crate::progress::{Counters, Phase};
+use crate::scratch::Unnamed;
+use crate::server::{Flavour, Server, Version};
+use crate::source::FetchError;
+use crate::verify::{
+    Batch, Comparison, Counts, Digester, Held, Kind, Measure, Notes, Places, Suspect,
+};
+
+use super::super::folder::{Folder, share};
+use super::super::lane::chain;
+use super::super::order::{Orders, stop_requested};
+use super::super::reading::{All, COPIES, Outcome, places};
+use super::super::report::Ended;
+use super::again::{Again, Looked, follows};
+use super::inventory::{Inventory, Read};
+use super::mending::Mender;
+use super::noting::Noting;
+use super::{Comparing, Difference, Told, Verified, functions, is_under_way};
+
+/// Of so many keys it is told where both sides part.
+const PARTINGS: u64 = 100;
+
+/// Batches of keys that may wait for the disk.
+const WAITING: usize = 16;
+
+/// The smallest element that must be possible, in bytes.
+const LEAST_PIECE: usize = 1 << 20;
+
+/// What a server is taken for that does not say what it is.
+const OLDEST: Server = Server { flavour: Flavour::Redis, version: Version(2, 8, 0) };
+
+/// Why a comparison broke off.
+pub(super) enum Broke {
+    Disk(LedgerError),
+    Target(String, String),
+    Stopped,
+}
+
+/// A comparison that is under way.
+#[derive(Clone, Copy)]
+pub(super) struct Run<'a> {
+    pub(super) net: &'a Net,
+    pub(super) plan: &'a Arc<Plan>,
+    pub(super) facts: &'a Facts,
+    pub(super) comparing: Comparing,
+    pub(super) counters: &'a [Arc<Counters>],
+    pub(super) orders: &'a Orders,
+}
+
+impl Run<'_> {
+    /// Reads both sides, and tells what differs.
+    pub(super) async fn compare_all(
+        &self,
+        folder: &Folder,
+        verified: &mut Verified,
+        tell: &mut (dyn FnMut(Told) + Send),
+    ) -> Result<(), Broke> {
+        let Self { plan, facts, .. } = *self;
+        let disk = folder.file().map_err(|error| Broke::Disk(error.into()))?;
+        let notes = Notes::new(disk, share(plan, 3, 16), plan.spool_limit(facts));
+        let (sender, mut batches) = mpsc::channel::<Batch>(WAITING);
+        let keeping = spawn_blocking(move || {
+            let mut notes = notes;
+            while let Some(batch) = batches.blocking_recv() {
+                notes.note(&batch)?;
+            }
+            Ok::<_, LedgerError>(notes)
+        });
+        let read = self.read(sender).await;
+        let notes =
+            keeping.await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
+        let (attempts, outcomes, target) = read.into(verified);
+        let notes = notes.map_err(Broke::Disk)?;
+        let target = target?;
+        if verified.report.ended() != Ended::Done {
+            return Ok(());
+        }
+        verified.foreign = target.foreign;
+        let places = Places { readings: places(&attempts), measures: self.measures() };
+        let measures = places.measures.clone();
+        verified.loose_deadlines = measures.iter().any(|measure| measure.tolerance.is_none());
+        let mut comparison = notes.compare(places, share(plan, 1, 4)).map_err(Broke::Disk)?;
+        let digester = Digester::new(self.comparing.seed);
+        let mut again = Again::new(self.net, (plan, facts), &measures, digester);
+        let mut mender = match (&plan.target, &facts.target) {
+            (Place::Server(place), Some(target)) if self.comparing.repair => {
+                let control = Control::open(self.net, place).await;
+                let control = control.map_err(|error| target_broke(&error.into()))?;
+                Some(Mender::new(control, target.server.unwrap_or(OLDEST)))
+            }
+            _ => None,
+        };
+        loop {
+            let (next, back) = next(comparison).await;
+            comparison = back;
+            let Some(suspects) = next.map_err(Broke::Disk)? else { break };
+            let looked = self.unless_stopped(again.look(suspects)).await?;
+            let mut differ = Vec::new();
+            for (suspect, looked) in looked.map_err(|error| target_broke(&error))? {
+                if matches!(looked, Looked::Differs(..)) && mender.is_some() {
+                    differ.push(suspect.clone());
+                }
+                let parting = match &looked {
+                    _ if verified.differences.iter().sum::<u64>() >= PARTINGS => None,
+                    Looked::Differs(Kind::Value, _) => {
+                        self.unless_stopped(again.parting(&suspect)).await?
+                    }
+                    Looked::Differs(kind, held) => parting(*kind, held),
+                    Looked::Same { .. } | Looked::Unproven(_) => None,
+                };
+                verified.tell(&suspect, looked, parting, tell);
+            }
+            if let Some(mender) = mender.as_mut().filter(|_| !differ.is_empty()) {
+                let mended = self.mend(mender, &mut again, differ, verified, tell);
+                self.unless_stopped(mended).await??;
+            }
+        }
+        let functions = functions::differing(self.net, (plan, facts), &outcomes);
+        let functions = self.unless_stopped(functions).await?;
+        for (key, differs) in functions.map_err(|error| functions_broke(&error))? {
+            let kind = differs.kind;
+            if let Some(mender) = &mut mender {
+                let mended = mender.library(&key, differs.expected.as_deref()).await;
+                mended.map_err(|error| functions_broke(&error))?;
+                verified.mended += 1;
+            }
+            verified.differs(Difference { kind, db: None, key, source: None, parting: None }, tell);
+        }
+        let counts = comparison.counts();
+        verified.counts = Counts { same: counts.same + verified.counts.same, ..counts };
+        verified.on_disk = comparison.on_disk();
+        Ok(())
+    }
+
+    /// Mends keys, and looks at them once more.
+    async fn mend(
+        &self,
+        mender: &mut Mender,
+        again: &mut Again<'_>,
+        differ: Vec<Suspect>,
+        verified: &mut Verified,
+        tell: &mut (dyn FnMut(Told) + Send),
+    ) -> Result<(), Broke> {
+        let failed = mender.mend(again, &differ).await;
+        for (number, doubt) in failed.map_err(|error| target_broke(&error.into()))? {
+            if let Some(suspect) = differ.get(number) {
+                tell(Told::Unmended(suspect.difference(suspect.kind), doubt));
+            }
+        }
+        let looked = again.look(differ).await.map_err(|error| target_broke(&error))?;
+        let are_same = looked.iter().filter(|(_, looked)| matches!(looked, Looked::Same { .. }));
+        verified.mended += are_same.count() as u64;
+        Ok(())
+    }
+
+    async fn unless_stopped<T>(&self, doing: impl Future<Output = T>) -> Result<T, Broke> {
+        let mut orders = self.orders.clone();
+        tokio::select! {
+            done = doing => Ok(done),
+            () = stop_requested(&mut orders) => Err(Broke::Stopped),
+        }
+    }
+
+    /// Whether a job is under way that does not know this source's deadlines to the millisecond: before 7.0 masters send how long a key has to live,
+    /// and the job asks for what that came to when it ends.
+    fn is_unsure(&self, source: usize) -> bool {
+        let server = self.facts.sources.get(source).and_then(Option::as_ref);
+        let server = server.and_then(|facts| facts.server);
+        follows(self.facts, source)
+            && server.is_some_and(|server| server.as_redis() < Version(7, 0, 0))
+    }
+
+    /// How what each source holds is measured.
+    fn measures(&self) -> Vec<Measure> {
+        let told = i64::try_from(self.comparing.ttl_tolerance.as_millis()).unwrap_or(i64::MAX);
+        let of = |(index, source): (usize, &Source)| Measure {
+            // What is left of a key's life when a job ends is nowhere written.
+            tolerance: (!source.rules.ttl().is_for_the_end() && !self.is_unsure(index)).then(
+                || {
+                    // How far two clocks are apart cannot be measured to the millisecond.
+                    let apart = self.facts.clocks(index).apart() != 0;
+                    if apart { told.max(1000) } else { told }
+                },
+            ),
+        };
+        self.plan.sources.iter().enumerate().map(of).collect()
+    }
+
+    /// Reads both sides.
+    async fn read(&self, to: mpsc::Sender<Batch>) -> ReadAll {
+        let Self { net, plan, facts, counters, orders, .. } = *self;
+        let together = plan.sources_at_once().min(plan.sources.len()).max(1);
+        let piece = (share(plan, 1, 4) / together).max(LEAST_PIECE);
+        // A file is read as one more source, whose place is behind all others.
+        let mut read = Plan::clone(plan);
+        if let Place::Rdb(_) = &plan.target {
+            let (name, place) = (plan.target.to_string(), plan.target.clone());
+            read.sources.push(Source { name, place, rules: Rules::default() });
+        }
+        let all = All { net, plan: &Arc::new(read), facts, counters, orders, piece };
+        let seed = self.comparing.seed;
+        let noting = |index, source: &Source| {
+            let of_target = index >= plan.sources.len();
+            let clocks = if of_target { Clocks::default() } else { facts.clocks(index) };
+            Noting::new(index, source, clocks, seed)
+        };
+        let sources = all.read(&to, noting);
+        let target = self.read_target(to.clone());
+        let ((outcomes, _), target) = tokio::join!(sources, target);
+        ReadAll { outcomes, target }
+    }
+
+    async fn read_target(&self, to: mpsc::Sender<Batch>) -> Result<Read, Broke> {
+        let Self { net, plan, facts, .. } = *self;
+        let (Place::Server(place), Some(target), Some(counters)) =
+            (&plan.target, &facts.target, self.counters.last())
+        else {
+            return Ok(Read::default());
+        };
+        counters.enter(Phase::Counting);
+        let writes = |db: &Db| plan.sources.iter().any(|source| source.rules.writes(*db));
+        let dbs: Vec<Db> = target.keys.keys().copied().filter(writes).collect();
+        let ours = Arc::clone(plan);
+        let reading = u32::try_from(plan.sources.len()).unwrap_or(u32::MAX).saturating_mul(COPIES);
+        let inventory = Inventory {
+            net: net.clone(),
+            place: place.clone(),
+            server: target.server.unwrap_or(OLDEST),
+            counters: Arc::clone(counters),
+            clock_ahead: facts.clocks(0).target,
+            held_back: is_under_way(facts),
+            reading,
+            digester: Digester::new(self.comparing.seed),
+            room: share(plan, 1, 16),
+            piece: share(plan, 1, 8).max(LEAST_PIECE),
+            ours: Box::new(move |db, name| {
+                ours.sources.iter().any(|source| source.rules.owns(db, name))
+            }),
+            to,
+        };
+        let read = self.unless_stopped(inventory.read(&dbs)).await?;
+        counters.enter(if read.is_ok() { Phase::Done } else { Phase::Failed });
+        read.map_err(|error| target_broke(&error.into()))
+    }
+}
+
+/// The target could not be asked to the end.
+fn target_broke(error: &FetchError) -> Broke {
+    let advice = match error {
+        FetchError::Control(ControlError::Refused { .. }) | FetchError::Refused { .. } => {
+            "let this user run SCAN, DUMP, PTTL and PEXPIRETIME on the target: what cannot be read cannot be compared".to_owned()
+        }
+        FetchError::Control(error) => error.advice(Side::Target),
+        _ => "start again".to_owned(),
+    };
+    Broke::Target(format!("target: {}", chain(error)), advice)
+}
+
+/// A library of functions could not be asked for.
+fn functions_broke(error: &ControlError) -> Broke {
+    let advice = match error {
+        ControlError::Refused { .. } => {
+            "let this user run FUNCTION LIST: what cannot be read cannot be compared".to_owned()
+        }
+        error => error.advice(Side::Target),
+    };
+    Broke::Target(format!("functions: {}", chain(error)), advice)
+}
+
+type Outcomes = Vec<Option<Outcome<Noting>>>;
+
+/// What came of reading both sides.
+struct ReadAll {
+    outcomes: Outcomes,
+    target: Result<Read, Broke>,
+}
+
+impl ReadAll {
+    /// Puts it down. Gives the attempt of each source that counts, with the target's in the last place, and what was read of the target.
+    fn into(self, verified: &mut Verified) -> (Vec<Option<u32>>, Outcomes, Result<Read, Broke>) {
+        let mut attempts = Vec::new();
+        for (report, outcome) in verified.report.sources.iter_mut().zip(&self.outcomes) {
+            let Some(outcome) = outcome else {
+                attempts.push(None);
+                continue;
+            };
+            (report.ended, report.method) = (outcome.ended, outcome.method);
+            report.failure.clone_from(&outcome.failure);
+            attempts.push((outcome.ended == Ended::Done).then_some(outcome.attempt));
+        }
+        // That of a target which is a file.
+        let file = self.outcomes.get(attempts.len()).and_then(Option::as_ref);
+        let target = match file.and_then(|file| file.failure.clone()) {
+            Some((failure, advice)) => Err(Broke::Target(failure, advice)),
+            None => self.target,
+        };
+        attempts.push(file.map_or(Some(0), |file| Some(file.attempt)));
+        (attempts, self.outcomes, target)
+    }
+}
+
+/// In what the two sides of a key differ that have the same value, or not the same type.
+fn parting(kind: Kind, [source, target]: &[Held; 2]) -> Option<String> {
+    let ((expected, until), (found, other)) = ((*source)?, (*target)?);
+    let never = |at: Option<i64>| at.map_or_else(|| "never".to_owned(), |at| format!("at {at}"));
+    match kind {
+        Kind::Type => Some(format!(
+            "a {} on the source, a {} in the target",
+            expected.kind.name(),
+            found.kind.name()
+        )),
+        Kind::Ttl if until != other => {
+            Some(format!("it dies {} by the source, {} in the target", never(until), never(other)))
+        }
+        Kind::Ttl => Some("fields of it die at other times".to_owned()),
+        Kind::Missing | Kind::Extra | Kind::Value => None,
+    }
+}
+
+/// What differs next, found on a thread of its own.
+async fn next(
+    mut comparison: Comparison<Unnamed>,
+) -> (Result<Option<Vec<Suspect>>, LedgerError>, Comparison<Unnamed>) {
+    let comparing = spawn_blocking(move || (comparison.compare(), comparison));
+    comparing.await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
+}
