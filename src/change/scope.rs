@@ -10,11 +10,19 @@ use crate::rdb::opcode::ValueType;
 use super::Kept;
 
 /// The rules of a source, and the keys that the target keeps as they are.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Scope {
     rules: Rules,
+    /// Whether they want everything as it is, which is asked for each key and command.
+    wants_all: bool,
     kept: Option<Arc<Kept>>,
     on_flush: OnFlush,
+}
+
+impl Default for Scope {
+    fn default() -> Self {
+        Self::new(Rules::default(), None, OnFlush::default())
+    }
 }
 
 impl Scope {
@@ -22,7 +30,8 @@ impl Scope {
     /// what this source brought.
     #[must_use]
     pub fn new(rules: Rules, kept: Option<Arc<Kept>>, on_flush: OnFlush) -> Self {
-        Self { rules, kept, on_flush }
+        let wants_all = rules.is_all();
+        Self { rules, wants_all, kept, on_flush }
     }
 
     /// What becomes of a key, by its database and its name on the source.
@@ -74,13 +83,13 @@ impl Scope {
     /// Whether every key is wanted, under its own database and name.
     #[must_use]
     pub fn has_all_keys(&self) -> bool {
-        self.kept.is_none() && self.rules.is_all()
+        self.kept.is_none() && self.wants_all
     }
 
     /// Whether every command is played as it came.
     #[must_use]
     #[inline]
     pub fn is_all(&self) -> bool {
-        self.kept.is_none() && self.on_flush == OnFlush::Apply && self.rules.is_all()
+        self.has_all_keys() && self.on_flush == OnFlush::Apply
     }
 }

@@ -309,6 +309,9 @@ fn differences_are_lines_of_three_words() {
     assert_eq!(tolerant.counts["differences"]["ttl"], 1);
     source.client().call(cmd!("PEXPIRE", "key:7", 103_000));
     assert_eq!(verify(&from, &to, &[]).counts["differences"]["ttl"], 1);
+    target.client().call(cmd!("PERSIST", "key:7"));
+    assert_eq!(verify(&from, &to, &[]).counts["differences"]["ttl"], 1, "none has one there");
+    target.client().call(cmd!("PEXPIRE", "key:7", 100_000));
     let tolerant = verify(&from, &to, &["--ttl-tolerance", "10s"]);
     assert_eq!(tolerant.counts["differences"]["ttl"], 0, "{}", tolerant.stderr);
 }

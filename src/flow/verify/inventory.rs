@@ -4,7 +4,7 @@
 //! SCAN │ TIME, PTTL k …, TIME, DUMP k … │ SCAN │ …        before 7.0
 //! SCAN │ PEXPIRETIME k …, DUMP k …      │ SCAN │ …
 //! ```
-//! Where the time goes on between the two looks at it, nobody can tell the deadlines to the millisecond, and those keys are looked at again.
+//! A database in which no key has a deadline, by what INFO says before and behind, is not asked for any. Where the time goes on between the two looks at it, nobody can tell the deadlines to the millisecond, and those keys are looked at again.
 //! A value that is small is taken when it is whole, and a larger one as it comes.
 
 mod answers;
@@ -12,10 +12,12 @@ mod answers;
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf, split};
 use tokio::sync::mpsc::Sender;
+use tokio::time::sleep;
 
 use crate::key::Db;
 use crate::net::{Clock, ControlError, Link, Net, greeted};
@@ -39,7 +41,7 @@ pub(super) struct Inventory {
     pub(super) clock_ahead: i64,
     /// Whether a job holds deadlines back there.
     pub(super) held_back: bool,
-    /// The number of the reading.
+    /// The number of the first reading.
     pub(super) reading: u32,
     pub(super) digester: Digester,
     /// Bytes of values that may be under way.
@@ -56,6 +58,8 @@ pub(super) struct Inventory {
 pub(super) struct Read {
     /// Keys that no source can have brought, by the rules.
     pub(super) foreign: u64,
+    /// Which reading it was, from 0 on: what others have brought does not count.
+    pub(super) attempt: u32,
 }
 
 /// The server that answers has gone, or says what it should not.
@@ -66,6 +70,8 @@ fn lost(error: io::Error) -> ControlError {
 /// What was asked, in the order in which it is answered.
 enum Asked {
     Select,
+    /// How many keys have deadlines.
+    Keyspace,
     Scan,
     /// The time before deadlines are told, and after it.
     Opens,
@@ -94,6 +100,9 @@ struct Large {
     /// Why it cannot be read, if it cannot.
     value: Result<Dumped, String>,
 }
+
+/// How long nothing may come. A server that dumps a value of gigabytes is silent for seconds.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Larger values are taken as they come.
 const SMALL: usize = 64 << 10;
@@ -132,6 +141,10 @@ struct Reader<'a> {
     page: usize,
     /// Bytes of a key, as they were of late.
     usual: usize,
+    /// Keys of the database that have a deadline, as far as the server tells.
+    expires: Option<u64>,
+    /// Whether deadlines are asked for.
+    asks_deadlines: bool,
     /// What was told of the keys whose values come next.
     deadlines: VecDeque<Option<i64>>,
     /// What the server's clock showed when it was asked last; until then ours, corrected.
@@ -163,6 +176,8 @@ impl Inventory {
             cursor: None,
             page: PAGE,
             usual: 1024,
+            expires: None,
+            asks_deadlines: true,
             deadlines: VecDeque::new(),
             now_ms: 0,
             clock,
@@ -170,10 +185,22 @@ impl Inventory {
             read: Read::default(),
             task: &mut self,
         };
-        for &db in dbs {
-            if !reader.database(db).await? {
+        // What a job brings may have a deadline at any time.
+        for may_skip in [!reader.task.held_back, false] {
+            let mut is_exact = true;
+            for &db in dbs {
+                match reader.database(db, may_skip).await? {
+                    Some(exact) => is_exact &= exact,
+                    None => return Ok(reader.read),
+                }
+            }
+            if is_exact {
                 break;
             }
+            let attempt = reader.read.attempt + 1;
+            reader.task.reading += 1;
+            reader.read = Read { attempt, ..Read::default() };
+            Counters::set(&reader.task.counters.keys, 0);
         }
         Ok(reader.read)
     }
@@ -191,9 +218,13 @@ impl Inventory {
 }
 
 impl Reader<'_> {
-    /// Reads one database. `false`: what is read cannot be kept, which is told by who keeps it.
-    async fn database(&mut self, db: Db) -> Result<bool, ControlError> {
-        (self.db, self.cursor, self.page) = (db, Some(0), PAGE);
+    /// Reads one database, without deadlines if it `may_skip` them and there are none. Gives whether there were none to the end; `None`: what is
+    /// read cannot be kept, which is told by who keeps it.
+    async fn database(&mut self, db: Db, may_skip: bool) -> Result<Option<bool>, ControlError> {
+        self.db = db;
+        let expires = if may_skip { self.expires().await? } else { None };
+        self.asks_deadlines = expires != Some(0);
+        (self.cursor, self.page) = (Some(0), PAGE);
         self.now_ms = self.clock.unix_ms().saturating_add(self.task.clock_ahead);
         let index = db.index().to_string();
         self.ask(&[b"SELECT", index.as_bytes()], Asked::Select);
@@ -205,10 +236,23 @@ impl Reader<'_> {
             self.exchange().await?;
             self.take()?;
             if self.batch.is_full() && !self.hand_on().await {
-                return Ok(false);
+                return Ok(None);
             }
         }
-        Ok(self.hand_on().await)
+        if !self.hand_on().await {
+            return Ok(None);
+        }
+        Ok(Some(self.asks_deadlines || self.expires().await? == Some(0)))
+    }
+
+    /// How many keys of the database have a deadline, if the server tells.
+    async fn expires(&mut self) -> Result<Option<u64>, ControlError> {
+        self.ask(&[b"INFO", b"keyspace"], Asked::Keyspace);
+        while !self.asked.is_empty() {
+            self.exchange().await?;
+            self.take()?;
+        }
+        Ok(self.expires)
     }
 
     async fn hand_on(&mut self) -> bool {
@@ -224,14 +268,15 @@ impl Reader<'_> {
     /// Asks for as much as may be under way.
     fn ask_on(&mut self) {
         let ahead = (self.task.room / self.usual.max(1)).clamp(4, MOST_AHEAD);
-        let by_time = !self.task.tells_deadlines();
+        let by_time = self.asks_deadlines && !self.task.tells_deadlines();
         while self.keys_asked < ahead && !self.names.is_empty() {
             let count = TOGETHER.min(self.names.len());
             if by_time {
                 self.ask(&[b"TIME"], Asked::Opens);
             }
+            let deadlines = if self.asks_deadlines { count } else { 0 };
             let deadline: &[u8] = if by_time { b"PTTL" } else { b"PEXPIRETIME" };
-            for name in self.names.iter().take(count) {
+            for name in self.names.iter().take(deadlines) {
                 command(&mut self.out, &[deadline, name]);
                 self.asked.push_back(Asked::Deadline);
             }
@@ -256,8 +301,11 @@ impl Reader<'_> {
     async fn exchange(&mut self) -> Result<(), ControlError> {
         const AT_ONCE: usize = 128 << 10;
         self.inbox.reserve(AT_ONCE);
+        let silent = sleep(PATIENCE);
+        tokio::pin!(silent);
         loop {
             tokio::select! {
+                () = &mut silent => return Err(ControlError::Silent(PATIENCE)),
                 read = self.heard.read_buf(&mut self.inbox) => {
                     let count = read.map_err(lost)?;
                     if count == 0 {

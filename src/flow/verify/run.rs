@@ -232,6 +232,15 @@ impl Run<'_> {
         let writes = |db: &Db| plan.sources.iter().any(|source| source.rules.writes(*db));
         let dbs: Vec<Db> = target.keys.keys().copied().filter(writes).collect();
         let ours = Arc::clone(plan);
+        // Where a source keeps its names each may be its own.
+        let all: Vec<Db> = dbs
+            .iter()
+            .copied()
+            .filter(|db| {
+                let keeps = |one: &Source| one.rules.writes(*db) && one.rules.names().are_kept();
+                plan.sources.iter().any(keeps)
+            })
+            .collect();
         let reading = u32::try_from(plan.sources.len()).unwrap_or(u32::MAX).saturating_mul(COPIES);
         let inventory = Inventory {
             net: net.clone(),
@@ -245,7 +254,7 @@ impl Run<'_> {
             room: share(plan, 1, 16),
             piece: share(plan, 1, 8).max(LEAST_PIECE),
             ours: Box::new(move |db, name| {
-                ours.sources.iter().any(|source| source.rules.owns(db, name))
+                all.contains(&db) || ours.sources.iter().any(|source| source.rules.owns(db, name))
             }),
             to,
         };
@@ -305,7 +314,12 @@ impl ReadAll {
             Some((failure, advice)) => Err(Broke::Target(failure, advice)),
             None => self.target,
         };
-        attempts.push(file.map_or(Some(0), |file| Some(file.attempt)));
+        let attempt = match (file, &target) {
+            (Some(file), _) => file.attempt,
+            (None, Ok(read)) => read.attempt,
+            (None, Err(_)) => 0,
+        };
+        attempts.push(Some(attempt));
         (attempts, self.outcomes, target)
     }
 }

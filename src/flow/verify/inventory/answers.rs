@@ -3,8 +3,8 @@
 use bytes::Buf;
 use tracing::debug;
 
-use crate::key::{Escaped, is_own};
-use crate::net::ControlError;
+use crate::key::{Db, Escaped, is_own};
+use crate::net::{ControlError, info_field};
 use crate::progress::Counters;
 use crate::resp::{Reply, RespError};
 use crate::verify::{Content, Dumped, Noted, Times};
@@ -63,6 +63,11 @@ impl Reader<'_> {
             Answer::Time(_) | Answer::Cursor | Answer::Page(_) => {}
         }
         let Some((reply, used)) = self.replies.read(input).map_err(broken)? else { return Ok(0) };
+        if let (Reply::Error(_), Some(Asked::Keyspace)) = (reply, self.asked.front()) {
+            self.expires = None;
+            self.next()?;
+            return Ok(used);
+        }
         if let Reply::Error(text) = reply {
             return Err(ControlError::answered(question, String::from_utf8_lossy(text).into()));
         }
@@ -80,6 +85,10 @@ impl Reader<'_> {
         let asked = self.asked.front();
         self.answer = match (&mut self.answer, asked, reply) {
             (Answer::Begins, Some(Asked::Select), Reply::Simple(_)) => return self.next(),
+            (Answer::Begins, Some(Asked::Keyspace), Reply::Bulk(info)) => {
+                self.expires = expires(info, self.db);
+                return self.next();
+            }
             (Answer::Begins, Some(Asked::Opens | Asked::Closes), Reply::Array(2)) => {
                 Answer::Time(None)
             }
@@ -193,6 +202,7 @@ impl Asked {
     const fn name(&self) -> &'static str {
         match self {
             Self::Select => "SELECT",
+            Self::Keyspace => "INFO",
             Self::Scan => "SCAN",
             Self::Opens | Self::Closes => "TIME",
             Self::Deadline => "PTTL",
@@ -251,6 +261,13 @@ fn large(input: &[u8]) -> Option<(u64, usize)> {
     let len = number(rest.get(..digits)?)?;
     let len = u64::try_from(len).ok().filter(|len| *len > SMALL as u64)?;
     (rest.get(digits + 1) == Some(&b'\n')).then_some((len, 1 + digits + 2))
+}
+
+/// How many keys of a database have a deadline, by `INFO keyspace`; `None` if it does not say.
+fn expires(info: &[u8], db: Db) -> Option<u64> {
+    let info = String::from_utf8_lossy(info);
+    let told = info_field(&info, &format!("db{db}"))?;
+    told.split(',').find_map(|field| field.strip_prefix("expires="))?.parse().ok()
 }
 
 fn number(digits: &[u8]) -> Option<i64> {
