@@ -544,3 +544,24 @@ fn what_cannot_be_mended_is_told() {
     assert!(ended.stderr.contains("it was not mended: "), "{}", ended.stderr);
     assert!(ended.stderr.contains("0 of them were mended, and 1 still differ"), "{}", ended.stderr);
 }
+
+/// A key of a source that may not be read is not proven, and holds up no other one.
+#[test]
+fn keys_that_may_not_be_read_hold_up_no_other() {
+    let name = "redis-7.0.15";
+    let (Some(source), Some(target)) = (Server::start(name), Server::start(name)) else { return };
+    let keys = |round: u32| {
+        let names = (0..40).flat_map(|n| [format!("open:{n}"), format!("shut:{n}")]);
+        names.map(|name| cmd!("SET", name, round)).collect::<Vec<_>>()
+    };
+    data::all(&mut source.client(), &keys(1));
+    data::all(&mut target.client(), &keys(2));
+    source.client().call(cmd!("ACL", "SETUSER", "few", "on", ">p", "~open:*", "+@all"));
+    let from = format!("redis://few:p@127.0.0.1:{}", source.port);
+    let said = verify(&from, &target.url(), &[]);
+    let open = said.differ.iter().filter(|(_, _, key)| key.starts_with(b"open:")).count();
+    assert_eq!((open, said.differ.len()), (40, 40), "{}", said.stderr);
+    assert_eq!(said.counts["unproven"], 40);
+    assert!(said.stderr.contains("let this user read the source's keys"), "{}", said.stderr);
+    assert_eq!(said.code, Some(1));
+}

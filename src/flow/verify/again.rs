@@ -83,6 +83,8 @@ struct Open {
     owners: Vec<Owner>,
     /// What both sides held when they were looked at last.
     last: [Held; 2],
+    /// Why a source could not be asked, the last time.
+    trouble: Option<String>,
     looked: Option<Looked>,
 }
 
@@ -157,14 +159,20 @@ impl<'a> Again<'a> {
                 break;
             }
         }
-        let unproven = || {
-            let why = "it changes faster than both sides can be read".to_owned();
-            Looked::Unproven(Doubt {
-                why,
-                mend: "compare again, when less is written to the source",
+        let unproven = |trouble: Option<String>| {
+            Looked::Unproven(match trouble {
+                Some(why) => Doubt { why, mend: "see that the source answers, and compare again" },
+                None => Doubt {
+                    why: "it changes faster than both sides can be read".to_owned(),
+                    mend: "compare again, when less is written to the source",
+                },
             })
         };
-        Ok(all.into_iter().map(|one| (one.suspect, one.looked.unwrap_or_else(unproven))).collect())
+        let known = |one: Open| {
+            let Open { suspect, trouble, looked, .. } = one;
+            (suspect, looked.unwrap_or_else(|| unproven(trouble)))
+        };
+        Ok(all.into_iter().map(known).collect())
     }
 
     fn open(&self, suspect: Suspect) -> Open {
@@ -192,24 +200,36 @@ impl<'a> Again<'a> {
             }
         }
         let last = [suspect.expected, suspect.found];
-        Open { suspect, owners, last, looked: None }
+        Open { suspect, owners, last, trouble: None, looked: None }
     }
 
     /// Looks at the first of these keys, which may be of the same sources, in one database; gives how many they were.
     async fn look_at(&mut self, keys: &mut [&mut Open], look: u32) -> Result<usize, FetchError> {
-        let expected = match self.of_sources(keys).await {
+        let mut keys = keys;
+        let mut read = self.of_sources(keys).await;
+        if read.as_ref().is_err_and(|error| error.is_answer() || error.is_elsewhere()) {
+            // By itself, so that one that may not be read holds up no other.
+            keys = keys.get_mut(..1).unwrap_or_default();
+            read = self.of_sources(keys).await;
+        }
+        let expected = match read {
             Ok(expected) => expected,
             Err(error) => {
-                // One at a time, so that the one that cannot be read holds up no other.
-                if let Some(first) = keys.first_mut() {
-                    let mend = if error.is_elsewhere() {
-                        "its slot moves: compare again when the slots of the cluster are at rest"
-                    } else {
-                        "let this user read the source's keys (INFO, TIME, PTTL, PEXPIRETIME, DUMP, MEMORY USAGE)"
-                    };
-                    first.looked = Some(Looked::Unproven(Doubt { why: chain(&error), mend }));
+                let mend = if error.is_elsewhere() {
+                    "its slot moves: compare again when the slots of the cluster are at rest"
+                } else {
+                    "let this user read the source's keys (INFO, TIME, PTTL, PEXPIRETIME, DUMP, MEMORY USAGE)"
+                };
+                let is_final = error.is_answer() || error.is_elsewhere();
+                for key in keys.iter_mut() {
+                    let why = chain(&error);
+                    // A source that is lost may be there at the next look.
+                    match is_final {
+                        true => key.looked = Some(Looked::Unproven(Doubt { why, mend })),
+                        false => key.trouble = Some(why),
+                    }
                 }
-                return Ok(1);
+                return Ok(keys.len());
             }
         };
         let keys = keys.get_mut(..expected.held.len()).unwrap_or_default();
@@ -227,6 +247,7 @@ impl<'a> Again<'a> {
         };
         let sides = expected.held.into_iter().zip(found);
         for (number, (key, sides)) in keys.iter_mut().zip(sides).enumerate() {
+            key.trouble = None;
             let (expected, found) = match sides {
                 (Ok(expected), Ok(found)) => (expected, found),
                 (Err(why), _) | (_, Err(why)) => {

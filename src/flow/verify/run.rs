@@ -1,5 +1,6 @@
 //! How a comparison goes on, from the first byte that is read to the last key that is looked at again.
 
+use std::pin::pin;
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
@@ -26,7 +27,7 @@ use super::again::{Again, Looked, follows};
 use super::inventory::{Inventory, Read};
 use super::mending::Mender;
 use super::noting::Noting;
-use super::{Comparing, Difference, Told, Verified, functions, is_under_way};
+use super::{Comparing, Difference, Doubt, Told, Verified, functions, is_under_way};
 
 /// Of so many keys it is told where both sides part.
 const PARTINGS: u64 = 100;
@@ -126,20 +127,43 @@ impl Run<'_> {
                 self.unless_stopped(mended).await??;
             }
         }
-        let functions = functions::differing(self.net, (plan, facts), &outcomes);
-        let functions = self.unless_stopped(functions).await?;
-        for (key, differs) in functions.map_err(|error| functions_broke(&error))? {
-            let kind = differs.kind;
-            if let Some(mender) = &mut mender {
-                let mended = mender.library(&key, differs.expected.as_deref()).await;
-                mended.map_err(|error| functions_broke(&error))?;
-                verified.mended += 1;
-            }
-            verified.differs(Difference { kind, db: None, key, source: None, parting: None }, tell);
-        }
+        self.compare_functions(&outcomes, mender, verified, tell).await?;
         let counts = comparison.counts();
         verified.counts = Counts { same: counts.same + verified.counts.same, ..counts };
         verified.on_disk = comparison.on_disk();
+        Ok(())
+    }
+
+    /// Compares libraries of functions, mends those that differ, and looks at them once more.
+    async fn compare_functions(
+        &self,
+        outcomes: &Outcomes,
+        mender: Option<Mender>,
+        verified: &mut Verified,
+        tell: &mut (dyn FnMut(Told) + Send),
+    ) -> Result<(), Broke> {
+        let differing = || async {
+            let differing = functions::differing(self.net, (self.plan, self.facts), outcomes);
+            self.unless_stopped(differing).await?.map_err(|error| functions_broke(&error))
+        };
+        let differ = differing().await?;
+        let difference = |key: &[u8], kind| {
+            let key = key.to_vec();
+            Difference { kind, db: None, key, source: None, parting: None }
+        };
+        for (key, differs) in &differ {
+            verified.differs(difference(key, differs.kind), tell);
+        }
+        let Some(mut mender) = mender.filter(|_| !differ.is_empty()) else { return Ok(()) };
+        for (key, differs) in &differ {
+            if let Err(error) = mender.library(key, differs.expected.as_deref()).await {
+                let mend = "see what the target says, and load it by hand (FUNCTION LOAD REPLACE)";
+                let doubt = Doubt { why: chain(&error), mend };
+                tell(Told::Unmended(difference(key, differs.kind), doubt));
+            }
+        }
+        let left = differing().await?;
+        verified.mended += differ.keys().filter(|key| !left.contains_key(*key)).count() as u64;
         Ok(())
     }
 
@@ -215,10 +239,18 @@ impl Run<'_> {
             let clocks = if of_target { Clocks::default() } else { facts.clocks(index) };
             Noting::new(index, source, clocks, seed)
         };
-        let sources = all.read(&to, noting);
-        let target = self.read_target(to.clone());
-        let ((outcomes, _), target) = tokio::join!(sources, target);
-        ReadAll { outcomes, target }
+        let mut sources = pin!(all.read(&to, noting));
+        let mut target = pin!(self.read_target(to.clone()));
+        tokio::select! {
+            (outcomes, _) = &mut sources => ReadAll { outcomes, target: target.await },
+            target = &mut target => match target {
+                // Nothing can be compared, so the sources need not be read any further.
+                Err(broke @ Broke::Target(..)) => {
+                    ReadAll { outcomes: Vec::new(), target: Err(broke) }
+                }
+                target => ReadAll { outcomes: sources.await.0, target },
+            },
+        }
     }
 
     async fn read_target(&self, to: mpsc::Sender<Batch>) -> Result<Read, Broke> {
