@@ -55,7 +55,7 @@ pub(super) async fn run(net: &Net, asked: &Asked<'_>, signals: &Signals) -> Outc
     for remark in remarks(facts, plan) {
         notice::warning(&format!("{}: {}", remark.place, remark.evidence), &remark.mend);
     }
-    let mode = args.writing.progress;
+    let mode = args.writing.bounds.progress;
     if mode != Mode::None {
         notice::note(&beforehand(plan, facts));
     }

@@ -110,7 +110,7 @@ pub(crate) fn plan(args: &Sync) -> Result<Plan, Refusal> {
             "give --dry-run too; without --census the run itself begins",
         );
     }
-    let config = args.config.as_deref().map(Config::read).transpose()?.unwrap_or_default();
+    let config = args.places.config.as_deref().map(Config::read).transpose()?.unwrap_or_default();
     let (sources, target) = sources::of(args, &config)?;
     let limits = Limits::of(args, &config.limits)?;
     check_memory(limits.memory, &sources)?;
@@ -144,7 +144,7 @@ pub(crate) fn plan(args: &Sync) -> Result<Plan, Refusal> {
     if args.away.is_some_and(|away| away < LEAST_AWAY) {
         return refuse("--away: at least five minutes are needed".to_owned(), "give more");
     }
-    let name = args.job.clone().unwrap_or_else(|| state::job_name(&sources, &target));
+    let name = args.places.job.clone().unwrap_or_else(|| state::job_name(&sources, &target));
     let folder = if is_file { None } else { state::folder(&name) };
     if is_file && args.remove_unowned {
         return refuse(
@@ -153,7 +153,7 @@ pub(crate) fn plan(args: &Sync) -> Result<Plan, Refusal> {
             "leave it out",
         );
     }
-    if is_file && (args.job.is_some() || args.restart) {
+    if is_file && (args.places.job.is_some() || args.restart) {
         return refuse(
             "--job and --restart: a file is always written from its beginning".to_owned(),
             "leave them out",
@@ -248,16 +248,20 @@ impl Limits {
         }
         let written = &args.writing;
         Ok(Self {
-            memory: written.memory.or(read(file.memory.as_ref(), size)?).unwrap_or(MEMORY),
+            memory: written.bounds.memory.or(read(file.memory.as_ref(), size)?).unwrap_or(MEMORY),
             limit_rate: written.limit_rate.or(read(file.limit_rate.as_ref(), rate)?),
-            limit_read: written.limit_read.or(read(file.limit_read.as_ref(), bytes_a_second)?),
+            limit_read: written
+                .bounds
+                .limit_read
+                .or(read(file.limit_read.as_ref(), bytes_a_second)?),
             spool: args
+                .schedule
                 .spool
                 .clone()
                 .or_else(|| file.spool.as_ref().map(|said| said.value.clone().into())),
-            spool_limit: args.spool_limit.or(read(file.spool_limit.as_ref(), size)?),
-            at_once: args.sources_at_once.or(read(file.sources_at_once.as_ref(), count)?),
-            per_host: args.per_host.or(read(file.per_host.as_ref(), count)?).unwrap_or(1),
+            spool_limit: args.schedule.spool_limit.or(read(file.spool_limit.as_ref(), size)?),
+            at_once: args.schedule.sources_at_once.or(read(file.sources_at_once.as_ref(), count)?),
+            per_host: args.schedule.per_host.or(read(file.per_host.as_ref(), count)?).unwrap_or(1),
         })
     }
 }

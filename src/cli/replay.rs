@@ -6,7 +6,7 @@ use understudy::flow::{Recording, chain, replay};
 use understudy::net::Listener;
 use understudy::plan::Place;
 
-use super::args::{DeadlinesArg, FromSsh, FromTls, MethodArg, Replay, Sync};
+use super::args::{Places, Replay, Sync};
 use super::outcome::{Outcome, failed, refused};
 use super::signals::Signals;
 use super::sync;
@@ -16,31 +16,8 @@ pub(crate) async fn run(args: Replay) -> Outcome {
     let Replay { file, to, listen, writing } = args;
     match (to, listen) {
         (Some(to), _) => {
-            let from_tls = FromTls::default();
-            let (method, job, restart) = (MethodArg::Auto, None, false);
-            let sync = Sync {
-                from: vec![file],
-                to: Some(to),
-                config: None,
-                dry_run: false,
-                census: false,
-                until: None,
-                once: true,
-                method,
-                job,
-                away: None,
-                restart,
-                spool: None,
-                spool_limit: None,
-                sources_at_once: None,
-                per_host: None,
-                deadlines: DeadlinesArg::Exact,
-                accept_eviction: false,
-                remove_unowned: false,
-                from_tls,
-                from_ssh: FromSsh::default(),
-                writing,
-            };
+            let places = Places { from: vec![file], to: Some(to), ..Places::default() };
+            let sync = Sync { places, once: true, writing, ..Sync::default() };
             sync::run(&sync).await
         }
         (None, Some((host, port))) => serve(&file, &host, port).await,

@@ -19,12 +19,12 @@ pub(crate) fn of(args: &Sync, config: &Config) -> Result<(Vec<Source>, Place), R
     let target = target(args, config, &to)?;
     let typed = args.writing.rules.texts();
     let mut sources: Vec<Source> = Vec::new();
-    if args.from.is_empty() {
+    if args.places.from.is_empty() {
         for endpoint in &config.sources {
             add(&mut sources, of_file(endpoint, &from, &typed, &target)?, "[[source]]")?;
         }
     }
-    for text in &args.from {
+    for text in &args.places.from {
         let place = from.place(text)?;
         let name = place.to_string();
         add(
@@ -51,7 +51,7 @@ pub(crate) fn of(args: &Sync, config: &Config) -> Result<(Vec<Source>, Place), R
 }
 
 fn target(args: &Sync, config: &Config, to: &Way) -> Result<Place, Refusal> {
-    match (&args.to, &config.target) {
+    match (&args.places.to, &config.target) {
         (Some(text), _) => to.place(text),
         (None, Some(Endpoint { url: Some(url), access, .. })) => {
             to.of_file(url, access)?.place(&url.value)

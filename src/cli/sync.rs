@@ -107,7 +107,9 @@ async fn begin(args: &Sync, plan: &Plan, net: &Net, signals: &Signals) -> Outcom
     for remark in remarks(&facts, plan) {
         notice::warning(&format!("{}: {}", remark.place, remark.evidence), &remark.mend);
     }
-    if let Some(line) = spool_line(&facts, plan).filter(|_| args.writing.progress != Mode::None) {
+    if let Some(line) =
+        spool_line(&facts, plan).filter(|_| args.writing.bounds.progress != Mode::None)
+    {
         notice::note(&line);
     }
     if args.dry_run {
@@ -121,7 +123,7 @@ async fn begin(args: &Sync, plan: &Plan, net: &Net, signals: &Signals) -> Outcom
         );
     }
     let mut monitors = JoinSet::new();
-    let is_watched = args.writing.progress != Mode::None || door.is_some();
+    let is_watched = args.writing.bounds.progress != Mode::None || door.is_some();
     for (source, counters) in plan.sources.iter().zip(&counters) {
         // When a write that is read late was made is told by the offsets of before.
         if (is_watched || source.rules.ttl().freezes())
@@ -130,8 +132,11 @@ async fn begin(args: &Sync, plan: &Plan, net: &Net, signals: &Signals) -> Outcom
             monitors.spawn(watch_offset(net.clone(), place.clone(), Arc::clone(counters)));
         }
     }
-    let show =
-        Show::begin(args.writing.progress, Watched::all(plan, &facts, &counters), net.clock());
+    let show = Show::begin(
+        args.writing.bounds.progress,
+        Watched::all(plan, &facts, &counters),
+        net.clock(),
+    );
     let run = migrate(net, plan, &facts, &counters, signals.orders()).await;
     monitors.abort_all();
     show.end().await;

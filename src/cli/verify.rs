@@ -12,16 +12,15 @@ use understudy::preflight::{Unreachable, expand, look};
 use understudy::progress::Counters;
 use understudy::verify::Kind;
 
-use super::args::{DeadlinesArg, MethodArg, OnUnknownArg, Sync, Verify, Writing};
+use super::args::{Sync, Verify, Writing};
 use super::outcome::{Outcome, failed, refused};
 use super::progress::{Mode, Show, Watched, grouped};
-use super::rules::FlushArgs;
 use super::signals::Signals;
 use super::{intent, notice, terminal};
 
 /// Runs `verify` to its end.
 pub(crate) async fn run(args: Verify) -> Outcome {
-    let (ttl_tolerance, repair, mode) = (args.ttl_tolerance, args.repair, args.progress);
+    let (ttl_tolerance, repair, mode) = (args.ttl_tolerance, args.repair, args.bounds.progress);
     let told = Telling::new(args.json, args.repair, args.differences);
     let plan = match intent::plan(&as_sync(args)) {
         Ok(plan) => plan,
@@ -148,44 +147,20 @@ fn unrepaired(plan: &Plan, facts: &Facts) -> Option<(String, &'static str)> {
 
 /// The plan of a `sync` of the same places under the same rules.
 fn as_sync(args: Verify) -> Sync {
-    let writing = Writing {
-        on_conflict: None,
-        on_unknown_command: OnUnknownArg::Stop,
-        written_for: None,
-        memory: args.memory,
-        limit_rate: None,
-        limit_read: args.limit_read,
-        progress: args.progress,
-        report: None,
-        rules: args.rules,
-        flush: FlushArgs::default(),
-        to_tls: args.to_tls,
-        to_ssh: args.to_ssh,
-        ssh: args.ssh,
-    };
+    let Verify { places, schedule, bounds, rules, .. } = args;
+    let (to_tls, to_ssh, ssh) = (args.to_tls, args.to_ssh, args.ssh);
+    let writing = Writing { bounds, rules, to_tls, to_ssh, ssh, ..Writing::default() };
     Sync {
-        from: args.from,
-        to: args.to,
-        config: args.config,
+        places,
         // Nothing is written, and all is noted on a disk: as for a census.
         dry_run: true,
         census: true,
-        until: None,
         once: true,
-        method: MethodArg::Auto,
-        job: args.job,
-        away: None,
-        restart: false,
-        remove_unowned: false,
-        deadlines: DeadlinesArg::Exact,
-        accept_eviction: false,
-        spool: args.spool,
-        spool_limit: args.spool_limit,
-        sources_at_once: args.sources_at_once,
-        per_host: args.per_host,
+        schedule,
         writing,
         from_tls: args.from_tls,
         from_ssh: args.from_ssh,
+        ..Sync::default()
     }
 }
 

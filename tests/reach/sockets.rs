@@ -75,7 +75,7 @@ fn every_error_of_a_program_that_leads_to_a_server_is_reached() {
         real.block_on(through("/nowhere")),
         real.block_on(through("false")),
         // It takes as long as it takes, on a clock that does not wait.
-        block_on(through("sleep 1000 {host}")),
+        block_on(through("sh -c 'sleep 1000' {host}")),
     ];
     let reached = reached.map(|error| match error {
         LinkError::Tunnel(error) => error,

@@ -1,0 +1,56 @@
+//! What `verify` was told.
+
+use std::time::Duration;
+
+use super::access::{FromSsh, FromTls, SshArgs, ToSsh, ToTls};
+use super::job::{Bounds, Places, Schedule};
+use crate::cli::rules::RuleArgs;
+use crate::cli::values;
+
+/// What `verify` was told.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Verify {
+    #[command(flatten)]
+    pub(crate) places: Places,
+
+    /// Make each key that differs what its source holds, and remove those that no source holds. Refused while a job of these places is under
+    /// way. Ends with 0 if nothing differs any more
+    #[arg(long)]
+    pub(crate) repair: bool,
+
+    /// By how much deadlines may differ
+    #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = values::duration)]
+    pub(crate) ttl_tolerance: Duration,
+
+    /// How many differences are written; all are counted [default: all]
+    #[arg(long, value_name = "N")]
+    pub(crate) differences: Option<u64>,
+
+    /// Each difference as one JSON object, and behind them one with the counts
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    #[command(flatten)]
+    pub(crate) schedule: Schedule,
+
+    #[command(flatten)]
+    pub(crate) bounds: Bounds,
+
+    #[command(flatten)]
+    pub(crate) rules: RuleArgs,
+
+    #[command(flatten)]
+    pub(crate) from_tls: FromTls,
+
+    #[command(flatten)]
+    pub(crate) to_tls: ToTls,
+
+    #[command(flatten)]
+    pub(crate) from_ssh: FromSsh,
+
+    #[command(flatten)]
+    pub(crate) to_ssh: ToSsh,
+
+    #[command(flatten)]
+    pub(crate) ssh: SshArgs,
+}
