@@ -34,6 +34,19 @@ pub(super) fn begin(plan: &Plan, facts: &Facts) -> io::Result<()> {
     file.sync_all()
 }
 
+/// Says there that this source has left nothing in the target: that it has no record is then no loss. Without the word it looks like one, and is copied
+/// all the same.
+pub(super) fn has_not_begun(plan: &Plan, source: &str) {
+    let Some(folder) = &plan.job.folder else { return };
+    let mark = fs::OpenOptions::new().append(true).open(folder.join(Job::BEGUN));
+    let said = mark.and_then(|mut mark| {
+        io::Write::write_fmt(&mut mark, format_args!("{}{source}\n", Job::NOT_BEGUN))
+    });
+    if let Err(error) = said {
+        debug!(%error, source, "that it has not begun is not noted");
+    }
+}
+
 /// Makes a job's folder, which is its owner's alone.
 pub(super) fn create(folder: &Path) -> io::Result<()> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)

@@ -39,7 +39,7 @@ mod watchdog;
 use std::sync::Arc;
 
 use tokio::task::JoinSet;
-use tracing::Instrument;
+use tracing::{Instrument, error};
 
 pub use census::{Census, TargetKeys, census};
 pub use lane::{LaneError, chain};
@@ -138,6 +138,17 @@ pub async fn migrate(
     while let Some(ended) = lanes.join_next().await {
         match ended {
             Ok((index, report)) => {
+                // A run that follows may go on for days before it tells how it has ended.
+                if let Some((failure, advice)) =
+                    report.failure.as_ref().filter(|_| !lanes.is_empty())
+                {
+                    error!(
+                        source = report.name,
+                        error = failure,
+                        mend = advice,
+                        "this source has failed; the others go on"
+                    );
+                }
                 if let Some(place) = sources.get_mut(index) {
                     *place = report;
                 }

@@ -31,6 +31,8 @@ pub struct Facts {
     pub spool: Option<SpoolFacts>,
     /// The sources with which it began, where that was noted.
     pub began_from: Vec<String>,
+    /// Those of them that were stopped before they had brought anything.
+    pub not_begun: Vec<String>,
     /// Sources of the job that this plan does not have, and whose records are in the target.
     pub strays: Vec<String>,
 }

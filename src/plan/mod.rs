@@ -107,6 +107,9 @@ impl Job {
 
     /// What stands before the name of each of its sources in it.
     pub(crate) const BEGUN_FROM: &str = "from ";
+
+    /// What stands before the name of one that was waiting for its turn when the run was stopped, and left nothing in the target.
+    pub(crate) const NOT_BEGUN: &str = "not yet ";
 }
 
 /// One source and its rules.

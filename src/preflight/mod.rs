@@ -111,6 +111,8 @@ pub async fn look(net: &Net, plan: &Plan) -> Result<Facts, Unreachable> {
         facts.was_sole = mark.lines().next() == Some(Job::BEGUN_ALONE);
         let from = mark.lines().filter_map(|line| line.strip_prefix(Job::BEGUN_FROM));
         facts.began_from = from.map(str::to_owned).collect();
+        let not = mark.lines().filter_map(|line| line.strip_prefix(Job::NOT_BEGUN));
+        facts.not_begun = not.map(str::to_owned).collect();
     }
     facts.spool = plan.spool.folder.as_ref().map(|folder| spool_facts(folder, plan.spool.named));
     Ok(facts)

@@ -186,3 +186,22 @@ fn a_source_without_offsets_is_copied_again() {
         .map(|server| server.client().call(cmd!("LRANGE", "list", 0, -1)).strings());
     assert_eq!(lists[0], lists[1]);
 }
+
+/// Whoever looks after a run of many is told of a failure when it happens, and not when the run ends.
+#[test]
+fn a_source_that_fails_is_told_while_the_others_go_on() {
+    let options = ["--rename-command", "FLUSHDB", "hidden-flushdb"];
+    let Some(bad) = Server::start_with("redis-7.0.15", &options) else { return };
+    let Some(good) = Server::start("redis-7.0.15") else { return };
+    let Some(target) = Server::start("redis-7.0.15") else { return };
+    let (first, second, to) = (bad.url(), good.url(), target.url());
+    let flags = ["sync", "--from", &first, "--from", &second, "--to", &to, "--on-conflict", "stop"];
+    let mut running = Understudy::start(&flags);
+    bad.client().call(cmd!("SET", "of-the-bad", 1));
+    assert!(Client::wait_for_key(target.port, 0, "of-the-bad", PATIENCE, || running.is_running()));
+    bad.client().call(cmd!("hidden-flushdb"));
+    running.tells("this source has failed; the others go on", PATIENCE);
+    good.client().call(cmd!("SET", "of-the-good", 1));
+    assert!(Client::wait_for_key(target.port, 0, "of-the-good", PATIENCE, || running.is_running()));
+    running.stop(PATIENCE).0.assert_code(3);
+}

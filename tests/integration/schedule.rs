@@ -1,5 +1,6 @@
 //! Which of many sources copy, and when.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::asking;
@@ -106,4 +107,26 @@ fn a_census_keeps_to_the_same_order() {
     let Some(target) = Server::start("redis-7.0.15") else { return };
     assert_eq!(saves(&sources, &target, &["--dry-run", "--census"]), (vec![1, 2, 0], 1));
     assert_eq!(target.client().call(cmd!("DBSIZE")).int(), 0);
+}
+
+/// One that was still waiting had no record that could be lost: nobody is told of a loss.
+#[test]
+fn who_was_stopped_before_its_turn_begins_with_the_next_run() {
+    let Some(sources) = sources(&[3000, 200]) else { return };
+    let Some(target) = Server::start("redis-7.0.15") else { return };
+    let to = target.url();
+    let urls: Vec<String> = sources.iter().map(Server::url).collect();
+    let flags = ["sync", "--to", &to, "--from", &urls[0], "--from", &urls[1], "--once"];
+    let run = Understudy::start(&flags);
+    let mut first = sources[0].client();
+    assert!(asking::within(PATIENCE, || {
+        first.info("persistence", "rdb_bgsave_in_progress") == "1"
+    }));
+    let state = Arc::clone(run.state());
+    run.stop(PATIENCE).0.assert_code(130);
+    let ended = Understudy::start_telling_in(&flags, &state).wait(PATIENCE);
+    ended.assert_code(0);
+    assert!(!ended.stderr.contains("lost"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("had not begun"), "{}", ended.stderr);
+    assert_eq!(target.client().call(cmd!("DBSIZE")).int(), 3200);
 }

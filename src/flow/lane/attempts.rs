@@ -38,6 +38,7 @@ pub(in super::super) async fn run(
     let begun = clock.now();
     let mut job =
         Job::new(plan, source, known.is_known, known.facts.is_sole(plan), clock.unix_ms());
+    job.had_not_begun = known.facts.not_begun.contains(&source.name);
     let mut tally = Tally::default();
     let _turn = known.turn.guard();
     let _member = known.member.as_ref().map(Member::guard);
@@ -111,6 +112,7 @@ pub(in super::super) async fn run(
     if !tally.begun && job.is_first {
         // Nothing was written, so there is nothing to go on with.
         job.withdraw(known.net, to).await;
+        super::super::job::has_not_begun(plan, &source.name);
     }
     report.copy_seconds = copied_at.map(|at| at.saturating_sub(begun).as_secs_f64());
     report.stream_seconds = copied_at.map(|at| clock.now().saturating_sub(at).as_secs_f64());

@@ -35,6 +35,8 @@ pub(super) struct Job {
     owner: String,
     /// Whether there must be a record: this process has written one, or an earlier one has on this machine.
     pub(super) known: bool,
+    /// An earlier one was stopped before it had brought anything, and took its record back.
+    pub(super) had_not_begun: bool,
     /// The generation of the record that this process has written.
     claimed: Option<u64>,
     /// Nothing of the job was in the target when it was looked at first.
@@ -91,6 +93,7 @@ impl Job {
             scripts: position::scripts_key(&plan.job.name, &source.name),
             owner: format!("{token:016x}"),
             known,
+            had_not_begun: false,
             claimed: None,
             is_first: false,
             links: 0,
@@ -191,6 +194,10 @@ impl Job {
         let stored = entrance.stored.as_ref().filter(|stored| !is_only_fences(stored));
         let Some(stored) = stored else {
             let beginning = match self.known {
+                true if self.had_not_begun && self.claimed.is_none() => {
+                    info!("this source had not begun when the job was stopped");
+                    Beginning::Again
+                }
                 true => {
                     warn!(
                         "the target has lost the record of this job: the data set is copied anew"
