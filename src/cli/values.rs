@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use understudy::plan::{Rate, SshCommand, SshName};
 use understudy::server::Server;
+use understudy::verify::Sample;
 
 /// Something that was said, and where: a flag, or a place in the file and a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,6 +69,13 @@ pub(crate) fn count(text: &str) -> Result<usize, String> {
         Ok(0) | Err(_) => Err("this is a number from 1 on".to_owned()),
         Ok(count) => Ok(count),
     }
+}
+
+/// Reads a part of the keys.
+pub(crate) fn sample(text: &str) -> Result<Sample, String> {
+    Sample::parse(text).ok_or_else(|| {
+        "a sample is a percentage above 0 and up to 100, such as 1% or 0.25%, or a number of keys".to_owned()
+    })
 }
 
 /// Reads a size: a number and a unit, where kB is 1000 bytes and KiB is 1024.

@@ -1,16 +1,20 @@
 //! `verify`: both sides compared.
 
+use std::ffi::OsString;
 use std::hash::{BuildHasher, RandomState};
+use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
-use understudy::flow::{self, Comparing, Difference, Doubt, Ended, Order, Told, Verified};
+use understudy::flow::{
+    self, Comparing, Difference, Doubt, Drawn, Ended, Order, Sampled, Told, Verified,
+};
 use understudy::key::{Db, Escaped};
 use understudy::net::Net;
-use understudy::plan::{Facts, Place, Plan};
+use understudy::plan::{Facts, Glob, Place, Plan};
 use understudy::preflight::{Unreachable, expand, look};
 use understudy::progress::Counters;
-use understudy::verify::Kind;
+use understudy::verify::{Kind, Share};
 
 use super::args::{Sync, Verify, Writing};
 use super::outcome::{Outcome, failed, refused};
@@ -21,6 +25,7 @@ use super::{intent, notice, terminal};
 /// Runs `verify` to its end.
 pub(crate) async fn run(args: Verify) -> Outcome {
     let (ttl_tolerance, repair, mode) = (args.ttl_tolerance, args.repair, args.bounds.progress);
+    let (sample, seed, only) = (args.sample, args.seed, globs(&args.only));
     let told = Telling::new(args.json, args.repair, args.differences);
     let plan = match intent::plan(&as_sync(args)) {
         Ok(plan) => plan,
@@ -31,7 +36,7 @@ pub(crate) async fn run(args: Verify) -> Outcome {
     let looked = async {
         let plan = expand(&net, &plan).await?;
         let facts = look(&net, &plan).await?;
-        Ok::<_, Unreachable>((plan, facts))
+        Ok::<_, Unreachable>((narrowed(plan, &only), facts))
     };
     let mut told_to_stop = signals.orders().clone();
     let looked = tokio::select! {
@@ -56,7 +61,8 @@ pub(crate) async fn run(args: Verify) -> Outcome {
     if let Some((what, mend)) = obstacle(&plan, &facts).or_else(unrepaired) {
         return refused(&what, mend);
     }
-    let comparing = Comparing { ttl_tolerance, repair, seed: RandomState::new().hash_one(0) };
+    let seed = seed.unwrap_or_else(|| RandomState::new().hash_one(0));
+    let comparing = Comparing { ttl_tolerance, repair, sample, seed };
     compare(&net, (&plan, &facts), comparing, mode, told, &signals).await
 }
 
@@ -143,6 +149,18 @@ fn unrepaired(plan: &Plan, facts: &Facts) -> Option<(String, &'static str)> {
             "end it (understudy stop --finish, or the same sync with --once), then repair; sync --restart copies all anew",
         )
     })
+}
+
+fn globs(texts: &[OsString]) -> Vec<Glob> {
+    texts.iter().map(|text| Glob::new(text.as_bytes())).collect()
+}
+
+/// The plan, of whose keys only those are compared that match.
+fn narrowed(mut plan: Plan, only: &[Glob]) -> Plan {
+    for source in &mut plan.sources {
+        source.rules = std::mem::take(&mut source.rules).narrowed(only.to_vec());
+    }
+    plan
 }
 
 /// The plan of a `sync` of the same places under the same rules.
@@ -235,6 +253,7 @@ impl Telling {
                 "changed_meanwhile": verified.settled,
                 "shared": counts.shared,
                 "foreign": verified.foreign,
+                "sample": verified.sampled.as_ref().map(as_json),
                 "sources": methods,
                 "target": target_method(plan),
                 "job_under_way": verified.follows,
@@ -257,6 +276,9 @@ impl Telling {
             target_method(plan),
             verified.report.seconds
         ));
+        if let Some(sampled) = &verified.sampled {
+            notice::note(&in_words(sampled));
+        }
         notice::note(&format!(
             "compared: {} keys of the sources, {} of the target; {} are the same{}",
             grouped(counts.expected),
@@ -286,6 +308,12 @@ impl Telling {
                 0 => "no difference",
                 _ => "no difference among those that could be compared",
             });
+            let sampled = verified.sampled.filter(|sampled| sampled.share != Share::ALL);
+            if let Some(Sampled { drawn, .. }) = sampled {
+                let both = counts.expected.min(counts.found);
+                // A key that one side lacks is met in the other's half alone.
+                notice::note(&proven(if drawn == Drawn::Places { both / 2 } else { both }));
+            }
             return;
         }
         let kinds = Kind::ALL.iter().zip(verified.differences).filter(|(_, count)| *count > 0);
@@ -306,6 +334,37 @@ impl Telling {
                 ),
             });
         }
+    }
+}
+
+fn in_words(sampled: &Sampled) -> String {
+    let Sampled { share, drawn, seed } = sampled;
+    let how = match drawn {
+        Drawn::Places => {
+            "those that SCAN gave from places spread over each server's table, looked for on the others"
+        }
+        Drawn::Names => "those that a hash of their names chose, out of all names",
+    };
+    format!("sample: {share} of the keys, {how} (--seed {seed})")
+}
+
+fn as_json(sampled: &Sampled) -> Value {
+    let drawn = match sampled.drawn {
+        Drawn::Places => "places",
+        Drawn::Names => "names",
+    };
+    json!({ "share": sampled.share.to_string(), "chosen_by": drawn, "seed": sampled.seed })
+}
+
+/// What a sample of so many keys proves in which nothing differs.
+fn proven(keys: u64) -> String {
+    // Where one of n differs, k keys are all the same with a probability of (1 - 1/n)^k: a twentieth at n = k/3.
+    match keys / 3 {
+        0 | 1 => "so few keys prove nothing about the others".to_owned(),
+        one_of => format!(
+            "had one key of {} differed, it would have been seen nineteen times out of twenty; of a few keys that differ a sample tells nothing",
+            grouped(one_of)
+        ),
     }
 }
 

@@ -50,7 +50,9 @@ pub use record::{Record, Recorded, record};
 pub use remedy::{Remedy, remedy};
 pub use replay::{Recording, replay};
 pub use report::{Ended, Report, SourceReport};
-pub use verify::{Comparing, Difference, Doubt, Told, Verified, is_under_way, verify};
+pub use verify::{
+    Comparing, Difference, Doubt, Drawn, Sampled, Told, Verified, is_under_way, verify,
+};
 
 use crate::net::Net;
 use crate::plan::{Facts, Place, Plan};

@@ -28,6 +28,8 @@ pub struct Rules {
     types: Option<Types>,
     ttl: Ttl,
     names: Names,
+    /// Of what they want, only keys whose names match one of these; none: all.
+    narrow: Vec<Glob>,
 }
 
 /// What becomes of a key.
@@ -214,6 +216,18 @@ impl Rules {
         Ok(Self { names, ..self })
     }
 
+    /// The same, and of what they want only keys whose names on the source match one of these. None: all of it.
+    #[must_use]
+    pub fn narrowed(self, narrow: Vec<Glob>) -> Self {
+        Self { narrow, ..self }
+    }
+
+    /// Whether they want less than what is theirs.
+    #[must_use]
+    pub fn are_narrowed(&self) -> bool {
+        !self.narrow.is_empty()
+    }
+
     /// What keys are called in the target.
     #[must_use]
     #[inline]
@@ -231,7 +245,26 @@ impl Rules {
     /// Whether a key that stands here in the target may be this source's, by its database and its name.
     #[must_use]
     pub fn owns(&self, place: Db, name: &[u8]) -> bool {
-        self.writes(place) && self.names.origin(name) != Origin::None
+        self.writes(place)
+            && match self.names.origin(name) {
+                Origin::Key(key) => self.is_within(&key),
+                Origin::Unknown => true,
+                Origin::None => false,
+            }
+    }
+
+    /// Which key of the source stands here in the target: its database and its name on the source. `None` if none that is wanted can, or its name
+    /// does not tell.
+    #[must_use]
+    pub fn key_of(&self, place: Db, name: &[u8]) -> Option<(Db, Vec<u8>)> {
+        let db = self.origin(place);
+        let Origin::Key(key) = self.names.origin(name) else { return None };
+        (self.writes(place) && self.judge(db, &key).is_keep()).then(|| (db, key.into_owned()))
+    }
+
+    /// Whether a key is none of those that are left aside, by its name on the source.
+    fn is_within(&self, key: &[u8]) -> bool {
+        !self.are_narrowed() || self.narrow.iter().any(|glob| glob.matches(key))
     }
 
     /// What becomes of deadlines.
@@ -257,7 +290,10 @@ impl Rules {
     pub fn has_keys(&self) -> bool {
         let globs = [&self.include, &self.exclude].into_iter().any(|globs| !globs.is_empty());
         let others = [&self.include_by, &self.exclude_by];
-        globs || others.into_iter().any(|others| !others.is_empty()) || self.types.is_some()
+        globs
+            || others.into_iter().any(|others| !others.is_empty())
+            || self.types.is_some()
+            || self.are_narrowed()
     }
 
     /// The databases that are wanted; `None` for all.
@@ -307,6 +343,9 @@ impl Rules {
     /// Whether keys with this name on the source are wanted.
     #[inline]
     fn chooses(&self, key: &[u8]) -> bool {
+        if !self.is_within(key) {
+            return false;
+        }
         let all = self.include.is_empty() && self.include_by.is_empty();
         let matches = |globs: &[Glob], others: &[Expression]| {
             globs.iter().any(|glob| glob.matches(key)) || others.iter().any(|one| one.finds(key))
@@ -333,15 +372,19 @@ impl Rules {
     /// Whether a module's value is wanted. `body` is the value verbatim: it begins with the type's ID.
     #[must_use]
     pub fn admits_module(&self, body: &[u8]) -> bool {
-        let Some(types) = &self.types else { return true };
-        if types.plain.contains(&ValueType::Module) {
-            return true;
-        }
         // The ID is a length of eight bytes.
         let id = body.strip_prefix(&[0x81]).and_then(|rest| rest.first_chunk::<8>());
-        id.is_some_and(|id| {
-            types.modules.contains(&ModuleId::new(u64::from_be_bytes(*id)).to_string())
-        })
+        match id {
+            Some(id) => self.admits_values_of(ModuleId::new(u64::from_be_bytes(*id))),
+            None => self.admits_every(ValueType::Module),
+        }
+    }
+
+    /// Whether a module's values are wanted.
+    #[must_use]
+    pub fn admits_values_of(&self, module: ModuleId) -> bool {
+        self.admits_every(ValueType::Module)
+            || self.types.as_ref().is_some_and(|types| types.modules.contains(&module.to_string()))
     }
 }
 
@@ -369,6 +412,9 @@ impl fmt::Display for Rules {
             let plain = types.plain.iter().map(|kind| kind.name().to_owned());
             let modules = types.modules.iter().map(|name| format!("module:{name}"));
             parts.push(format!("type {}", list(plain.chain(modules), ",")));
+        }
+        if !self.narrow.is_empty() {
+            parts.push(format!("narrowed to {}", list(&self.narrow, " ")));
         }
         if !self.names.are_kept() {
             parts.push(self.names.to_string());

@@ -14,7 +14,7 @@ use std::fmt;
 use xxhash_rust::xxh3::{Xxh3, xxh3_64_with_seed, xxh3_128_with_seed};
 
 use crate::change::SHIFT;
-use crate::rdb::event::{Element, StreamId};
+use crate::rdb::event::{Element, ModuleId, StreamId};
 use crate::rdb::opcode::ValueType;
 
 use super::vectors::{Item, Vectors};
@@ -88,6 +88,8 @@ pub struct Digester {
     /// What comes in pieces.
     pieces: Box<Xxh3>,
     in_pieces: bool,
+    /// Whose value it is, if it is a module's.
+    module: Option<ModuleId>,
     /// A vector set, if that is what the module's value is.
     vectors: Option<Vectors>,
     /// What it has said.
@@ -144,6 +146,7 @@ impl Digester {
             consumer: 0,
             pieces: Box::new(Xxh3::with_seed(seed)),
             in_pieces: false,
+            module: None,
             vectors: None,
             of_vectors: 0,
             lives: false,
@@ -157,7 +160,7 @@ impl Digester {
         }
         (self.kind, self.order, self.sum, self.fields) = (kind, 0, 0, 0);
         (self.history, self.group, self.consumer) = (None, 0, 0);
-        (self.vectors, self.of_vectors) = (None, 0);
+        (self.module, self.vectors, self.of_vectors) = (None, None, 0);
         // Only a hash loses what it has by itself.
         self.lives = kind != ValueType::Hash;
     }
@@ -173,6 +176,7 @@ impl Digester {
                 }
             }
             Element::Module { module, bytes } => {
+                self.module = Some(module);
                 if !self.in_pieces {
                     self.follow(Part::Module, &[&module.get().to_le_bytes()]);
                     let is_known =
@@ -275,6 +279,12 @@ impl Digester {
         let digest = mix(self.order, self.sum);
         let Self { kind, fields, history, .. } = *self;
         self.lives.then_some(Content { kind, digest, fields, history })
+    }
+
+    /// Whose value came last, if it was a module's.
+    #[must_use]
+    pub const fn module(&self) -> Option<ModuleId> {
+        self.module
     }
 
     fn take_vectors(&mut self, bytes: &[u8]) {

@@ -13,6 +13,7 @@ mod digest;
 mod dumped;
 mod notes;
 mod parts;
+mod sample;
 mod vectors;
 
 pub use compare::{Comparison, Counts, Held, Places, Suspect};
@@ -21,3 +22,4 @@ pub use digest::{Content, Digester, Times};
 pub use dumped::{Dumped, DumpedError};
 pub use notes::{Batch, Noted, Notes};
 pub use parts::parting;
+pub use sample::{Sample, Share, Start};

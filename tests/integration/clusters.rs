@@ -415,6 +415,13 @@ fn a_cluster_is_compared_with_a_server() {
         lines.sort_unstable();
         let missing = format!("missing\t0\t\"{some}\"");
         assert_eq!(lines, ["extra\t0\t\"nobody's\"", &missing], "{name}: {}", ended.stderr);
+        // Key by key, by all names of each part of the cluster.
+        let sample = Understudy::start(&[&verify[..], &["--sample", "100%"]].concat());
+        let sample = sample.wait(PATIENCE);
+        let mut lines: Vec<&str> = sample.stdout.lines().collect();
+        lines.sort_unstable();
+        assert_eq!(lines, ["extra\t0\t\"nobody's\"", &missing], "{name}: {}", sample.stderr);
+        assert!(sample.stderr.contains("a hash of their names"), "{name}: {}", sample.stderr);
         let repair = [&verify[..], &["--repair"]].concat();
         Understudy::start(&repair).wait(PATIENCE).assert_code(0);
         Understudy::start(&verify).wait(PATIENCE).assert_code(0);

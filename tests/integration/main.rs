@@ -55,6 +55,7 @@ mod restarts;
 mod rivals;
 mod rules;
 mod said;
+mod sampled;
 mod schedule;
 mod secured;
 mod sentinels;

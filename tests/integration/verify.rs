@@ -18,25 +18,25 @@ use crate::tool::{Ended, Understudy};
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A difference: its kind, the database or `function`, and the key.
-type Found = (String, String, Vec<u8>);
+pub(crate) type Found = (String, String, Vec<u8>);
 
 /// What a comparison said, in order, and its counts.
-struct Said {
-    differ: Vec<Found>,
-    counts: Value,
-    code: Option<i32>,
-    stderr: String,
+pub(crate) struct Said {
+    pub(crate) differ: Vec<Found>,
+    pub(crate) counts: Value,
+    pub(crate) code: Option<i32>,
+    pub(crate) stderr: String,
 }
 
-fn run(args: &[&str]) -> Ended {
+pub(crate) fn run(args: &[&str]) -> Ended {
     Understudy::start(&[&["verify"], args].concat()).wait(PATIENCE)
 }
 
-fn verify(from: &str, to: &str, flags: &[&str]) -> Said {
+pub(crate) fn verify(from: &str, to: &str, flags: &[&str]) -> Said {
     said(&run(&[&["--from", from, "--to", to, "--json"], flags].concat()))
 }
 
-fn said(ended: &Ended) -> Said {
+pub(crate) fn said(ended: &Ended) -> Said {
     let mut differ = Vec::new();
     let mut counts = Value::Null;
     for line in ended.stdout.lines() {
@@ -56,7 +56,7 @@ fn said(ended: &Ended) -> Said {
 
 impl Said {
     #[track_caller]
-    fn assert(&self, expected: &[(&str, u32, &str)], what: &str) {
+    pub(crate) fn assert(&self, expected: &[(&str, u32, &str)], what: &str) {
         let mut expected: Vec<Found> = expected
             .iter()
             .map(|(kind, db, key)| ((*kind).to_owned(), db.to_string(), key.as_bytes().to_vec()))
@@ -74,7 +74,7 @@ impl Said {
     }
 
     #[track_caller]
-    fn assert_same(&self, keys: u64, what: &str) {
+    pub(crate) fn assert_same(&self, keys: u64, what: &str) {
         self.assert(&[], what);
         for count in ["expected", "found", "same"] {
             assert_eq!(self.counts[count], keys, "{what}: {count} of {}", self.counts);
@@ -84,14 +84,14 @@ impl Said {
 }
 
 /// Keys in all databases.
-fn keys(client: &mut Client) -> u64 {
+pub(crate) fn keys(client: &mut Client) -> u64 {
     let info = client.call(cmd!("INFO", "keyspace")).text();
     let counts = info.lines().filter_map(|line| line.split_once("keys=")?.1.split(',').next());
     counts.map(|count| count.parse::<u64>().unwrap()).sum()
 }
 
 #[track_caller]
-fn copied(source: &Server, target: &Server, flags: &[&str]) {
+pub(crate) fn copied(source: &Server, target: &Server, flags: &[&str]) {
     let (from, to) = (source.url(), target.url());
     let args = [&["sync", "--from", &from, "--to", &to, "--once"], flags].concat();
     Understudy::start(&args).wait(PATIENCE).assert_code(0);
@@ -250,7 +250,7 @@ fn nothing_is_invented_while_a_job_runs() {
     }
 }
 
-fn set(n: u32, round: u32) -> Command {
+pub(crate) fn set(n: u32, round: u32) -> Command {
     cmd!("SET", format!("key:{n}"), format!("value {n} of round {round}"))
 }
 

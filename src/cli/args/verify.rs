@@ -1,6 +1,9 @@
 //! What `verify` was told.
 
+use std::ffi::OsString;
 use std::time::Duration;
+
+use understudy::verify::Sample;
 
 use super::access::{FromSsh, FromTls, SshArgs, ToSsh, ToTls};
 use super::job::{Bounds, Places, Schedule};
@@ -17,6 +20,19 @@ pub(crate) struct Verify {
     /// way. Ends with 0 if nothing differs any more
     #[arg(long)]
     pub(crate) repair: bool,
+
+    /// Compare only a part of the keys, a percentage (1%) or about so many (10000), and ask no source for its whole data set: those that SCAN
+    /// gives from places spread over the tables of all servers, or where that cannot be, those that a hash of their names chooses
+    #[arg(long, value_name = "SHARE", value_parser = values::sample, conflicts_with = "repair")]
+    pub(crate) sample: Option<Sample>,
+
+    /// With --sample: the seed of another one, which it has told, to choose as it did
+    #[arg(long, value_name = "N", requires = "sample")]
+    pub(crate) seed: Option<u64>,
+
+    /// Compare only keys whose names on the source match, before any rename. May be given several times: one match is enough
+    #[arg(long, value_name = "GLOB")]
+    pub(crate) only: Vec<OsString>,
 
     /// By how much deadlines may differ
     #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = values::duration)]

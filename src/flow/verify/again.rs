@@ -16,11 +16,12 @@ use tracing::{info, warn};
 use crate::key::Db;
 use crate::net::{Control, ControlError, Net};
 use crate::offset::Offset;
-use crate::plan::{Clocks, Facts, Origin, Place, Plan, ServerPlace, Source};
+use crate::plan::{Clocks, Facts, Origin, Place, Plan, Rules, ServerPlace, Source};
 use crate::position::{self, Phase, Record};
+use crate::rdb::opcode::ValueType;
 use crate::slots::slot_of;
 use crate::source::{FetchError, Fetcher, Found, Limits};
-use crate::verify::{Digester, Dumped, Held, Kind, Measure, Suspect, Times, parting};
+use crate::verify::{Content, Digester, Dumped, Held, Kind, Measure, Suspect, Times, parting};
 
 use super::super::lane::chain;
 use super::{Doubt, is_under_way};
@@ -175,6 +176,16 @@ impl<'a> Again<'a> {
         Ok(all.into_iter().map(known).collect())
     }
 
+    /// Whether only a part of the keys is compared, and nobody can tell whether this one, which no source holds, is of it.
+    pub(super) fn is_aside(&self, suspect: &Suspect) -> bool {
+        let unknown = |source: &Source| {
+            source.rules.are_narrowed()
+                && source.rules.writes(suspect.db)
+                && source.rules.names().origin(&suspect.name) == Origin::Unknown
+        };
+        suspect.kind == Kind::Extra && self.plan.sources.iter().any(unknown)
+    }
+
     fn open(&self, suspect: Suspect) -> Open {
         let mut owners = Vec::new();
         for (source, of) in self.plan.sources.iter().enumerate() {
@@ -322,9 +333,11 @@ impl<'a> Again<'a> {
             let times = times_of(of, clocks, self.net.clock().unix_ms());
             for (held, found) in expected.held.iter_mut().zip(&found) {
                 if *held == Ok(None) {
-                    *held = self
-                        .digested(found, &times)
-                        .map(|held| held.filter(|(content, _)| of.rules.admits(content.kind)));
+                    let digested = self.digested(found, &times);
+                    let is_wanted = |(content, _): &(Content, _)| {
+                        admits(&of.rules, content.kind, &self.digester)
+                    };
+                    *held = digested.map(|held| held.filter(is_wanted));
                 }
             }
         }
@@ -485,6 +498,11 @@ impl<'a> Again<'a> {
         };
         control.ask("GET", &[name]).await
     }
+}
+
+/// Whether rules want the value of this type that was digested last.
+pub(super) fn admits(rules: &Rules, kind: ValueType, digester: &Digester) -> bool {
+    rules.admits(kind) && digester.module().is_none_or(|module| rules.admits_values_of(module))
 }
 
 /// How a source's deadlines are to be understood, when our clock shows this.

@@ -1,4 +1,5 @@
-//! What the target holds: the names by SCAN, and of each its deadline and its DUMP, so many questions ahead of the answers as memory allows.
+//! What a server holds: the names by SCAN, or those that are known, and of each its deadline and its DUMP, so many questions ahead of the answers as
+//! memory allows.
 //!
 //! ```text
 //! SCAN │ TIME, PTTL k …, TIME, DUMP k … │ SCAN │ …        before 7.0
@@ -21,17 +22,31 @@ use tokio::time::sleep;
 
 use crate::key::Db;
 use crate::net::{Clock, ControlError, Link, Net, greeted};
-use crate::plan::ServerPlace;
+use crate::plan::{Rules, ServerPlace};
 use crate::progress::Counters;
 use crate::rdb::format::Family;
 use crate::resp::{ReplyReader, command};
 use crate::server::{Flavour, Server, Version};
-use crate::verify::{Batch, Digester, Dumped};
+use crate::verify::{Batch, Digester, Dumped, Times};
 
-/// Whether a key may be a source's, by the target's database and its name.
-pub(super) type Ours = Box<dyn Fn(Db, &[u8]) -> bool + Send>;
+/// What becomes of a key, by its database and its name on this server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sort {
+    /// It is compared.
+    Wanted,
+    /// It is none of those that are compared.
+    Aside,
+    /// No source can have brought it.
+    Foreign,
+}
 
-/// How the target is read.
+/// Tells it.
+pub(super) type Sorts = Box<dyn Fn(Db, &[u8]) -> Sort + Send>;
+
+/// Names of one database.
+pub(super) type Named = (Db, Vec<Vec<u8>>);
+
+/// How a server is read.
 pub(super) struct Inventory {
     pub(super) net: Net,
     pub(super) place: ServerPlace,
@@ -39,8 +54,8 @@ pub(super) struct Inventory {
     pub(super) counters: Arc<Counters>,
     /// How far its clock is ahead of ours, in milliseconds.
     pub(super) clock_ahead: i64,
-    /// Whether a job holds deadlines back there.
-    pub(super) held_back: bool,
+    /// How its deadlines are to be understood; its clock is asked.
+    pub(super) times: Times,
     /// The number of the first reading.
     pub(super) reading: u32,
     pub(super) digester: Digester,
@@ -48,8 +63,10 @@ pub(super) struct Inventory {
     pub(super) room: usize,
     /// Bytes of a value that may be held in one piece.
     pub(super) piece: usize,
-    /// Whether a key may be a source's, by the target's database and its name.
-    pub(super) ours: Ours,
+    /// What becomes of a key.
+    pub(super) sorts: Sorts,
+    /// Where its keys are in the target, and which of them are wanted, if it is a source.
+    pub(super) rules: Option<Rules>,
     pub(super) to: Sender<Batch>,
 }
 
@@ -158,11 +175,48 @@ impl Inventory {
     /// Reads these databases.
     ///
     /// # Errors
-    /// If the target is lost, or refuses a question.
+    /// If the server is lost, or refuses a question.
     pub(super) async fn read(mut self, dbs: &[Db]) -> Result<Read, ControlError> {
+        let mut reader = self.reader().await?;
+        // What a job brings may have a deadline at any time.
+        for may_skip in [!reader.task.times.held_back, false] {
+            let mut is_exact = true;
+            for &db in dbs {
+                match reader.database(db, may_skip).await? {
+                    Some(exact) => is_exact &= exact,
+                    None => return Ok(reader.read),
+                }
+            }
+            if is_exact {
+                break;
+            }
+            let attempt = reader.read.attempt + 1;
+            reader.task.reading += 1;
+            reader.read = Read { attempt, ..Read::default() };
+            Counters::set(&reader.task.counters.keys, 0);
+        }
+        Ok(reader.read)
+    }
+
+    /// Reads these keys.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub(super) async fn read_named(mut self, named: Vec<Named>) -> Result<(), ControlError> {
+        let mut reader = self.reader().await?;
+        for (db, names) in named {
+            reader.names = names.into();
+            if !reader.through(db, None).await? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    async fn reader(&mut self) -> Result<Reader<'_>, ControlError> {
         let (heard, said) = split(greeted(&self.net, &self.place).await?);
         let clock = self.net.clock();
-        let mut reader = Reader {
+        Ok(Reader {
             heard,
             said,
             out: Vec::new(),
@@ -183,26 +237,8 @@ impl Inventory {
             clock,
             batch: Batch::default(),
             read: Read::default(),
-            task: &mut self,
-        };
-        // What a job brings may have a deadline at any time.
-        for may_skip in [!reader.task.held_back, false] {
-            let mut is_exact = true;
-            for &db in dbs {
-                match reader.database(db, may_skip).await? {
-                    Some(exact) => is_exact &= exact,
-                    None => return Ok(reader.read),
-                }
-            }
-            if is_exact {
-                break;
-            }
-            let attempt = reader.read.attempt + 1;
-            reader.task.reading += 1;
-            reader.read = Read { attempt, ..Read::default() };
-            Counters::set(&reader.task.counters.keys, 0);
-        }
-        Ok(reader.read)
+            task: self,
+        })
     }
 
     fn family(&self) -> Family {
@@ -224,7 +260,16 @@ impl Reader<'_> {
         self.db = db;
         let expires = if may_skip { self.expires().await? } else { None };
         self.asks_deadlines = expires != Some(0);
-        (self.cursor, self.page) = (Some(0), PAGE);
+        if !self.through(db, Some(0)).await? {
+            return Ok(None);
+        }
+        Ok(Some(self.asks_deadlines || self.expires().await? == Some(0)))
+    }
+
+    /// Reads the names of one database that are known, and those that SCAN gives from this cursor on. `false`: what is read cannot be kept.
+    async fn through(&mut self, db: Db, from: Option<u64>) -> Result<bool, ControlError> {
+        self.db = db;
+        (self.cursor, self.page) = (from, PAGE);
         self.now_ms = self.clock.unix_ms().saturating_add(self.task.clock_ahead);
         let index = db.index().to_string();
         self.ask(&[b"SELECT", index.as_bytes()], Asked::Select);
@@ -236,13 +281,10 @@ impl Reader<'_> {
             self.exchange().await?;
             self.take()?;
             if self.batch.is_full() && !self.hand_on().await {
-                return Ok(None);
+                return Ok(false);
             }
         }
-        if !self.hand_on().await {
-            return Ok(None);
-        }
-        Ok(Some(self.asks_deadlines || self.expires().await? == Some(0)))
+        Ok(self.hand_on().await)
     }
 
     /// How many keys of the database have a deadline, if the server tells.

@@ -8,11 +8,13 @@
 //! What holds for copies holds here too: which source is read when, how many masters fork on one host, what a lost link calls for.
 
 mod again;
+mod drawn;
 mod functions;
 mod inventory;
 mod mending;
 mod noting;
 mod run;
+mod sides;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,7 +23,7 @@ use crate::key::Db;
 use crate::net::Net;
 use crate::plan::{Facts, Plan};
 use crate::progress::Counters;
-use crate::verify::{Counts, Kind, Suspect};
+use crate::verify::{Counts, Kind, Sample, Share, Suspect};
 
 use super::folder::Folder;
 use super::order::Orders;
@@ -36,8 +38,30 @@ pub struct Comparing {
     pub ttl_tolerance: Duration,
     /// Whether keys that differ are made what their sources hold. No job may be under way.
     pub repair: bool,
+    /// Only a part of the keys is compared, and no source is asked for its whole data set.
+    pub sample: Option<Sample>,
     /// What no two comparisons have in common, so that nobody can prepare for it.
     pub seed: u64,
+}
+
+/// The part of the keys that was compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sampled {
+    /// How large it is.
+    pub share: Share,
+    /// How it was chosen.
+    pub drawn: Drawn,
+    /// What it was chosen by: with the same seed the same names are.
+    pub seed: u64,
+}
+
+/// How a part of the keys is chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Drawn {
+    /// By a hash of each name: all names of all sides were looked at.
+    Names,
+    /// By places in the tables of all servers: what was met on one of them was looked for on the others.
+    Places,
 }
 
 /// What is told of a key as soon as it is known.
@@ -90,6 +114,8 @@ pub struct Verified {
     pub unproven: u64,
     /// Keys that differed when they were read and did not when they were looked at again, or were gone.
     pub settled: u64,
+    /// Which part of the keys was compared; `None`: all.
+    pub sampled: Option<Sampled>,
     /// Keys of the target that no source can have brought, by the rules: they were not compared.
     pub foreign: u64,
     /// Whether a job is under way that brings to the target what is written to the sources.
@@ -145,6 +171,7 @@ pub async fn verify(
         mended: 0,
         unproven: 0,
         settled: 0,
+        sampled: None,
         foreign: 0,
         follows: is_under_way(facts),
         loose_deadlines: false,

@@ -9,7 +9,7 @@ use crate::progress::Counters;
 use crate::rdb::event::{Element, KeyHead};
 use crate::rdb::opcode::ValueType;
 use crate::rdb::parser::Depth;
-use crate::verify::{Batch, Digester, Noted, Times};
+use crate::verify::{Batch, Digester, Noted, Share, Times};
 
 use super::super::left_out::{Left, left_out};
 use super::super::library::library;
@@ -24,6 +24,9 @@ pub(super) struct Noting {
     reading: u32,
     times: Times,
     digester: Digester,
+    /// Of all keys only this share is compared, by this seed.
+    only: Option<Share>,
+    seed: u64,
     db: Db,
     key: Vec<u8>,
     deadline: Option<i64>,
@@ -40,14 +43,19 @@ enum Fate {
     Compared,
     /// So it is if its value is of a module that is wanted.
     Open,
-    /// It is dead, or the tool's own.
+    /// It is dead, the tool's own, or not one of the share.
     Nothing,
     LeftOut(Why),
 }
 
 impl Noting {
-    /// That of the source at this place of the plan.
-    pub(super) fn new(index: usize, source: &Source, clocks: Clocks, seed: u64) -> Self {
+    /// That of the source at this place of the plan, with the seed of digests and samples.
+    pub(super) fn new(
+        index: usize,
+        source: &Source,
+        clocks: Clocks,
+        (seed, only): (u64, Option<Share>),
+    ) -> Self {
         let first = u32::try_from(index).unwrap_or(u32::MAX).saturating_mul(COPIES);
         let times = times_of(source, clocks, 0);
         let rules = source.rules.clone();
@@ -57,6 +65,8 @@ impl Noting {
             reading: first,
             times,
             digester: Digester::new(seed),
+            only,
+            seed,
             db: Db::default(),
             key: Vec::new(),
             deadline: None,
@@ -79,6 +89,7 @@ impl Noting {
         }
         match self.scope.judge_record(head) {
             Verdict::Drop(why) => Fate::LeftOut(why),
+            Verdict::Keep if !self.is_chosen(head) => Fate::Nothing,
             Verdict::Keep
                 if head.object.value_type() == ValueType::Module
                     && !self.scope.rules().admits_every(ValueType::Module) =>
@@ -87,6 +98,13 @@ impl Noting {
             }
             Verdict::Keep => Fate::Compared,
         }
+    }
+
+    /// Whether a key is one of those that are compared, if only a share is.
+    fn is_chosen(&self, head: &KeyHead<'_>) -> bool {
+        let Some(share) = self.only else { return true };
+        let there = self.scope.rules().target_of(head.db, head.key);
+        there.is_some_and(|(db, name)| share.chooses(self.seed, db, &name))
     }
 }
 

@@ -1,18 +1,16 @@
 //! How a comparison goes on, from the first byte that is read to the last key that is looked at again.
 
-use std::pin::pin;
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 
-use crate::key::Db;
 use crate::ledger::LedgerError;
 use crate::net::{Control, ControlError, Net};
-use crate::plan::{Clocks, Facts, Place, Plan, Rules, Side, Source};
-use crate::progress::{Counters, Phase};
+use crate::plan::{Facts, Place, Plan, Side, Source};
+use crate::progress::Counters;
 use crate::scratch::Unnamed;
-use crate::server::{Flavour, Server, Version};
+use crate::server::Version;
 use crate::source::FetchError;
 use crate::verify::{
     Batch, Comparison, Counts, Digester, Held, Kind, Measure, Notes, Places, Suspect,
@@ -21,25 +19,18 @@ use crate::verify::{
 use super::super::folder::{Folder, share};
 use super::super::lane::chain;
 use super::super::order::{Orders, stop_requested};
-use super::super::reading::{All, COPIES, Outcome, places};
+use super::super::reading::places;
 use super::super::report::Ended;
 use super::again::{Again, Looked, follows};
-use super::inventory::{Inventory, Read};
 use super::mending::Mender;
-use super::noting::Noting;
-use super::{Comparing, Difference, Doubt, Told, Verified, functions, is_under_way};
+use super::sides::{OLDEST, Outcomes, unread};
+use super::{Comparing, Difference, Doubt, Told, Verified, functions};
 
 /// Of so many keys it is told where both sides part.
 const PARTINGS: u64 = 100;
 
 /// Batches of keys that may wait for the disk.
 const WAITING: usize = 16;
-
-/// The smallest element that must be possible, in bytes.
-const LEAST_PIECE: usize = 1 << 20;
-
-/// What a server is taken for that does not say what it is.
-const OLDEST: Server = Server { flavour: Flavour::Redis, version: Version(2, 8, 0) };
 
 /// Why a comparison broke off.
 pub(super) enum Broke {
@@ -78,7 +69,7 @@ impl Run<'_> {
             }
             Ok::<_, LedgerError>(notes)
         });
-        let read = self.read(sender).await;
+        let read = self.read(sender, verified).await;
         let notes =
             keeping.await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
         let (attempts, outcomes, target) = read.into(verified);
@@ -105,7 +96,8 @@ impl Run<'_> {
         loop {
             let (next, back) = next(comparison).await;
             comparison = back;
-            let Some(suspects) = next.map_err(Broke::Disk)? else { break };
+            let Some(mut suspects) = next.map_err(Broke::Disk)? else { break };
+            suspects.retain(|suspect| !again.is_aside(suspect));
             let looked = self.unless_stopped(again.look(suspects)).await?;
             let mut differ = Vec::new();
             for (suspect, looked) in looked.map_err(|error| target_broke(&error))? {
@@ -142,6 +134,9 @@ impl Run<'_> {
         verified: &mut Verified,
         tell: &mut (dyn FnMut(Told) + Send),
     ) -> Result<(), Broke> {
+        if self.plan.sources.iter().any(|source| source.rules.are_narrowed()) {
+            return Ok(());
+        }
         let differing = || async {
             let differing = functions::differing(self.net, (self.plan, self.facts), outcomes);
             self.unless_stopped(differing).await?.map_err(|error| functions_broke(&error))
@@ -188,7 +183,10 @@ impl Run<'_> {
         Ok(())
     }
 
-    async fn unless_stopped<T>(&self, doing: impl Future<Output = T>) -> Result<T, Broke> {
+    pub(super) async fn unless_stopped<T>(
+        &self,
+        doing: impl Future<Output = T>,
+    ) -> Result<T, Broke> {
         let mut orders = self.orders.clone();
         tokio::select! {
             done = doing => Ok(done),
@@ -220,92 +218,12 @@ impl Run<'_> {
         };
         self.plan.sources.iter().enumerate().map(of).collect()
     }
-
-    /// Reads both sides.
-    async fn read(&self, to: mpsc::Sender<Batch>) -> ReadAll {
-        let Self { net, plan, facts, counters, orders, .. } = *self;
-        let together = plan.sources_at_once().min(plan.sources.len()).max(1);
-        let piece = (share(plan, 1, 4) / together).max(LEAST_PIECE);
-        // A file is read as one more source, whose place is behind all others.
-        let mut read = Plan::clone(plan);
-        if let Place::Rdb(_) = &plan.target {
-            let (name, place) = (plan.target.to_string(), plan.target.clone());
-            read.sources.push(Source { name, place, rules: Rules::default() });
-        }
-        let all = All { net, plan: &Arc::new(read), facts, counters, orders, piece };
-        let seed = self.comparing.seed;
-        let noting = |index, source: &Source| {
-            let of_target = index >= plan.sources.len();
-            let clocks = if of_target { Clocks::default() } else { facts.clocks(index) };
-            Noting::new(index, source, clocks, seed)
-        };
-        let mut sources = pin!(all.read(&to, noting));
-        let mut target = pin!(self.read_target(to.clone()));
-        tokio::select! {
-            (outcomes, _) = &mut sources => ReadAll { outcomes, target: target.await },
-            target = &mut target => match target {
-                // Nothing can be compared, so the sources need not be read any further.
-                Err(broke @ Broke::Target(..)) => {
-                    ReadAll { outcomes: Vec::new(), target: Err(broke) }
-                }
-                target => ReadAll { outcomes: sources.await.0, target },
-            },
-        }
-    }
-
-    async fn read_target(&self, to: mpsc::Sender<Batch>) -> Result<Read, Broke> {
-        let Self { net, plan, facts, .. } = *self;
-        let (Place::Server(place), Some(target), Some(counters)) =
-            (&plan.target, &facts.target, self.counters.last())
-        else {
-            return Ok(Read::default());
-        };
-        counters.enter(Phase::Counting);
-        let writes = |db: &Db| plan.sources.iter().any(|source| source.rules.writes(*db));
-        let dbs: Vec<Db> = target.keys.keys().copied().filter(writes).collect();
-        let ours = Arc::clone(plan);
-        // Where a source keeps its names each may be its own.
-        let all: Vec<Db> = dbs
-            .iter()
-            .copied()
-            .filter(|db| {
-                let keeps = |one: &Source| one.rules.writes(*db) && one.rules.names().are_kept();
-                plan.sources.iter().any(keeps)
-            })
-            .collect();
-        let reading = u32::try_from(plan.sources.len()).unwrap_or(u32::MAX).saturating_mul(COPIES);
-        let inventory = Inventory {
-            net: net.clone(),
-            place: place.clone(),
-            server: target.server.unwrap_or(OLDEST),
-            counters: Arc::clone(counters),
-            clock_ahead: facts.clocks(0).target,
-            held_back: is_under_way(facts),
-            reading,
-            digester: Digester::new(self.comparing.seed),
-            room: share(plan, 1, 16),
-            piece: share(plan, 1, 8).max(LEAST_PIECE),
-            ours: Box::new(move |db, name| {
-                all.contains(&db) || ours.sources.iter().any(|source| source.rules.owns(db, name))
-            }),
-            to,
-        };
-        let read = self.unless_stopped(inventory.read(&dbs)).await?;
-        counters.enter(if read.is_ok() { Phase::Done } else { Phase::Failed });
-        read.map_err(|error| target_broke(&error.into()))
-    }
 }
 
 /// The target could not be asked to the end.
-fn target_broke(error: &FetchError) -> Broke {
-    let advice = match error {
-        FetchError::Control(ControlError::Refused { .. }) | FetchError::Refused { .. } => {
-            "let this user run SCAN, DUMP, PTTL and PEXPIRETIME on the target: what cannot be read cannot be compared".to_owned()
-        }
-        FetchError::Control(error) => error.advice(Side::Target),
-        _ => "start again".to_owned(),
-    };
-    Broke::Target(format!("target: {}", chain(error)), advice)
+pub(super) fn target_broke(error: &FetchError) -> Broke {
+    let (failure, advice) = unread(error, Side::Target);
+    Broke::Target(format!("target: {failure}"), advice)
 }
 
 /// A library of functions could not be asked for.
@@ -317,43 +235,6 @@ fn functions_broke(error: &ControlError) -> Broke {
         error => error.advice(Side::Target),
     };
     Broke::Target(format!("functions: {}", chain(error)), advice)
-}
-
-type Outcomes = Vec<Option<Outcome<Noting>>>;
-
-/// What came of reading both sides.
-struct ReadAll {
-    outcomes: Outcomes,
-    target: Result<Read, Broke>,
-}
-
-impl ReadAll {
-    /// Puts it down. Gives the attempt of each source that counts, with the target's in the last place, and what was read of the target.
-    fn into(self, verified: &mut Verified) -> (Vec<Option<u32>>, Outcomes, Result<Read, Broke>) {
-        let mut attempts = Vec::new();
-        for (report, outcome) in verified.report.sources.iter_mut().zip(&self.outcomes) {
-            let Some(outcome) = outcome else {
-                attempts.push(None);
-                continue;
-            };
-            (report.ended, report.method) = (outcome.ended, outcome.method);
-            report.failure.clone_from(&outcome.failure);
-            attempts.push((outcome.ended == Ended::Done).then_some(outcome.attempt));
-        }
-        // That of a target which is a file.
-        let file = self.outcomes.get(attempts.len()).and_then(Option::as_ref);
-        let target = match file.and_then(|file| file.failure.clone()) {
-            Some((failure, advice)) => Err(Broke::Target(failure, advice)),
-            None => self.target,
-        };
-        let attempt = match (file, &target) {
-            (Some(file), _) => file.attempt,
-            (None, Ok(read)) => read.attempt,
-            (None, Err(_)) => 0,
-        };
-        attempts.push(Some(attempt));
-        (attempts, self.outcomes, target)
-    }
 }
 
 /// In what the two sides of a key differ that have the same value, or not the same type.

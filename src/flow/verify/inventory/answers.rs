@@ -6,11 +6,13 @@ use tracing::debug;
 use crate::key::{Db, Escaped, is_own};
 use crate::net::{ControlError, info_field};
 use crate::progress::Counters;
+use crate::rdb::opcode::ValueType;
 use crate::resp::{Reply, RespError};
 use crate::verify::{Content, Dumped, Noted, Times};
 
+use super::super::again::admits;
 use super::{
-    Answer, Asked, Inventory, LARGEST_PAGE, Large, OVERHEAD, Reader, SMALL, UNCLEAR, lost,
+    Answer, Asked, Inventory, LARGEST_PAGE, Large, OVERHEAD, Reader, SMALL, Sort, UNCLEAR, lost,
 };
 
 impl Reader<'_> {
@@ -39,8 +41,7 @@ impl Reader<'_> {
         match &mut self.answer {
             Answer::Pieces(large) => {
                 let Large { left, value } = &mut **large;
-                let held_back = self.task.held_back;
-                let times = Times { now_ms: self.now_ms, later_by: 0, held_back };
+                let times = Times { now_ms: self.now_ms, ..self.task.times };
                 let used = match large_piece(input, left, value, self.task, &times) {
                     Piece::Taken(used) => return Ok(used),
                     Piece::Broken => return Err(unexpected(question)),
@@ -120,9 +121,10 @@ impl Reader<'_> {
                 *left -= 1;
                 let ends = *left == 0;
                 if !is_own(name) {
-                    match (self.task.ours)(self.db, name) {
-                        true => self.names.push_back(name.to_vec()),
-                        false => self.read.foreign += 1,
+                    match (self.task.sorts)(self.db, name) {
+                        Sort::Wanted => self.names.push_back(name.to_vec()),
+                        Sort::Aside => {}
+                        Sort::Foreign => self.read.foreign += 1,
                     }
                 }
                 return if ends { self.page_ends() } else { Ok(()) };
@@ -165,9 +167,13 @@ impl Reader<'_> {
         self.next()
     }
 
+    /// Whether the value that came last, of this type, is wanted.
+    fn admits(&self, kind: ValueType) -> bool {
+        self.task.rules.as_ref().is_none_or(|rules| admits(rules, kind, &self.task.digester))
+    }
+
     fn times(&self) -> Times {
-        let held_back = self.task.held_back;
-        Times { now_ms: self.now_ms, later_by: 0, held_back }
+        Times { now_ms: self.now_ms, ..self.task.times }
     }
 
     /// A key was read.
@@ -178,8 +184,8 @@ impl Reader<'_> {
         self.keys_asked -= 1;
         Counters::add(&self.task.counters.keys, 1);
         let content = match content {
-            Ok(Some(content)) => content,
-            Ok(None) => return,
+            Ok(Some(content)) if self.admits(content.kind) => content,
+            Ok(_) => return,
             Err(why) => {
                 debug!(key = %Escaped(&name), why, "a value of the target cannot be read");
                 Content::UNREAD
@@ -192,8 +198,14 @@ impl Reader<'_> {
             },
             None => None,
         };
-        let (reading, db, name) = (self.task.reading, self.db, name.as_slice());
-        self.batch.push(&Noted { reading, db, name, origin: None, content, deadline });
+        let (reading, key) = (self.task.reading, name.as_slice());
+        let Some(rules) = &self.task.rules else {
+            let (db, name) = (self.db, key);
+            return self.batch.push(&Noted { reading, db, name, origin: None, content, deadline });
+        };
+        let Some((db, name)) = rules.target_of(self.db, key) else { return };
+        let origin = (*name != *key).then_some(key);
+        self.batch.push(&Noted { reading, db, name: &name, origin, content, deadline });
     }
 }
 
