@@ -1,11 +1,13 @@
 //! What is going on, in numbers. Workers add; one function reads them together, and every view shows that reading.
 
+mod history;
 mod tide;
 mod wait;
 
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+pub use history::{Course, History, Stretch};
 use tide::Tide;
 pub use wait::{Told, Wait, Waiting};
 
@@ -101,6 +103,18 @@ impl Awaited {
     }
 }
 
+/// What goes on, in a word or two: while somebody is waited for, who it is.
+#[must_use]
+pub const fn doing(phase: Phase, awaited: Option<Awaited>) -> &'static str {
+    match awaited {
+        Some(side) if !phase.is_end() => side.name(),
+        _ => phase.name(),
+    }
+}
+
+/// What a key may hold, as `TYPE` says it.
+pub const TYPES: [&str; 7] = ["string", "list", "set", "zset", "hash", "stream", "module"];
+
 /// What one lane has done so far. Each number only grows, unless it says otherwise.
 #[derive(Debug, Default)]
 pub struct Counters {
@@ -112,6 +126,8 @@ pub struct Counters {
     pub payload_size: AtomicU64,
     /// Keys read from the payload.
     pub keys_read: AtomicU64,
+    /// Keys of the payload that the rules choose, by type, in the order of [`TYPES`].
+    pub types: [AtomicU64; TYPES.len()],
     /// Keys that the target has confirmed.
     pub keys: AtomicU64,
     /// Commands of the stream that the target has confirmed.
@@ -202,6 +218,7 @@ impl Counters {
         ] {
             Self::set(number, 0);
         }
+        self.types.iter().for_each(|number| Self::set(number, 0));
     }
 
     /// Notes what the lane does now.
@@ -256,6 +273,7 @@ impl Counters {
             payload_read: read(&self.payload_read),
             payload_size: read(&self.payload_size),
             keys_read: read(&self.keys_read),
+            types: self.types.each_ref().map(read),
             keys: read(&self.keys),
             commands: read(&self.commands),
             without_effect: read(&self.without_effect),
@@ -290,6 +308,7 @@ pub struct Snapshot {
     pub payload_read: u64,
     pub payload_size: u64,
     pub keys_read: u64,
+    pub types: [u64; TYPES.len()],
     pub keys: u64,
     pub commands: u64,
     pub without_effect: u64,
@@ -319,6 +338,27 @@ impl Snapshot {
     #[must_use]
     pub fn lag(&self) -> u64 {
         self.master_offset.max(self.read_offset).saturating_sub(self.confirmed_offset)
+    }
+
+    /// The same; `None` if nobody can know.
+    #[must_use]
+    pub fn known_lag(&self) -> Option<u64> {
+        // Before the first confirmation the offset counts from the beginning of the master's life.
+        let streaming = self.phase >= Phase::CatchingUp && self.confirmed_offset > 0;
+        // Nor can it be known what a master writes that is not there.
+        (streaming && self.awaited != Some(Awaited::Source)).then(|| self.lag())
+    }
+
+    /// What goes on, in a word or two.
+    #[must_use]
+    pub const fn doing(&self) -> &'static str {
+        doing(self.phase, self.awaited)
+    }
+
+    /// Whether somebody is waited for.
+    #[must_use]
+    pub const fn is_held_up(&self) -> bool {
+        self.awaited.is_some() && !self.phase.is_end()
     }
 }
 

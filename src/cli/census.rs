@@ -10,12 +10,12 @@ use understudy::flow::{self, Census, Ended, TargetKeys};
 use understudy::key::Escaped;
 use understudy::net::Net;
 use understudy::plan::{Facts, Finding, OnConflict, Place, Plan, judge, remarks};
-use understudy::progress::Counters;
+use understudy::progress::{Counters, History};
 
 use super::args::Sync;
 use super::outcome::Outcome;
 use super::progress::{Mode, Show, Watched, grouped, size, span};
-use super::report::{self, as_f64, or_dash, table, text};
+use super::report::{self, Files, as_f64, or_dash, table, text};
 use super::signals::Signals;
 use super::{notice, terminal};
 
@@ -44,13 +44,7 @@ pub(super) async fn run(net: &Net, asked: &Asked<'_>, signals: &Signals) -> Outc
     }
     if obstacle.is_some() || of_sources.count() > 0 {
         let all: Vec<Finding> = findings.iter().cloned().chain(obstacle).collect();
-        return report::nothing_done(
-            args.writing.report.as_deref(),
-            plan,
-            facts,
-            Ended::Refused,
-            &all,
-        );
+        return report::nothing_done(files(args), plan, facts, Ended::Refused, &all);
     }
     for remark in remarks(facts, plan) {
         notice::warning(&format!("{}: {}", remark.place, remark.evidence), &remark.mend);
@@ -63,7 +57,7 @@ pub(super) async fn run(net: &Net, asked: &Asked<'_>, signals: &Signals) -> Outc
         plan.sources.iter().map(|_| Arc::default()).chain([Arc::default()]).collect();
     let show = Show::begin(mode, watched_all(plan, facts, &counters), net.clock());
     let taken = flow::census(net, plan, facts, &counters, signals.orders()).await;
-    show.end().await;
+    let history = show.end().await;
 
     for source in &taken.report.sources {
         if let Some((failure, advice)) = &source.failure {
@@ -79,7 +73,7 @@ pub(super) async fn run(net: &Net, asked: &Asked<'_>, signals: &Signals) -> Outc
     let ended = taken.ended();
     if ended == Ended::Stopped {
         notice::note("stopped: the sources were not counted to the end, and nothing was written");
-        return told(asked, &taken, ended, None);
+        return told(asked, (&taken, &history), ended, None);
     }
     let page = Page::new(plan, facts, &taken);
     terminal::result(&page.tables());
@@ -93,23 +87,26 @@ pub(super) async fn run(net: &Net, asked: &Asked<'_>, signals: &Signals) -> Outc
     if mode != Mode::None {
         notice::note("nothing was written (--dry-run --census)");
     }
-    told(asked, &taken, ended, Some((ended, page.json())))
+    told(asked, (&taken, &history), ended, Some((ended, page.json())))
 }
 
 /// Writes the report.
 fn told(
     asked: &Asked<'_>,
-    taken: &Census,
+    (taken, history): (&Census, &History),
     ended: Ended,
     census: Option<(Ended, Value)>,
 ) -> Outcome {
     let Asked { args, plan, facts, findings } = *asked;
     let keys_after = facts.target.as_ref().map(understudy::plan::ServerFacts::keys_in_all);
-    let told = report::Told { run: &taken.report, plan, facts, findings, keys_after, census };
-    match report::write(args.writing.report.as_deref(), &report::json(&told)) {
-        Err(()) if matches!(ended, Ended::Done | Ended::Differences) => Outcome::Failed,
-        _ => ended.into(),
-    }
+    let history = Some(history);
+    let told =
+        report::Told { run: &taken.report, plan, facts, findings, keys_after, census, history };
+    files(args).close(&files(args).document(&told), ended)
+}
+
+fn files(args: &Sync) -> Files<'_> {
+    Files::new("census", &args.writing.report, args.writing.bounds.progress)
 }
 
 fn watched_all(plan: &Plan, facts: &Facts, counters: &[Arc<Counters>]) -> Vec<Watched> {

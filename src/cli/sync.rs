@@ -16,6 +16,7 @@ use super::control::Door;
 use super::notice;
 use super::outcome::{Outcome, refused};
 use super::progress::{Mode, Show, Watched, grouped};
+use super::report::Files;
 use super::signals::Signals;
 use super::{census, dry_run, intent, report};
 
@@ -25,11 +26,8 @@ pub(crate) async fn run(args: &Sync) -> Outcome {
         Ok(plan) => plan,
         Err(refusal) => return refused(&refusal.what, &refusal.mend),
     };
-    if let Some(path) = &args.writing.report
-        && let Err(error) = report::try_path(path)
-    {
-        let text = format!("--report: cannot write {}: {error}", path.display());
-        return refused(&text, "give a path that this user may write");
+    if let Err(outcome) = files(args).check() {
+        return outcome;
     }
     let signals = Signals::heed();
     let net = Net::system();
@@ -38,7 +36,7 @@ pub(crate) async fn run(args: &Sync) -> Outcome {
         expanded = expand(&net, &plan) => expanded,
         _ = told_to_stop.wait_for(|order| *order == Order::Stop) => {
             notice::note("stopped before anything was written");
-            return report::nothing_done(args.writing.report.as_deref(), &plan, &Facts::default(), Ended::Stopped, &[]);
+            return report::nothing_done(files(args), &plan, &Facts::default(), Ended::Stopped, &[]);
         }
     };
     match expanded.map_err(|error| unreachable(args, &plan, &error)) {
@@ -58,7 +56,7 @@ fn unreachable(args: &Sync, plan: &Plan, error: &Unreachable) -> Outcome {
     let found = finding(error);
     notice::error(&format!("{}: {}", found.place, found.evidence), &found.mend);
     let ended = if error.is_damage() { Ended::Failed } else { Ended::Refused };
-    report::nothing_done(args.writing.report.as_deref(), plan, &Facts::default(), ended, &[found])
+    report::nothing_done(files(args), plan, &Facts::default(), ended, &[found])
 }
 
 async fn begin(args: &Sync, plan: &Plan, net: &Net, signals: &Signals) -> Outcome {
@@ -76,7 +74,7 @@ async fn begin(args: &Sync, plan: &Plan, net: &Net, signals: &Signals) -> Outcom
         looked = look(net, plan) => looked,
         _ = told_to_stop.wait_for(|order| *order == Order::Stop) => {
             notice::note("stopped before anything was written");
-            return report::nothing_done(args.writing.report.as_deref(), plan, &Facts::default(), Ended::Stopped, &[]);
+            return report::nothing_done(files(args), plan, &Facts::default(), Ended::Stopped, &[]);
         }
     };
     let facts = match looked {
@@ -95,13 +93,7 @@ async fn begin(args: &Sync, plan: &Plan, net: &Net, signals: &Signals) -> Outcom
         return census::run(net, &asked, signals).await;
     }
     if !findings.is_empty() {
-        return report::nothing_done(
-            args.writing.report.as_deref(),
-            plan,
-            &facts,
-            Ended::Refused,
-            &findings,
-        );
+        return report::nothing_done(files(args), plan, &facts, Ended::Refused, &findings);
     }
 
     for remark in remarks(&facts, plan) {
@@ -114,13 +106,7 @@ async fn begin(args: &Sync, plan: &Plan, net: &Net, signals: &Signals) -> Outcom
     }
     if args.dry_run {
         notice::note("nothing stands in the way, and nothing was written (--dry-run)");
-        return report::nothing_done(
-            args.writing.report.as_deref(),
-            plan,
-            &facts,
-            Ended::Done,
-            &[],
-        );
+        return report::nothing_done(files(args), plan, &facts, Ended::Done, &[]);
     }
     let mut monitors = JoinSet::new();
     let is_watched = args.writing.bounds.progress != Mode::None || door.is_some();
@@ -139,7 +125,7 @@ async fn begin(args: &Sync, plan: &Plan, net: &Net, signals: &Signals) -> Outcom
     );
     let run = migrate(net, plan, &facts, &counters, signals.orders()).await;
     monitors.abort_all();
-    show.end().await;
+    let history = show.end().await;
 
     for source in &run.sources {
         say_end(source, &plan.job.name);
@@ -152,15 +138,21 @@ async fn begin(args: &Sync, plan: &Plan, net: &Net, signals: &Signals) -> Outcom
         }
         Place::Rdb(_) | Place::Capture(_) => None,
     };
-    let told =
-        report::Told { run: &run, plan, facts: &facts, findings: &[], keys_after, census: None };
+    let told = report::Told {
+        run: &run,
+        plan,
+        facts: &facts,
+        findings: &[],
+        keys_after,
+        census: None,
+        history: Some(&history),
+    };
     report::print_target(&told);
-    let text = report::json(&told);
-    let written = report::write(args.writing.report.as_deref(), &text);
-    match (run.ended(), written) {
-        (Ended::Done | Ended::Differences, Err(())) => Outcome::Failed,
-        (ended, _) => ended.into(),
-    }
+    files(args).close(&files(args).document(&told), run.ended())
+}
+
+fn files(args: &Sync) -> Files<'_> {
+    Files::new("sync", &args.writing.report, args.writing.bounds.progress)
 }
 
 /// How long the target may take to tell how many keys it holds in the end.

@@ -1,36 +1,44 @@
 //! `verify`: both sides compared.
 
+mod section;
+
 use std::ffi::OsString;
 use std::hash::{BuildHasher, RandomState};
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 
-use serde_json::{Map, Value, json};
 use understudy::flow::{
     self, Comparing, Difference, Doubt, Drawn, Ended, Order, Sampled, Told, Verified,
 };
-use understudy::key::{Db, Escaped};
+use understudy::key::Escaped;
 use understudy::net::Net;
-use understudy::plan::{Facts, Glob, Place, Plan};
+use understudy::plan::{Facts, Finding, Glob, Place, Plan, ServerFacts};
 use understudy::preflight::{Unreachable, expand, look};
 use understudy::progress::Counters;
 use understudy::verify::{Kind, Share};
 
 use super::args::{Sync, Verify, Writing};
-use super::outcome::{Outcome, failed, refused};
+use super::outcome::{Outcome, refused};
 use super::progress::{Mode, Show, Watched, grouped};
+use super::report::Files;
 use super::signals::Signals;
-use super::{intent, notice, terminal};
+use super::{intent, notice, report, terminal};
 
 /// Runs `verify` to its end.
 pub(crate) async fn run(args: Verify) -> Outcome {
     let (ttl_tolerance, repair, mode) = (args.ttl_tolerance, args.repair, args.bounds.progress);
     let (sample, seed, only) = (args.sample, args.seed, globs(&args.only));
-    let told = Telling::new(args.json, args.repair, args.differences);
+    let mut told = Telling::new(args.json, args.repair, args.differences);
+    told.only = args.only.iter().map(|glob| glob.to_string_lossy().into_owned()).collect();
+    let paths = args.report.clone();
+    let files = Files::new("verify", &paths, mode);
     let plan = match intent::plan(&as_sync(args)) {
         Ok(plan) => plan,
         Err(refusal) => return refused(&refusal.what, &refusal.mend),
     };
+    if let Err(outcome) = files.check() {
+        return outcome;
+    }
     let signals = Signals::heed();
     let net = Net::system();
     let looked = async {
@@ -43,15 +51,19 @@ pub(crate) async fn run(args: Verify) -> Outcome {
         looked = looked => looked,
         _ = told_to_stop.wait_for(|order| *order == Order::Stop) => {
             notice::note("stopped before anything was compared");
-            return Outcome::Interrupted;
+            return report::nothing_done(files, &plan, &Facts::default(), Ended::Stopped, &[]);
         }
     };
     let (plan, facts) = match looked {
         Ok(looked) => looked,
         Err(error) => {
             let what = format!("{}: {}", error.place, flow::chain(&error.source));
-            let end = if error.is_damage() { failed } else { refused };
-            return end(&what, &error.advice());
+            notice::error(&what, &error.advice());
+            let ended = if error.is_damage() { Ended::Failed } else { Ended::Refused };
+            let place = error.place.clone();
+            let found =
+                Finding { place, evidence: flow::chain(&error.source), mend: error.advice() };
+            return report::nothing_done(files, &plan, &Facts::default(), ended, &[found]);
         }
     };
     if let Err(refusal) = intent::check_memory(plan.memory, &plan.sources) {
@@ -59,23 +71,27 @@ pub(crate) async fn run(args: Verify) -> Outcome {
     }
     let unrepaired = || unrepaired(&plan, &facts).filter(|_| repair);
     if let Some((what, mend)) = obstacle(&plan, &facts).or_else(unrepaired) {
-        return refused(&what, mend);
+        notice::error(&what, mend);
+        let place = plan.target.to_string();
+        let found = Finding { place, evidence: what, mend: mend.to_owned() };
+        return report::nothing_done(files, &plan, &facts, Ended::Refused, &[found]);
     }
     let seed = seed.unwrap_or_else(|| RandomState::new().hash_one(0));
     let comparing = Comparing { ttl_tolerance, repair, sample, seed };
-    compare(&net, (&plan, &facts), comparing, mode, told, &signals).await
+    compare(&net, (&plan, &facts), comparing, files, told, &signals).await
 }
 
 async fn compare(
     net: &Net,
     (plan, facts): (&Plan, &Facts),
     comparing: Comparing,
-    mode: Mode,
+    files: Files<'_>,
     mut telling: Telling,
     signals: &Signals,
 ) -> Outcome {
     let counters: Vec<Arc<Counters>> =
         plan.sources.iter().map(|_| Arc::default()).chain([Arc::default()]).collect();
+    let mode = files.mode();
     let mut watched = Watched::all(plan, facts, &counters);
     if let Some(counters) = counters.last() {
         let expected_keys = facts.target.as_ref().map(|target| target.keys_that(plan));
@@ -88,7 +104,7 @@ async fn compare(
         telling.tell(told);
     })
     .await;
-    show.end().await;
+    let history = show.end().await;
     for source in &verified.report.sources {
         if let Some((failure, advice)) = &source.failure {
             notice::error(&format!("{}: {failure}", source.name), advice);
@@ -107,7 +123,11 @@ async fn compare(
             );
         }
     }
-    ended.into()
+    let keys_after = facts.target.as_ref().map(ServerFacts::keys_in_all);
+    let (run, history) = (&verified.report, Some(&history));
+    let told = report::Told { run, plan, facts, findings: &[], keys_after, census: None, history };
+    let section = section::section(plan, &verified, &telling.named, &telling.only);
+    files.close(&files.document(&told).ended(ended).with(section), ended)
 }
 
 /// What stands in the way of any comparison.
@@ -190,14 +210,30 @@ struct Telling {
     /// How many of them are written.
     most: u64,
     written: u64,
+    /// The first of them, for the report.
+    named: Vec<Difference>,
+    /// The keys that are compared, if not all are, by the patterns of their names.
+    only: Vec<String>,
 }
 
 impl Telling {
     fn new(json: bool, repairs: bool, most: Option<u64>) -> Self {
-        Self { json, repairs, most: most.unwrap_or(u64::MAX), written: 0 }
+        Self {
+            json,
+            repairs,
+            most: most.unwrap_or(u64::MAX),
+            written: 0,
+            named: Vec::new(),
+            only: Vec::new(),
+        }
     }
 
     fn tell(&mut self, told: Told) {
+        if let Told::Differs(difference) = &told
+            && self.named.len() < section::NAMED
+        {
+            self.named.push(difference.clone());
+        }
         match told {
             Told::Differs(difference) if self.written < self.most => {
                 self.written += 1;
@@ -220,16 +256,10 @@ impl Telling {
     }
 
     fn line(&self, difference: &Difference) -> String {
-        let Difference { kind, db, key, parting, .. } = difference;
-        if !self.json {
-            return format!("{kind}\t{}\t{}\n", place(difference), Escaped(key));
+        if self.json {
+            return format!("{}\n", section::line(difference));
         }
-        // One code point a byte, as `rdb cat` writes it.
-        let key: String = key.iter().copied().map(char::from).collect();
-        format!(
-            "{}\n",
-            json!({ "kind": kind.name(), "db": db.map(Db::index), "key": key, "parting": parting })
-        )
+        format!("{}\t{}\t{}\n", difference.kind, place(difference), Escaped(&difference.key))
     }
 
     /// What was compared, and what came of it.
@@ -237,30 +267,7 @@ impl Telling {
         let counts = verified.counts;
         let all: u64 = verified.differences.iter().sum();
         if self.json {
-            let kinds = Kind::ALL.iter().zip(verified.differences);
-            let kinds: Map<String, Value> =
-                kinds.map(|(kind, count)| (kind.name().to_owned(), count.into())).collect();
-            let methods: Vec<&str> =
-                verified.report.sources.iter().map(|source| source.method).collect();
-            let counts = json!({
-                "expected": counts.expected,
-                "found": counts.found,
-                "same": counts.same,
-                "differences": kinds,
-                "written": self.written,
-                "mended": verified.mended,
-                "unproven": verified.unproven,
-                "changed_meanwhile": verified.settled,
-                "shared": counts.shared,
-                "foreign": verified.foreign,
-                "sample": verified.sampled.as_ref().map(as_json),
-                "sources": methods,
-                "target": target_method(plan),
-                "job_under_way": verified.follows,
-                "loose_deadlines": verified.loose_deadlines,
-                "bytes_on_disk": verified.on_disk,
-                "seconds": verified.report.seconds,
-            });
+            let counts = section::counts(plan, verified, self.written);
             terminal::result(&format!("{counts}\n"));
         }
         if mode == Mode::None {
@@ -346,14 +353,6 @@ fn in_words(sampled: &Sampled) -> String {
         Drawn::Names => "those that a hash of their names chose, out of all names",
     };
     format!("sample: {share} of the keys, {how} (--seed {seed})")
-}
-
-fn as_json(sampled: &Sampled) -> Value {
-    let drawn = match sampled.drawn {
-        Drawn::Places => "places",
-        Drawn::Names => "names",
-    };
-    json!({ "share": sampled.share.to_string(), "chosen_by": drawn, "seed": sampled.seed })
 }
 
 /// What a sample of so many keys proves in which nothing differs.

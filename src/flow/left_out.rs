@@ -1,7 +1,10 @@
-//! What the rules leave out, counted.
+//! What the rules choose and what they leave out, counted.
+
+use std::sync::atomic::Ordering;
 
 use crate::plan::Why;
 use crate::progress::Counters;
+use crate::rdb::opcode::ValueType;
 
 /// What is left out.
 #[derive(Clone, Copy)]
@@ -25,4 +28,38 @@ pub(super) fn left_out(counters: &Counters, why: Why, left: Left) {
         (Left::Command, Why::Db | Why::Key | Why::Type) => &counters.left_out_commands,
     };
     Counters::add(number, 1);
+}
+
+/// Counts a key of the payload that the rules choose.
+#[inline]
+pub(super) fn chosen(counters: &Counters, value_type: ValueType) {
+    if let Some(number) = counters.types.get(value_type as usize) {
+        Counters::add(number, 1);
+    }
+}
+
+/// It was counted, and is left out after all: of a module's value only the first piece tells.
+pub(super) fn not_chosen(counters: &Counters, value_type: ValueType) {
+    if let Some(number) = counters.types.get(value_type as usize) {
+        number.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::progress::TYPES;
+
+    #[test]
+    fn each_type_is_counted_under_its_name() {
+        use ValueType::{Hash, List, Module, Set, Stream, String, Zset};
+        let counters = Counters::default();
+        for (times, value_type) in (1_u64..).zip([String, List, Set, Zset, Hash, Stream, Module]) {
+            (0..times).for_each(|_| chosen(&counters, value_type));
+            let at = TYPES.iter().position(|name| *name == value_type.name()).unwrap();
+            assert_eq!(counters.snapshot().types[at], times, "{}", value_type.name());
+        }
+        not_chosen(&counters, Module);
+        assert_eq!(counters.snapshot().types, [1, 2, 3, 4, 5, 6, 6]);
+    }
 }

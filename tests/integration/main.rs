@@ -51,6 +51,7 @@ mod recorded;
 mod records;
 mod refusals;
 mod replicas;
+mod reports;
 mod restarts;
 mod rivals;
 mod rules;

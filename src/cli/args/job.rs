@@ -163,9 +163,9 @@ pub(crate) struct Writing {
     #[command(flatten)]
     pub(crate) bounds: Bounds,
 
-    /// Write the final report to FILE, as JSON
+    /// Write the final report to FILE: as a page with plots where its name ends in .html, else as JSON. May be given several times
     #[arg(long, value_name = "FILE")]
-    pub(crate) report: Option<PathBuf>,
+    pub(crate) report: Vec<PathBuf>,
 
     // What has a heading comes last: whatever stands behind it would stand under it.
     #[command(flatten)]

@@ -1,6 +1,7 @@
 //! What `verify` was told.
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use understudy::verify::Sample;
@@ -45,6 +46,10 @@ pub(crate) struct Verify {
     /// Each difference as one JSON object, and behind them one with the counts
     #[arg(long)]
     pub(crate) json: bool,
+
+    /// Write what was compared, and what came of it, to FILE: as a page where its name ends in .html, else as JSON. May be given several times
+    #[arg(long, value_name = "FILE")]
+    pub(crate) report: Vec<PathBuf>,
 
     #[command(flatten)]
     pub(crate) schedule: Schedule,

@@ -20,6 +20,8 @@ use understudy::plan::Facts;
 use understudy::plan::Plan;
 use understudy::plan::ServerFacts;
 use understudy::progress::Counters;
+use understudy::progress::History;
+use understudy::progress::Snapshot;
 
 use fold::LINES;
 pub(super) use fold::{Line, fold};
@@ -73,7 +75,7 @@ impl Watched {
 #[derive(Debug)]
 pub(crate) struct Show {
     stop: oneshot::Sender<()>,
-    task: JoinHandle<()>,
+    task: JoinHandle<History>,
 }
 
 /// How often the counters are read.
@@ -96,11 +98,11 @@ impl Show {
         Self { stop, task: tokio::spawn(show(view, sources, clock, stopped)) }
     }
 
-    /// Shows the last numbers and ends.
-    pub(crate) async fn end(self) {
+    /// Shows the last numbers and ends. What has gone on is told.
+    pub(crate) async fn end(self) -> History {
         // Either has failed only if the task is gone.
         let _ = self.stop.send(());
-        let _ = self.task.await;
+        self.task.await.unwrap_or_else(|_| History::of(0))
     }
 }
 
@@ -109,9 +111,10 @@ async fn show(
     sources: Vec<Watched>,
     clock: Clock,
     mut stopped: oneshot::Receiver<()>,
-) {
+) -> History {
     let mut meters: Vec<Meter> =
         sources.iter().map(|source| Meter::new(source.expected_keys)).collect();
+    let mut history = History::of(sources.len());
     let begun = clock.now();
     let mut tick = interval(TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
@@ -121,17 +124,21 @@ async fn show(
             _ = tick.tick() => false,
         };
         let now = clock.now();
+        let elapsed = now.saturating_sub(begun);
+        let snapshots: Vec<Snapshot> =
+            sources.iter().map(|source| source.counters.snapshot()).collect();
+        history.note(elapsed, snapshots.iter().copied());
         let readings: Vec<(String, Reading)> = sources
             .iter()
             .zip(&mut meters)
-            .map(|(source, meter)| {
-                (source.name.clone(), meter.read(now, source.counters.snapshot()))
-            })
+            .zip(snapshots)
+            .map(|((source, meter), now_there)| (source.name.clone(), meter.read(now, now_there)))
             .collect();
-        view.show(now.saturating_sub(begun), &readings);
+        view.show(elapsed, &readings);
         if last {
             view.end();
-            return;
+            history.end();
+            return history;
         }
     }
 }

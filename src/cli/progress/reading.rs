@@ -6,6 +6,7 @@ use std::time::Duration;
 use understudy::progress::Awaited;
 use understudy::progress::Phase;
 use understudy::progress::Snapshot;
+use understudy::progress::doing;
 
 /// Rates are those of so long: shorter, they jump; longer, they hide a stall.
 const WINDOW: Duration = Duration::from_secs(5);
@@ -84,11 +85,7 @@ impl Meter {
             }
             Phase::Following | Phase::Finishing | Phase::Done => (Some(100.0), false, None),
         };
-        // Before the first confirmation the offset counts from the beginning of the master's life.
-        let streaming = snapshot.phase >= Phase::CatchingUp && snapshot.confirmed_offset > 0;
-        // Nor can it be known what a master writes that is not there.
-        let known = streaming && snapshot.awaited != Some(Awaited::Source);
-        let lag_bytes = known.then(|| snapshot.lag());
+        let lag_bytes = snapshot.known_lag();
         let mut reading = Reading {
             phase: snapshot.phase,
             awaited: snapshot.awaited,
@@ -159,10 +156,7 @@ fn rate(readings: impl Iterator<Item = (Duration, u64)> + Clone) -> f64 {
 impl Reading {
     /// What goes on, in a word or two.
     pub(super) fn doing(&self) -> &'static str {
-        match self.awaited {
-            Some(side) if !self.phase.is_end() => side.name(),
-            _ => self.phase.name(),
-        }
+        doing(self.phase, self.awaited)
     }
 
     /// What is going on with all sources together. Of percentages the mean; of lags and times the longest.

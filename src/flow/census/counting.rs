@@ -9,7 +9,7 @@ use crate::rdb::event::{Element, KeyHead};
 use crate::rdb::opcode::{ObjectType, ValueType};
 use crate::rdb::parser::Depth;
 
-use super::super::left_out::{Left, left_out};
+use super::super::left_out::{Left, chosen, left_out};
 use super::super::reading::{COPIES, Take};
 
 /// See the module.
@@ -108,6 +108,7 @@ impl Take for Counting {
                 self.tally.count(&head, bytes, self.now_ms);
                 self.batch.push(self.reading, db, &name);
                 Counters::add(&counters.keys, 1);
+                chosen(counters, head.object.value_type());
             }
             (verdict, _) => {
                 let why = if let Verdict::Drop(why) = verdict { why } else { Why::Db };

@@ -17,7 +17,7 @@ use crate::rdb::writer::Writer;
 use crate::server::{Flavour, Server, Version};
 use crate::target::{RdbPlace, RdbTarget};
 
-use super::super::left_out::{Left, left_out};
+use super::super::left_out::{Left, chosen, left_out, not_chosen};
 use super::super::library::library;
 use super::super::report::CONFLICTS_NAMED;
 use super::IntoFileError;
@@ -134,6 +134,9 @@ impl<'a> Sheet<'a> {
                 let is_module = head.object.value_type() == ValueType::Module;
                 let is_wanted = verdict.is_keep() && !is_dead;
                 self.is_open = is_wanted && is_module;
+                if is_wanted {
+                    chosen(counters, head.object.value_type());
+                }
                 let depth = if is_wanted && (is_module || self.is_new(db, &name)?) {
                     match &mut self.target {
                         Some(target) => self.copy.key(&head, later, target.writer())?,
@@ -223,6 +226,7 @@ impl<'a> Sheet<'a> {
         counters: &Counters,
     ) -> Result<bool, IntoFileError> {
         if !self.scope.rules().admits_module(bytes) {
+            not_chosen(counters, ValueType::Module);
             left_out(counters, Why::Type, Left::Key);
             return Ok(false);
         }

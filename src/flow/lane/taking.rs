@@ -13,12 +13,13 @@ use crate::plan::{OnFlush, Place, Verdict, Why};
 use crate::position::{self, Spot};
 use crate::progress::{Counters, Phase};
 use crate::rdb::event::{Event as RdbEvent, KeyHead};
+use crate::rdb::opcode::ValueType;
 use crate::rdb::parser::Depth;
 use crate::repl::{Event, Resume};
 use crate::server::Version;
 use crate::source::Wants;
 
-use super::super::left_out::{Left, left_out};
+use super::super::left_out::{Left, chosen, left_out, not_chosen};
 use super::end::End;
 use super::outage::only_removes;
 use super::slots::left_out as left_out_of;
@@ -139,6 +140,9 @@ impl Lane<'_> {
                         {
                             sweep.note(place, head.key)?;
                         }
+                        if verdict.is_keep() {
+                            chosen(self.counters, head.object.value_type());
+                        }
                         let depth = match verdict {
                             Verdict::Keep if met.is_some() => Depth::Skip,
                             Verdict::Keep => self.copy.key(&head, &mut self.deadlines),
@@ -150,6 +154,7 @@ impl Lane<'_> {
                         self.source.choose(depth);
                     }
                     RdbEvent::Payload(payload) if !self.stream.scope().admits_payload(&payload) => {
+                        not_chosen(self.counters, ValueType::Module);
                         left_out(self.counters, Why::Type, Left::Key);
                     }
                     RdbEvent::Payload(payload) => {

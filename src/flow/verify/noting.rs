@@ -11,7 +11,7 @@ use crate::rdb::opcode::ValueType;
 use crate::rdb::parser::Depth;
 use crate::verify::{Batch, Digester, Noted, Share, Times};
 
-use super::super::left_out::{Left, left_out};
+use super::super::left_out::{Left, chosen, left_out};
 use super::super::library::library;
 use super::super::reading::{COPIES, Take};
 use super::again::times_of;
@@ -29,6 +29,7 @@ pub(super) struct Noting {
     seed: u64,
     db: Db,
     key: Vec<u8>,
+    value_type: ValueType,
     deadline: Option<i64>,
     fate: Fate,
     batch: Batch,
@@ -69,6 +70,7 @@ impl Noting {
             seed,
             db: Db::default(),
             key: Vec::new(),
+            value_type: ValueType::String,
             deadline: None,
             fate: Fate::Nothing,
             batch: Batch::default(),
@@ -131,7 +133,8 @@ impl Take for Noting {
                 self.db = head.db;
                 self.key.clear();
                 self.key.extend_from_slice(head.key);
-                self.digester.begin(head.object.value_type());
+                self.value_type = head.object.value_type();
+                self.digester.begin(self.value_type);
                 Depth::Elements
             }
             Fate::Nothing | Fate::LeftOut(_) => Depth::Skip,
@@ -165,6 +168,7 @@ impl Take for Noting {
                 let (reading, name, deadline) = (self.reading, &*name, self.deadline);
                 self.batch.push(&Noted { reading, db, name, origin, content, deadline });
                 Counters::add(&counters.keys, 1);
+                chosen(counters, self.value_type);
             }
         }
     }
