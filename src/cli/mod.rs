@@ -7,6 +7,7 @@ mod config;
 mod control;
 mod demo;
 mod dry_run;
+mod explain;
 mod intent;
 mod logging;
 mod notice;
@@ -53,6 +54,7 @@ pub(crate) fn run(args: Args) -> Outcome {
         Command::Rdb(args) => rdb::run(&args),
         Command::Sync(args) => block_on(sync::run(&args)),
         Command::Verify(args) => block_on(verify::run(*args)),
+        Command::Explain(args) => block_on(explain::run(*args)),
         Command::Demo { progress } => block_on(demo::run(progress)),
         Command::Ping(args) => block_on(ping::run(&args)),
         Command::Record(args) => block_on(record::run(&args)),

@@ -88,7 +88,7 @@ fn write(folder: &Path, path: &Path, kept: &Kept) -> io::Result<()> {
     file.into_inner()?.sync_all()
 }
 
-fn from_folder(plan: &Plan) -> Result<Option<Held>, HeldError> {
+pub(super) fn from_folder(plan: &Plan) -> Result<Option<Held>, HeldError> {
     let Some(folder) = &plan.job.folder else { return Ok(None) };
     for (name, keeps) in [(KEPT, true), (REPLACED, false)] {
         let path = folder.join(name);

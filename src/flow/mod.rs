@@ -51,7 +51,8 @@ pub use remedy::{Remedy, remedy};
 pub use replay::{Recording, replay};
 pub use report::{Ended, Report, SourceReport};
 pub use verify::{
-    Comparing, Difference, Doubt, Drawn, Sampled, Told, Verified, is_under_way, verify,
+    Comparing, Difference, Doubt, Drawn, Explained, Question, Sampled, Told, Verified, explain,
+    is_under_way, verify,
 };
 
 use crate::net::Net;

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use tracing::info;
 
 use crate::key::{Db, fingerprint};
-use crate::owners::{Log, LogError, Owners, TooMany, hash, read_log};
+use crate::owners::{Claims, Log, LogError, Owners, TooMany, hash, read_log};
 use crate::plan::Plan;
 
 use super::lane::chain;
@@ -105,8 +105,7 @@ impl Names {
             let path = path.to_owned();
             move |source| NoteError::Write { path, source }
         };
-        let sources: Vec<&str> = plan.sources.iter().map(|source| source.name.as_str()).collect();
-        let head = Log::head(&boot(), fingerprint(Db::default(), sources.join("\n").as_bytes()));
+        let head = head(plan);
         super::job::create(folder).map_err(failed(folder))?;
         // Also when all is copied anew: what was brought and is gone must be removed.
         let recalled = match goes_on {
@@ -220,6 +219,25 @@ impl Holders {
 fn write_down(log: &mut Log, file: Option<&mut (PathBuf, File)>) -> Result<(), NoteError> {
     let Some((path, file)) = file.filter(|_| !log.is_written()) else { return Ok(()) };
     log.write(file).map_err(|source| NoteError::Write { path: path.clone(), source })
+}
+
+/// What the logs of a job of these sources begin with.
+fn head(plan: &Plan) -> Vec<u8> {
+    let sources: Vec<&str> = plan.sources.iter().map(|source| source.name.as_str()).collect();
+    Log::head(&boot(), fingerprint(Db::default(), sources.join("\n").as_bytes()))
+}
+
+/// Which sources have brought a name, by the job's log of this start of the machine; `None` if there is none. Nothing is written.
+pub(super) fn claims_noted(plan: &Plan, db: Db, name: &[u8]) -> Option<Claims> {
+    let file = File::open(plan.job.folder.as_ref()?.join(NAMES)).ok()?;
+    let (wanted, mut claims) = (hash(fingerprint(db, name)), Claims::default());
+    let read = read_log(&head(plan), io::BufReader::new(file), |owner, name| {
+        if name == wanted {
+            claims.insert(owner);
+        }
+        Ok(())
+    });
+    read.is_ok().then_some(claims)
 }
 
 /// A file that is gone on with at its end.

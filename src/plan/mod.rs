@@ -29,7 +29,7 @@ pub use names::{Names, Origin};
 pub use place::{Address, Place, PlaceError, ServerPlace};
 pub use rate::{Bucket, Rate};
 pub use rename::{Expression, Rename};
-pub use rules::{OnFlush, Rules, Verdict, Why};
+pub use rules::{LeftOut, OnFlush, Rules, Verdict, Why};
 pub use spool::{Forecast, OutputBuffer, Spool, SpoolFacts, spool_line};
 pub use ssh::{Passphrase, SshAccess, SshHost, SshKeys, SshName, Via};
 pub use tls::{Identity, Tls};

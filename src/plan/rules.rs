@@ -1,5 +1,7 @@
 //! What of a source is wanted, and where it goes: databases chosen and renumbered, keys by their names and types, other names for them.
 
+mod left_out;
+
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -13,6 +15,8 @@ use super::glob::Glob;
 use super::names::{Names, Origin};
 use super::rename::Expression;
 use super::ttl::Ttl;
+
+pub use left_out::LeftOut;
 
 /// The rules of one source. [`Default`] wants everything as it is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -409,9 +413,7 @@ impl fmt::Display for Rules {
             parts.push(format!("{name} {}", list(others, " ")));
         }
         if let Some(types) = &self.types {
-            let plain = types.plain.iter().map(|kind| kind.name().to_owned());
-            let modules = types.modules.iter().map(|name| format!("module:{name}"));
-            parts.push(format!("type {}", list(plain.chain(modules), ",")));
+            parts.push(format!("type {types}"));
         }
         if !self.narrow.is_empty() {
             parts.push(format!("narrowed to {}", list(&self.narrow, " ")));
@@ -436,6 +438,15 @@ impl Verdict {
     #[must_use]
     pub fn is_keep(self) -> bool {
         self == Self::Keep
+    }
+}
+
+/// As the flag has them.
+impl fmt::Display for Types {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let plain = self.plain.iter().map(|kind| kind.name().to_owned());
+        let modules = self.modules.iter().map(|name| format!("module:{name}"));
+        f.write_str(&list(plain.chain(modules), ","))
     }
 }
 

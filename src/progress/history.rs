@@ -47,7 +47,7 @@ pub struct Stretch {
 
 /// So many stretches are kept. When there are more each two become one, and new ones are twice as long.
 const MOST: usize = 120;
-const FIRST_STEP: Duration = Duration::from_secs(1);
+const FIRST_STEP: Duration = Duration::from_millis(200);
 
 impl History {
     /// That of so many lanes, of which nothing is known yet. Times are counted from here.
@@ -169,15 +169,15 @@ mod tests {
     #[test]
     fn a_stretch_tells_what_was_done_in_it_and_how_far_the_target_was_behind_at_the_most() {
         let mut history = History::of(1);
-        history.note(ms(400), [copying(100)]);
+        history.note(ms(80), [copying(100)]);
         assert_eq!(history.ends(), []);
-        history.note(ms(1100), [copying(500)]);
-        history.note(ms(1300), [following(90)]);
-        history.note(ms(2200), [following(10)]);
-        history.note(ms(2300), [following(0)]);
+        history.note(ms(220), [copying(500)]);
+        history.note(ms(260), [following(90)]);
+        history.note(ms(440), [following(10)]);
+        history.note(ms(460), [following(0)]);
         history.end();
         history.end();
-        assert_eq!(history.ends(), [1100, 2200, 2300].map(ms));
+        assert_eq!(history.ends(), [220, 440, 460].map(ms));
         let told: Vec<_> =
             history.lanes()[0].stretches.iter().map(|s| (s.keys, s.lag, s.doing)).collect();
         assert_eq!(

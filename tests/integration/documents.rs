@@ -16,10 +16,11 @@ use crate::servers::{Server, program};
 use crate::tool::Understudy;
 
 const SERVER: &str = "redis-7.0.15";
-const COMMANDS: [&str; 15] = [
+const COMMANDS: [&str; 16] = [
     "",
     "sync",
     "verify",
+    "explain",
     "status",
     "pause",
     "resume",

@@ -30,6 +30,7 @@ mod demo;
 mod dice;
 mod documents;
 mod doubts;
+mod explain;
 mod failover;
 mod faults;
 mod fetched;

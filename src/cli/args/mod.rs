@@ -1,6 +1,7 @@
 //! What was typed. This does nothing but parse.
 
 mod access;
+mod explain;
 mod job;
 mod verify;
 
@@ -9,6 +10,7 @@ use std::time::Duration;
 
 pub(crate) use access::{FromSsh, FromTls, SshArgs, ToSsh, ToTls};
 use clap::{Parser, Subcommand, ValueEnum};
+pub(crate) use explain::Explain;
 pub(crate) use job::{
     DeadlinesArg, MethodArg, OnConflictArg, OnUnknownArg, Places, Sync, UntilArg, Writing,
 };
@@ -49,6 +51,11 @@ pub(crate) enum Command {
         override_usage = "understudy verify [OPTIONS] --from <URL> --to <URL>\n       understudy verify [OPTIONS] --config <FILE>"
     )]
     Verify(Box<Verify>),
+    /// Why a key is not in the target: filtered and by which rule, expired, on its way, in doubt, another source's, or on no source
+    #[command(
+        override_usage = "understudy explain [OPTIONS] <KEY> --from <URL> --to <URL>\n       understudy explain [OPTIONS] <KEY> --config <FILE>"
+    )]
+    Explain(Box<Explain>),
     /// How a job stands that runs on this machine
     Status(Steered),
     /// Let a job take nothing more from its sources for now. Its links stay alive

@@ -26,7 +26,7 @@ use super::notice;
 use super::refusal::Refusal;
 
 use protocol::{LONGEST_REQUEST, Request, Source, Standing};
-pub(super) use steer::{order, status};
+pub(super) use steer::{order, standing, status};
 
 /// The socket's name in the job's folder.
 const NAME: &str = "control";

@@ -116,6 +116,11 @@ async fn ask(args: &Steered, request: Request) -> Result<Value, Outcome> {
     }
 }
 
+/// How a job stands, if it runs here and answers.
+pub(crate) async fn standing(job: &str) -> Option<Value> {
+    say(&state::root()?.join(job), Request::Status).await.ok()
+}
+
 fn nothing_runs(root: &Path) -> Outcome {
     refused(
         &format!("no job runs here ({})", root.display()),

@@ -9,6 +9,7 @@
 
 mod again;
 mod drawn;
+mod explain;
 mod functions;
 mod inventory;
 mod mending;
@@ -29,6 +30,7 @@ use super::folder::Folder;
 use super::order::Orders;
 use super::report::{Ended, Report, SourceReport};
 use again::{Looked, follows};
+pub use explain::{Explained, Question, explain};
 use run::{Broke, Run};
 
 /// How a comparison is made.

@@ -1,6 +1,7 @@
 //! How a comparison goes on, from the first byte that is read to the last key that is looked at again.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
@@ -79,7 +80,10 @@ impl Run<'_> {
             return Ok(());
         }
         verified.foreign = target.foreign;
-        let places = Places { readings: places(&attempts), measures: self.measures() };
+        let places = Places {
+            readings: places(&attempts),
+            measures: measures(plan, facts, self.comparing.ttl_tolerance),
+        };
         let measures = places.measures.clone();
         verified.loose_deadlines = measures.iter().any(|measure| measure.tolerance.is_none());
         let mut comparison = notes.compare(places, share(plan, 1, 4)).map_err(Broke::Disk)?;
@@ -193,31 +197,28 @@ impl Run<'_> {
             () = stop_requested(&mut orders) => Err(Broke::Stopped),
         }
     }
+}
 
-    /// Whether a job is under way that does not know this source's deadlines to the millisecond: before 7.0 masters send how long a key has to live,
-    /// and the job asks for what that came to when it ends.
-    fn is_unsure(&self, source: usize) -> bool {
-        let server = self.facts.sources.get(source).and_then(Option::as_ref);
-        let server = server.and_then(|facts| facts.server);
-        follows(self.facts, source)
-            && server.is_some_and(|server| server.as_redis() < Version(7, 0, 0))
-    }
+/// Whether a job is under way that does not know this source's deadlines to the millisecond: before 7.0 masters send how long a key has to live,
+/// and the job asks for what that came to when it ends.
+fn is_unsure(facts: &Facts, source: usize) -> bool {
+    let server = facts.sources.get(source).and_then(Option::as_ref);
+    let server = server.and_then(|facts| facts.server);
+    follows(facts, source) && server.is_some_and(|server| server.as_redis() < Version(7, 0, 0))
+}
 
-    /// How what each source holds is measured.
-    fn measures(&self) -> Vec<Measure> {
-        let told = i64::try_from(self.comparing.ttl_tolerance.as_millis()).unwrap_or(i64::MAX);
-        let of = |(index, source): (usize, &Source)| Measure {
-            // What is left of a key's life when a job ends is nowhere written.
-            tolerance: (!source.rules.ttl().is_for_the_end() && !self.is_unsure(index)).then(
-                || {
-                    // How far two clocks are apart cannot be measured to the millisecond.
-                    let apart = self.facts.clocks(index).apart() != 0;
-                    if apart { told.max(1000) } else { told }
-                },
-            ),
-        };
-        self.plan.sources.iter().enumerate().map(of).collect()
-    }
+/// How what each source holds is measured, if deadlines may differ by so much.
+pub(super) fn measures(plan: &Plan, facts: &Facts, tolerance: Duration) -> Vec<Measure> {
+    let told = i64::try_from(tolerance.as_millis()).unwrap_or(i64::MAX);
+    let of = |(index, source): (usize, &Source)| Measure {
+        // What is left of a key's life when a job ends is nowhere written.
+        tolerance: (!source.rules.ttl().is_for_the_end() && !is_unsure(facts, index)).then(|| {
+            // How far two clocks are apart cannot be measured to the millisecond.
+            let apart = facts.clocks(index).apart() != 0;
+            if apart { told.max(1000) } else { told }
+        }),
+    };
+    plan.sources.iter().enumerate().map(of).collect()
 }
 
 /// The target could not be asked to the end.

@@ -52,7 +52,7 @@ pub(super) fn chart(
                 }
             }
             div.plot {
-                div.up aria-hidden="true" { span { (unit(top)) } span { (unit(top / 2.0)) } span { "0" } }
+                div.up aria-hidden="true" { span { (unit(top)) } span { @if top > 1.0 { (unit(top / 2.0)) } } span { "0" } }
                 svg viewBox="0 0 1000 100" preserveAspectRatio="none" role="img" aria-label=(title) {
                     path.grid d="M0 0H1000M0 50H1000M0 100H1000" {}
                     @for line in &lines {
@@ -68,7 +68,9 @@ pub(super) fn chart(
                 }
                 div.along aria-hidden="true" {
                     span { "0" }
-                    @for part in [0.25, 0.5, 0.75, 1.0] { span { (span(last * part)) } }
+                    // Of a few seconds the parts would look alike.
+                    @if last >= 4.0 { @for part in [0.25, 0.5, 0.75] { span { (span(last * part)) } } }
+                    span { (span(last)) }
                 }
             }
         }
