@@ -229,10 +229,11 @@ impl Telling {
     }
 
     fn tell(&mut self, told: Told) {
-        if let Told::Differs(difference) = &told
-            && self.named.len() < section::NAMED
-        {
-            self.named.push(difference.clone());
+        if let Told::Differs(difference) = &told {
+            let alike = self.named.iter().filter(|one| one.kind == difference.kind);
+            if alike.count() < section::NAMED {
+                self.named.push(difference.clone());
+            }
         }
         match told {
             Told::Differs(difference) if self.written < self.most => {

@@ -359,6 +359,30 @@ fn copies_at_rest(name: &'static str) {
     assert_eq!(Dump::read(&mut target.client()).own(), &[], "a finished job leaves nothing");
 }
 
+/// Only the part that has a key's slot is asked for it.
+#[test]
+fn a_key_is_explained_by_the_part_that_has_it() {
+    let name = "redis-7.0.15";
+    let (Some(cluster), Some(target)) = (Cluster::start(name, 3, false), Server::start(name))
+    else {
+        return;
+    };
+    cluster.client().send("here", &cmd!("SET", "here", "x"));
+    let (from, to) = (cluster.url(), target.url());
+    let explain = |code| {
+        let args = ["explain", "here", "--from", &from, "--to", &to, "--json"];
+        let ended = Understudy::start(&args).wait(PATIENCE);
+        ended.assert_code(code);
+        let told: serde_json::Value = serde_json::from_str(&ended.stdout).unwrap();
+        assert_eq!(told["sources"].as_array().unwrap().len(), 1, "{told}");
+        told["answer"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(explain(1), "no_job");
+    let ended = Understudy::start(&["sync", "--from", &from, "--to", &to, "--once"]);
+    ended.wait(PATIENCE).assert_code(0);
+    assert_eq!(explain(0), "arrived");
+}
+
 /// A census reads every master, told one of the nodes.
 #[test]
 fn a_census_counts_all_masters() {

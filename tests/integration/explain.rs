@@ -262,6 +262,47 @@ fn a_copy_that_is_not_whole() {
 }
 
 #[test]
+fn servers_of_all_ages() {
+    for name in ["redis-2.8.17", "redis-3.2.6", "redis-6.2.14", "redis-8.0.6", "valkey-9.1.2"] {
+        let (Some(source), Some(target)) = (Server::start(name), Server::start("valkey-9.1.2"))
+        else {
+            return;
+        };
+        let mut client = source.client();
+        client.call(cmd!("ZADD", "scores", "1.5", "one"));
+        client.call(cmd!("SET", "mortal", "x", "EX", "3000"));
+        let (from, to) = (source.url(), target.url());
+        let config = tempfile::NamedTempFile::new().unwrap();
+        let text = format!(
+            "[target]\nurl = {to:?}\n[defaults]\nprefix = \"p:\"\n[[source]]\nurl = {from:?}\nname = \"old\"\n"
+        );
+        std::fs::write(config.path(), text).unwrap();
+        let args = ["--config", config.path().to_str().unwrap()];
+        explain("scores", &args).assert("no_job", 1);
+        run("sync", &[&args[..], &["--once"]].concat()).assert_code(0);
+        let there = explain("scores", &args);
+        there.assert("arrived", 0);
+        assert_eq!(
+            (&there.source(0)["name"], &there.source(0)["target_key"]),
+            (&"old".into(), &"p:scores".into())
+        );
+        assert_eq!(there.source(0)["holds"]["type"], "zset");
+        explain("mortal", &args).assert("arrived", 0);
+        client.call(cmd!("PERSIST", "mortal"));
+        assert_eq!(explain("mortal", &args).source(0)["differs"], "ttl", "{name}");
+    }
+}
+
+#[test]
+fn a_file_is_not_asked() {
+    let Some(target) = Server::start(SERVER) else { return };
+    let file = "fixtures/rdb/redis-5.0.6/types.rdb";
+    let told = explain("key", &["--from", file, "--to", &target.url()]);
+    told.assert("unknown", 1);
+    assert!(told.why().contains("rdb cat"), "{}", told.why());
+}
+
+#[test]
 fn what_was_evicted() {
     let (Some(source), Some(target)) = (Server::start(SERVER), Server::start(SERVER)) else {
         return;

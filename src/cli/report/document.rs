@@ -125,7 +125,8 @@ pub(crate) struct Section {
     pub(crate) verdict: (bool, String),
     /// Its numbers on the page, each with what it is.
     pub(crate) facts: Vec<(String, String)>,
-    /// A table of the page, under its heads; none without rows.
+    /// A table of the page, what it is and its heads; none without rows.
+    pub(crate) about_rows: String,
     pub(crate) heads: Vec<&'static str>,
     pub(crate) rows: Vec<Vec<String>>,
 }

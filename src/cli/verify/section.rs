@@ -10,8 +10,8 @@ use super::{in_words, place, target_method};
 use crate::cli::progress::grouped;
 use crate::cli::report::{Section, text};
 
-/// So many of the keys that differ are named.
-pub(super) const NAMED: usize = 100;
+/// So many of the keys that differ are named of each kind, so that many of one kind hide no other.
+pub(super) const NAMED: usize = 40;
 
 /// A key that differs, as JSON.
 pub(super) fn line(difference: &Difference) -> Value {
@@ -56,7 +56,7 @@ fn of_sample(sampled: &Sampled) -> Value {
     json!({ "share": sampled.share.to_string(), "chosen_by": drawn, "seed": sampled.seed })
 }
 
-/// The section; the first hundred keys that differ have been kept, be they written or not.
+/// The section; of the keys that differ the first of each kind have been kept, be they written or not.
 pub(crate) fn section(
     plan: &Plan,
     verified: &Verified,
@@ -66,7 +66,7 @@ pub(crate) fn section(
     let counts = verified.counts;
     let mut fields = self::counts(plan, verified, 0);
     if let Some(fields) = fields.as_object_mut() {
-        // All are counted, and a hundred named.
+        // All are counted, and some named.
         fields.remove("written");
         fields.insert("only".to_owned(), only.into());
         fields.insert("named".to_owned(), named.iter().map(line).collect());
@@ -105,14 +105,17 @@ pub(crate) fn section(
             one.parting.clone().unwrap_or_default(),
         ]
     };
+    let mut named: Vec<&Difference> = named.iter().collect();
+    named.sort_by_key(|one| one.kind);
     Section {
         name: "verify",
         title: "The comparison".to_owned(),
         fields,
         verdict: verdict(verified, !only.is_empty()),
         facts,
+        about_rows: format!("The first {NAMED} of each kind"),
         heads: vec!["kind", "db", "key", "source", "where both sides part"],
-        rows: named.iter().map(row).collect(),
+        rows: named.into_iter().map(row).collect(),
     }
 }
 

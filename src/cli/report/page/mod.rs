@@ -97,9 +97,7 @@ fn meaning(document: &Document) -> &'static str {
     match (document.outcome, document.command) {
         (Ended::Done, "verify") => "of what was compared nothing differs",
         (Ended::Done, _) => "everything that was asked for was done",
-        (Ended::Differences, "verify") => {
-            "both sides do not hold the same, or not of all keys can it be told"
-        }
+        (Ended::Differences, "verify") => "keys differ, or of some nobody can tell",
         (Ended::Differences, _) => "done, and something was left out or could not be proven",
         (Ended::Refused, _) => "nothing was written",
         (Ended::Failed, _) => "it broke off",
@@ -166,8 +164,10 @@ fn numbers(document: &Document) -> Markup {
                 } @else {
                     (tile("keys in the target", &target(after), "in all its databases"))
                 }
-                (tile("not proven", &grouped(sum(|one| one.unproven)), "to be as on the source"))
-                (tile("skipped", &grouped(sum(|one| one.skipped.values().sum())), "commands that are no data"))
+                @if is_sync {
+                    (tile("not proven", &grouped(sum(|one| one.unproven)), "to be as on the source"))
+                    (tile("skipped", &grouped(sum(|one| one.skipped.values().sum())), "commands that are no data"))
+                }
                 (tile("left out", &grouped(sum(|one| one.filtered.values().sum())), "by the rules"))
                 @if held_back != Some(0) {
                     (tile("deadlines held back", &target(held_back), "until the job ends"))
@@ -191,7 +191,10 @@ fn told(section: &Section) -> Markup {
             dl.facts {
                 @for (name, fact) in &section.facts { div { dt { (name) } dd { (fact) } } }
             }
-            @if !section.rows.is_empty() { (grid(&section.heads, &section.rows, section.heads.len())) }
+            @if !section.rows.is_empty() {
+                h3 { (section.about_rows) }
+                (grid(&section.heads, &section.rows, section.heads.len()))
+            }
         }
     }
 }

@@ -69,8 +69,8 @@ pub(super) fn sections(document: &Document) -> Markup {
 
 /// One source: its phases, and where there are others its throughput and its lag.
 fn lane(source: &Source, course: &Course, times: &Times, has_plots: bool) -> Markup {
-    let seconds = source.seconds.phases.iter();
-    let seconds = seconds.map(|(what, seconds)| format!("{what} {}", span(*seconds)));
+    let lasted = PHASES.iter().map(|(what, _)| (what, source.seconds.phases.get(what)));
+    let seconds = lasted.filter_map(|(what, long)| Some(format!("{what} {}", span(*long?))));
     let seconds = seconds.collect::<Vec<String>>().join(", ");
     let mut parts: Vec<(f64, &str, String)> = Vec::new();
     let mut begun = 0.0;

@@ -140,6 +140,7 @@ fn what_comes_from_outside_is_text() {
         fields: json!({ "same": 1 }),
         verdict: (false, EVIL.into()),
         facts: vec![(EVIL.into(), EVIL.into())],
+        about_rows: EVIL.into(),
         heads: vec!["key"],
         rows: vec![vec![EVIL.into()]],
     });
