@@ -171,6 +171,31 @@ fn a_job_that_runs() {
     job.stop(PATIENCE);
 }
 
+/// What went wrong last is told beside what stands now.
+#[test]
+fn a_job_that_had_trouble() {
+    let (Some(mut source), Some(target)) = (Server::start(SERVER), Server::start(SERVER)) else {
+        return;
+    };
+    let (from, to) = (source.url(), target.url());
+    let places = ["--from", from.as_str(), "--to", to.as_str()];
+    let job = Understudy::start(&[&["sync"], &places[..]].concat());
+    job.tells("following", PATIENCE);
+    source.kill_and_start_empty();
+    source.client().call(cmd!("SET", "again", "x"));
+    assert!(Client::wait_for_key(target.port, 0, "again", PATIENCE, || true));
+    job.beside(&["pause"]).assert_code(0);
+    source.client().call(cmd!("SET", "new", "x"));
+    let told = said(&job.beside(&[&["explain", "new", "--json"], &places[..]].concat()));
+    told.assert("behind", 1);
+    let remark = told.told["remarks"][0].as_str().unwrap();
+    assert!(
+        remark.starts_with(&format!("of 127.0.0.1:{} the running job says: ", source.port)),
+        "{remark}"
+    );
+    job.stop(PATIENCE);
+}
+
 #[test]
 fn a_key_past_its_deadline() {
     let (Some(source), Some(target)) = (Server::start(SERVER), Server::start(SERVER)) else {
