@@ -1,6 +1,6 @@
 //! What a census would take itself, and what it then foresees of a run of the plan: time, and memory in the target.
 
-use crate::plan::{Facts, Finding, Place, Plan, Rate, ServerFacts, Source};
+use crate::plan::{Facts, Finding, Kind, Place, Plan, Rate, ServerFacts, Source};
 
 use super::tally::Tally;
 
@@ -128,7 +128,7 @@ pub fn obstacle(plan: &Plan, facts: &Facts) -> Option<Finding> {
         "give --spool a folder on a disk with {}, and no --spool-limit that is less",
         mib(need.bytes.max(1 << 20))
     );
-    Some(Finding { place, evidence, mend })
+    Some(Finding::blocks(Kind::Spool, place, evidence, mend))
 }
 
 fn mib(bytes: u64) -> String {

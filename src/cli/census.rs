@@ -39,7 +39,7 @@ pub(super) async fn run(net: &Net, asked: &Asked<'_>, signals: &Signals) -> Outc
     let of_sources = judge(&Facts { target: None, ..facts.clone() }, plan);
     let of_sources = of_sources.into_iter().filter(|finding| finding.place != target);
     let obstacle = census::obstacle(plan, facts);
-    if let Some(Finding { place, evidence, mend }) = &obstacle {
+    if let Some(Finding { place, evidence, mend, .. }) = &obstacle {
         notice::error(&format!("{place}: {evidence}"), mend);
     }
     if obstacle.is_some() || of_sources.count() > 0 {

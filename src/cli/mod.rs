@@ -3,6 +3,7 @@
 
 mod args;
 mod census;
+mod check;
 mod config;
 mod control;
 mod demo;
@@ -53,6 +54,7 @@ pub(crate) fn run(args: Args) -> Outcome {
         // Reads a file and needs no runtime.
         Command::Rdb(args) => rdb::run(&args),
         Command::Sync(args) => block_on(sync::run(&args)),
+        Command::Check(args) => block_on(check::run(*args)),
         Command::Verify(args) => block_on(verify::run(*args)),
         Command::Explain(args) => block_on(explain::run(*args)),
         Command::Demo { progress } => block_on(demo::run(progress)),

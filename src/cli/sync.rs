@@ -7,7 +7,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use understudy::flow::{Ended, Order, SourceReport, chain, migrate, watch_offset};
 use understudy::net::Net;
-use understudy::plan::{Facts, Finding, Place, Plan, judge, remarks, spool_line};
+use understudy::plan::{Facts, Finding, Kind, Place, Plan, judge, remarks, spool_line};
 use understudy::preflight::{Unreachable, count_keys, expand, judge_records, look};
 use understudy::progress::Counters;
 
@@ -211,5 +211,5 @@ fn say_end(source: &SourceReport, job: &str) {
 }
 
 fn finding(error: &Unreachable) -> Finding {
-    Finding { place: error.place.clone(), evidence: chain(&error.source), mend: error.advice() }
+    Finding::blocks(Kind::Unreachable, &error.place, chain(&error.source), error.advice())
 }

@@ -12,7 +12,7 @@ use understudy::flow::{
 };
 use understudy::key::Escaped;
 use understudy::net::Net;
-use understudy::plan::{Facts, Finding, Glob, Place, Plan, ServerFacts};
+use understudy::plan::{Facts, Finding, Glob, Kind as FindingKind, Place, Plan, ServerFacts};
 use understudy::preflight::{Unreachable, expand, look};
 use understudy::progress::Counters;
 use understudy::verify::{Kind, Share};
@@ -60,9 +60,8 @@ pub(crate) async fn run(args: Verify) -> Outcome {
             let what = format!("{}: {}", error.place, flow::chain(&error.source));
             notice::error(&what, &error.advice());
             let ended = if error.is_damage() { Ended::Failed } else { Ended::Refused };
-            let place = error.place.clone();
-            let found =
-                Finding { place, evidence: flow::chain(&error.source), mend: error.advice() };
+            let (words, mend) = (flow::chain(&error.source), error.advice());
+            let found = Finding::blocks(FindingKind::Unreachable, &error.place, words, mend);
             return report::nothing_done(files, &plan, &Facts::default(), ended, &[found]);
         }
     };
@@ -70,10 +69,9 @@ pub(crate) async fn run(args: Verify) -> Outcome {
         return refused(&refusal.what, &refusal.mend);
     }
     let unrepaired = || unrepaired(&plan, &facts).filter(|_| repair);
-    if let Some((what, mend)) = obstacle(&plan, &facts).or_else(unrepaired) {
+    if let Some((kind, what, mend)) = obstacle(&plan, &facts).or_else(unrepaired) {
         notice::error(&what, mend);
-        let place = plan.target.to_string();
-        let found = Finding { place, evidence: what, mend: mend.to_owned() };
+        let found = Finding::blocks(kind, plan.target.to_string(), what, mend);
         return report::nothing_done(files, &plan, &facts, Ended::Refused, &[found]);
     }
     let seed = seed.unwrap_or_else(|| RandomState::new().hash_one(0));
@@ -131,17 +129,25 @@ async fn compare(
 }
 
 /// What stands in the way of any comparison.
-fn obstacle(plan: &Plan, facts: &Facts) -> Option<(String, &'static str)> {
+fn obstacle(plan: &Plan, facts: &Facts) -> Option<(FindingKind, String, &'static str)> {
     if let Place::Rdb(path) = &plan.target
         && !path.exists()
     {
         let what = format!("--to {}: there is no such file", path.display());
-        return Some((what, "give the path of a file that is there, or the URL of a server"));
+        return Some((
+            FindingKind::Unreachable,
+            what,
+            "give the path of a file that is there, or the URL of a server",
+        ));
     }
     let target = facts.target.as_ref()?;
     if target.sentinel {
         let what = format!("{}: a Sentinel holds no data", plan.target);
-        return Some((what, "give redis-sentinel://HOST:PORT/NAME for the master that it watches"));
+        return Some((
+            FindingKind::Sentinel,
+            what,
+            "give redis-sentinel://HOST:PORT/NAME for the master that it watches",
+        ));
     }
     if target.cluster {
         let what = format!(
@@ -149,6 +155,7 @@ fn obstacle(plan: &Plan, facts: &Facts) -> Option<(String, &'static str)> {
             plan.target
         );
         return Some((
+            FindingKind::ClusterPart,
             what,
             "give the cluster as --from and the other side as --to: what differs is the same",
         ));
@@ -157,14 +164,19 @@ fn obstacle(plan: &Plan, facts: &Facts) -> Option<(String, &'static str)> {
 }
 
 /// What stands in the way of mending what differs.
-fn unrepaired(plan: &Plan, facts: &Facts) -> Option<(String, &'static str)> {
+fn unrepaired(plan: &Plan, facts: &Facts) -> Option<(FindingKind, String, &'static str)> {
     if !matches!(plan.target, Place::Server(_)) {
         let what = format!("--repair: {} is a file, and is written as a whole", plan.target);
-        return Some((what, "sync writes it anew, with --on-conflict replace"));
+        return Some((
+            FindingKind::Record,
+            what,
+            "sync writes it anew, with --on-conflict replace",
+        ));
     }
     let is_under_way = flow::is_under_way(facts);
     is_under_way.then(|| {
         (
+            FindingKind::Record,
             format!("--repair: the job {} is under way, and brings what is written to the sources on top of what would be mended", plan.job.name),
             "end it (understudy stop --finish, or the same sync with --once), then repair; sync --restart copies all anew",
         )

@@ -35,6 +35,8 @@ pub enum Link {
     Unix(UnixStream),
     /// TLS over TCP. What is written waits in the last record until it is flushed.
     Tls(Box<TlsStream<TcpStream>>),
+    /// TLS over bytes that somebody else carries.
+    Secured(Box<TlsStream<Box<dyn Carrier>>>),
     /// Bytes that somebody else carries.
     Other(Box<dyn Carrier>),
 }
@@ -245,8 +247,9 @@ impl Sockets {
         Ok(match (&place.address, &place.tls) {
             (Address::Tcp { host, .. }, Some(tls)) => {
                 let connector = self.connectors.connector(tls)?;
+                let stream: Box<dyn Carrier> = Box::new(stream);
                 let shaken = tls::shake_hands_within(patience, &connector, host, stream).await?;
-                Link::Other(Box::new(shaken))
+                Link::Secured(Box::new(shaken))
             }
             _ => Link::Other(Box::new(stream)),
         })
@@ -288,6 +291,7 @@ impl AsyncRead for Link {
             Self::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
             Self::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
             Self::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::Secured(stream) => Pin::new(stream).poll_read(cx, buf),
             Self::Other(carrier) => Pin::new(carrier).poll_read(cx, buf),
         }
     }
@@ -303,6 +307,7 @@ impl AsyncWrite for Link {
             Self::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
             Self::Unix(stream) => Pin::new(stream).poll_write(cx, buf),
             Self::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
+            Self::Secured(stream) => Pin::new(stream).poll_write(cx, buf),
             Self::Other(carrier) => Pin::new(carrier).poll_write(cx, buf),
         }
     }
@@ -312,6 +317,7 @@ impl AsyncWrite for Link {
             Self::Tcp(stream) => Pin::new(stream).poll_flush(cx),
             Self::Unix(stream) => Pin::new(stream).poll_flush(cx),
             Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Secured(stream) => Pin::new(stream).poll_flush(cx),
             Self::Other(carrier) => Pin::new(carrier).poll_flush(cx),
         }
     }
@@ -321,6 +327,7 @@ impl AsyncWrite for Link {
             Self::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Secured(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Other(carrier) => Pin::new(carrier).poll_shutdown(cx),
         }
     }

@@ -1,5 +1,6 @@
 //! Sockets and the clock: the only place where either is touched.
 
+mod certificate;
 mod clock;
 mod cluster;
 mod control;
@@ -22,6 +23,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+pub use certificate::own_certificates;
 pub use clock::Clock;
 pub use cluster::{ClusterError, ClusterNode, ClusterView, Nodes};
 pub use control::{Control, ControlError, Foreign, Reply, greeted, info_field};

@@ -9,6 +9,7 @@ use crate::key::Db;
 use crate::repl::NO_PSYNC;
 use crate::server::{Flavour, Server};
 
+use super::finding::{Finding, Kind};
 use super::rivals;
 use super::saves;
 use super::spool::{self, OutputBuffer, SpoolFacts};
@@ -67,6 +68,8 @@ pub struct ServerFacts {
     pub save_delay: u64,
     /// Bytes that it was sent in a second just now: as much may be written to it, or less; 0 if it does not tell.
     pub write_rate: u64,
+    /// Bytes that go through the link to it in a second, where that was measured.
+    pub link_rate: Option<u64>,
     /// How far its clock is ahead of ours, in milliseconds; `None` if it does not tell.
     pub clock_ahead: Option<i64>,
     /// Its last `BGSAVE` has failed, and it stops its clients' writes for that (`stop-writes-on-bgsave-error`), or does not tell.
@@ -190,32 +193,18 @@ pub enum Role {
     LostReplica,
 }
 
-/// Something that stands in the way, and what to do about it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Finding {
-    /// The place, as it is named in reports.
-    pub place: String,
-    /// What was found.
-    pub evidence: String,
-    /// What the operator can do.
-    pub mend: String,
-}
-
 /// What of the facts forbids this plan to begin.
 #[must_use]
 pub fn judge(facts: &Facts, plan: &Plan) -> Vec<Finding> {
     let mut findings = Vec::new();
     for (source, facts) in plan.sources.iter().zip(&facts.sources) {
         let Some(facts) = facts else { continue };
-        let mut say = |evidence: &str, mend: &str| {
-            findings.push(Finding {
-                place: source.name.clone(),
-                evidence: evidence.to_owned(),
-                mend: mend.to_owned(),
-            });
+        let mut say = |kind, evidence: &str, mend: &str| {
+            findings.push(Finding::blocks(kind, &source.name, evidence, mend));
         };
         if facts.sentinel {
             say(
+                Kind::Sentinel,
                 "this source is a Sentinel, which holds no data",
                 "let it lead to the master that it watches: redis-sentinel://host:port/NAME, with a name that SENTINEL MASTERS tells",
             );
@@ -223,21 +212,24 @@ pub fn judge(facts: &Facts, plan: &Plan) -> Vec<Finding> {
         let is_shard = matches!(&source.place, Place::Server(server) if server.shard().is_some());
         if facts.cluster && !is_shard {
             say(
+                Kind::ClusterPart,
                 "this source is a node of a cluster and holds a part of the data only",
                 "a capture is one stream; sync reads all of a cluster (redis-cluster://host:port)",
             );
         }
         if let Some(answer) = &facts.no_psync {
-            say(&format!("the master does not take PSYNC: {answer}"), NO_PSYNC);
+            say(Kind::NoPsync, &format!("the master does not take PSYNC: {answer}"), NO_PSYNC);
         }
         if facts.unsaved {
             say(
+                Kind::BgsaveFailed,
                 "the last BGSAVE of this source has failed (rdb_last_bgsave_status is err); another one that fails makes it refuse its clients' writes (MISCONF)",
                 UNSAVED,
             );
         }
         if facts.role == Role::LostReplica {
             say(
+                Kind::Replica,
                 "this source is a replica that is not in touch with its master",
                 "wait until master_link_status in its INFO replication is up, or read from its master",
             );
@@ -245,11 +237,7 @@ pub fn judge(facts: &Facts, plan: &Plan) -> Vec<Finding> {
     }
     let is_shard = |source: &Source| matches!(&source.place, Place::Server(server) if server.shard().is_some());
     if matches!(plan.target, Place::Rdb(_)) && plan.sources.iter().any(is_shard) {
-        findings.push(Finding {
-            place: plan.target.to_string(),
-            evidence: "the masters of a cluster copy one after the other into a file, and slots may move between them meanwhile".to_owned(),
-            mend: "give a server as --to; an .rdb file can be made of that".to_owned(),
-        });
+        findings.push(Finding::blocks(Kind::ClusterPart, plan.target.to_string(), "the masters of a cluster copy one after the other into a file, and slots may move between them meanwhile".to_owned(), "give a server as --to; an .rdb file can be made of that".to_owned()));
     }
     if let Some(target) = &facts.target {
         judge_target(target, plan, facts.goes_on(), &mut findings);
@@ -269,12 +257,8 @@ pub fn remarks(facts: &Facts, plan: &Plan) -> Vec<Finding> {
         let apart = facts.clocks(index).apart();
         let Some(facts) = its else { continue };
         if facts.wants_replicas {
-            remarks.push(Finding {
-                place: source.name.clone(),
-                evidence: "this source takes writes only while it has enough replicas (min-replicas-to-write), and counts this run as one"
-                    .to_owned(),
-                mend: "see that it has enough without it before the run is stopped".to_owned(),
-            });
+            remarks.push(Finding::warning(Kind::MinReplicas, source.name.clone(), "this source takes writes only while it has enough replicas (min-replicas-to-write), and counts this run as one"
+                    .to_owned(), "see that it has enough without it before the run is stopped".to_owned()));
         }
         if apart != 0 {
             let seconds = apart.unsigned_abs() / 1000;
@@ -282,13 +266,9 @@ pub fn remarks(facts: &Facts, plan: &Plan) -> Vec<Finding> {
                 true => ("ahead of", "earlier"),
                 false => ("behind", "later"),
             };
-            remarks.push(Finding {
-                place: source.name.clone(),
-                evidence: format!(
+            remarks.push(Finding::warning(Kind::Clock, source.name.clone(), format!(
                     "its clock is {seconds} s {how} the target's: deadlines are set so much {when} there, so that keys live as long as here"
-                ),
-                mend: "if the target's clock is the wrong one, set it (NTP) before the job is begun".to_owned(),
-            });
+                ), "if the target's clock is the wrong one, set it (NTP) before the job is begun".to_owned()));
         }
         let Some(chosen) = source.rules.chosen() else { continue };
         // One that tells nothing of itself may hold keys anywhere.
@@ -298,17 +278,18 @@ pub fn remarks(facts: &Facts, plan: &Plan) -> Vec<Finding> {
         let is_empty = |db: &Db| !facts.keys.contains_key(db);
         let empty: Vec<Db> = chosen.iter().copied().filter(is_empty).collect();
         if !empty.is_empty() {
-            remarks.push(Finding {
-                place: source.name.clone(),
-                evidence: format!("nothing is in database {}, which is chosen", list(empty)),
-                mend: match facts.keys.is_empty() {
+            remarks.push(Finding::warning(
+                Kind::EmptyDatabase,
+                source.name.clone(),
+                format!("nothing is in database {}, which is chosen", list(empty)),
+                match facts.keys.is_empty() {
                     true => "this source holds no key at all".to_owned(),
                     false => format!(
                         "see --only-db and the URL: its keys are in {}",
                         list(facts.keys.keys().copied().collect())
                     ),
                 },
-            });
+            ));
         }
     }
     let clusters = plan.sources.iter().filter_map(|source| match &source.place {
@@ -316,30 +297,18 @@ pub fn remarks(facts: &Facts, plan: &Plan) -> Vec<Finding> {
         Place::Rdb(_) | Place::Capture(_) => None,
     });
     for cluster in clusters.collect::<BTreeSet<_>>() {
-        remarks.push(Finding {
-            place: cluster.to_owned(),
-            evidence: "slots of this cluster that move while the job runs are followed, but each key that is touched meanwhile is read once more, and behind a stop all must be copied anew"
-                .to_owned(),
-            mend: "switch its rebalancer off until the job is done".to_owned(),
-        });
+        remarks.push(Finding::warning(Kind::Rebalancer, cluster.to_owned(), "slots of this cluster that move while the job runs are followed, but each key that is touched meanwhile is read once more, and behind a stop all must be copied anew"
+                .to_owned(), "switch its rebalancer off until the job is done".to_owned()));
     }
     saves::remarks(facts, plan, &mut remarks);
     spool::remarks(facts, plan, &mut remarks);
     if plan.deadlines == OnDeadlines::Live {
-        remarks.push(Finding {
-            place: plan.target.to_string(),
-            evidence: "deadlines are not held back (--deadlines live), which is not exact: a key that is renewed on a source while its copy is on the way may die here".to_owned(),
-            mend: "leave it out where that matters".to_owned(),
-        });
+        remarks.push(Finding::warning(Kind::LiveDeadlines, plan.target.to_string(), "deadlines are not held back (--deadlines live), which is not exact: a key that is renewed on a source while its copy is on the way may die here".to_owned(), "leave it out where that matters".to_owned()));
     }
     if let Some(policy) = facts.target.as_ref().and_then(|target| target.evicts.as_ref()) {
-        remarks.push(Finding {
-            place: plan.target.to_string(),
-            evidence: format!(
+        remarks.push(Finding::warning(Kind::Eviction, plan.target.to_string(), format!(
                 "the target may evict keys when its memory is full (maxmemory-policy {policy})"
-            ),
-            mend: "see that its maxmemory is well above what the sources hold, or set maxmemory-policy noeviction".to_owned(),
-        });
+            ), "see that its maxmemory is well above what the sources hold, or set maxmemory-policy noeviction".to_owned()));
     }
     remarks
 }
@@ -352,11 +321,12 @@ fn judge_identity(facts: &Facts, plan: &Plan, findings: &mut Vec<Finding>) {
     for (source, facts) in plan.sources.iter().zip(&facts.sources) {
         let Some(id) = facts.as_ref().and_then(run_id) else { continue };
         if target.as_ref() == Some(&id) {
-            findings.push(Finding {
-                place: source.name.clone(),
-                evidence: format!("this source and the target {} are one server", plan.target),
-                mend: "give another server as --to".to_owned(),
-            });
+            findings.push(Finding::blocks(
+                Kind::SameServer,
+                source.name.clone(),
+                format!("this source and the target {} are one server", plan.target),
+                "give another server as --to".to_owned(),
+            ));
         }
         let db = |place: &Place| match place {
             Place::Server(server) => server.db,
@@ -368,22 +338,24 @@ fn judge_identity(facts: &Facts, plan: &Plan, findings: &mut Vec<Finding>) {
             *other == id && (one.is_none() || other_db.is_none() || one == other_db)
         });
         if let Some((name, _)) = twice {
-            findings.push(Finding {
-                place: source.name.clone(),
-                evidence: format!("this source and {name} are one server"),
-                mend: "give it once".to_owned(),
-            });
+            findings.push(Finding::blocks(
+                Kind::SameServer,
+                source.name.clone(),
+                format!("this source and {name} are one server"),
+                "give it once".to_owned(),
+            ));
         }
         seen.push((&source.name, id));
     }
 }
 
 fn judge_target(facts: &ServerFacts, plan: &Plan, goes_on: bool, findings: &mut Vec<Finding>) {
-    let mut say = |evidence: String, mend: &str| {
-        findings.push(Finding { place: plan.target.to_string(), evidence, mend: mend.to_owned() });
+    let mut say = |kind, evidence: String, mend: &str| {
+        findings.push(Finding::blocks(kind, plan.target.to_string(), evidence, mend));
     };
     if facts.sentinel {
         say(
+            Kind::Sentinel,
             "the target is a Sentinel, which holds no data".to_owned(),
             "give the address of the master that it watches",
         );
@@ -391,21 +363,24 @@ fn judge_target(facts: &ServerFacts, plan: &Plan, goes_on: bool, findings: &mut 
     }
     if facts.cluster {
         say(
+            Kind::ClusterPart,
             "the target is a node of a cluster".to_owned(),
             "this version writes to single servers; give a target that is not in cluster mode",
         );
     }
     if facts.role != Role::Master {
         say(
+            Kind::Replica,
             "the target is a replica and takes no writes".to_owned(),
             "give the address of its master",
         );
     }
     if let Some(Forbidden { command, text }) = &facts.forbidden {
-        say(format!("the target forbids {command}: {text}"), LET_WRITE);
+        say(Kind::Rights, format!("the target forbids {command}: {text}"), LET_WRITE);
     }
     if let Some(db) = facts.lacks_db {
         say(
+            Kind::Databases,
             format!("the target has no database {db}, which a source uses"),
             "set `databases` in the target's configuration higher and start it again, or choose another with --db-map",
         );
@@ -415,6 +390,7 @@ fn judge_target(facts: &ServerFacts, plan: &Plan, goes_on: bool, findings: &mut 
         && !plan.accept_eviction
     {
         say(
+            Kind::Eviction,
             format!(
                 "the target evicts any key when its memory is full (maxmemory-policy {policy})"
             ),
@@ -429,21 +405,24 @@ fn judge_target(facts: &ServerFacts, plan: &Plan, goes_on: bool, findings: &mut 
         && server.version < crate::server::Version(2, 8, 0)
     {
         say(
+            Kind::Version,
             format!("the target is {server}"),
             "a target must be Redis 2.8 or later, Valkey or Redict",
         );
     }
 }
 
-fn judge_keys(facts: &ServerFacts, plan: &Plan, say: &mut impl FnMut(String, &str)) {
+fn judge_keys(facts: &ServerFacts, plan: &Plan, say: &mut impl FnMut(Kind, String, &str)) {
     let keys = facts.keys_that(plan);
     match plan.on_conflict {
         _ if keys == 0 => {}
         None | Some(OnConflict::Stop) => say(
+            Kind::KeysThere,
             format!("the target already holds {keys} keys"),
             "say what shall become of a key that both have: --on-conflict replace or --on-conflict keep; or give an empty target",
         ),
         Some(OnConflict::Keep) if keys > plan.names_that_fit() => say(
+            Kind::Memory,
             format!(
                 "the names of the {keys} keys that the target keeps take {}",
                 size(Plan::memory_for_names(keys))

@@ -4,8 +4,10 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub mod check;
 mod cluster;
 mod facts;
+mod finding;
 mod glob;
 mod names;
 mod place;
@@ -22,8 +24,9 @@ mod tunnel;
 mod watched;
 
 pub use cluster::{Cluster, Shard};
-pub use facts::{Clocks, Facts, Finding, Forbidden, Role, ServerFacts, Side, judge, remarks};
+pub use facts::{Clocks, Facts, Forbidden, Role, ServerFacts, Side, judge, remarks};
 pub(crate) use facts::{LET_WRITE, UNSAVED};
+pub use finding::{Finding, Kind, Severity};
 pub use glob::Glob;
 pub use names::{Names, Origin};
 pub use place::{Address, Place, PlaceError, ServerPlace};

@@ -2,7 +2,8 @@
 
 use crate::server::Version;
 
-use super::{Facts, Finding, OnConflict, Place, Plan, ServerFacts};
+use super::finding::{Finding, Kind};
+use super::{Facts, OnConflict, Place, Plan, ServerFacts};
 
 impl Plan {
     /// What a name takes that is kept to tell whose it is, in bytes.
@@ -64,21 +65,18 @@ impl Plan {
 /// What stands in the way of telling whose a key is.
 pub(super) fn judge(facts: &Facts, plan: &Plan, findings: &mut Vec<Finding>) {
     if plan.remove_unowned && !plan.has_rivals() {
-        findings.push(Finding {
-            place: plan.target.to_string(),
-            evidence: "--remove-unowned is about keys of which nobody knows which source has brought them, and no key of these sources can be another's".to_owned(),
-            mend: "leave it out: what such a source no longer has is removed after a second copy without it".to_owned(),
-        });
+        findings.push(Finding::blocks(Kind::SharedKeys, plan.target.to_string(), "--remove-unowned is about keys of which nobody knows which source has brought them, and no key of these sources can be another's".to_owned(), "leave it out: what such a source no longer has is removed after a second copy without it".to_owned()));
     }
     if !plan.has_rivals() || !matches!(plan.target, Place::Server(_)) {
         return;
     }
-    let mut say = |place: &str, evidence: String, mend: String| {
-        findings.push(Finding { place: place.to_owned(), evidence, mend });
+    let mut say = |kind, place: &str, evidence: String, mend: String| {
+        findings.push(Finding::blocks(kind, place, evidence, mend));
     };
     let target = plan.target.to_string();
     if plan.sources.len() > Plan::MOST_RIVALS {
         say(
+            Kind::SharedKeys,
             &target,
             format!(
                 "{} sources may bring the same keys, and {} can be told apart",
@@ -91,6 +89,7 @@ pub(super) fn judge(facts: &Facts, plan: &Plan, findings: &mut Vec<Finding>) {
     let bytes = plan.rival_keys(facts).saturating_mul(Plan::RIVAL_NAME_BYTES);
     if bytes > plan.most_for_rivals() {
         say(
+            Kind::Memory,
             &target,
             format!(
                 "the names of {} keys of sources that may bring the same ones take {}MiB",
@@ -107,7 +106,7 @@ pub(super) fn judge(facts: &Facts, plan: &Plan, findings: &mut Vec<Finding>) {
         let is_shard = matches!(&source.place, Place::Server(server) if server.shard().is_some());
         if is_shard && !plan.are_apart(index) {
             say(
-                &source.name,
+                Kind::SharedKeys, &source.name,
                 "it is a part of a cluster, whose slots may move, and may bring keys that other sources have too"
                     .to_owned(),
                 "give the cluster, or the others, names of their own (--prefix), or a database of their own (--db-map)".to_owned(),
@@ -122,7 +121,7 @@ pub(super) fn judge(facts: &Facts, plan: &Plan, findings: &mut Vec<Finding>) {
             can_be_asked(&source.place, facts.as_ref()) && source.rules.names().are_distinct();
         if !plan.are_apart(index) && !is_told {
             say(
-                &target,
+                Kind::SharedKeys, &target,
                 format!(
                     "{} may bring keys that other sources have too, and cannot be asked for a single key of them",
                     source.name

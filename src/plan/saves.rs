@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::{Address, Facts, Finding, Place, Plan};
+use super::finding::{Finding, Kind};
+use super::{Address, Facts, Place, Plan};
 
 impl Place {
     /// The machine on which a master forks to save; `None` where nobody does.
@@ -52,14 +53,10 @@ pub(super) fn remarks(facts: &Facts, plan: &Plan, remarks: &mut Vec<Finding>) {
         if count < 2 || waits < LONG {
             continue;
         }
-        remarks.push(Finding {
-            place: host,
-            evidence: format!(
+        remarks.push(Finding::warning(Kind::SaveDelay, host, format!(
                 "{count} masters here wait before they save (repl-diskless-sync-delay), {} at a time: that takes {waits} s",
                 plan.per_host
-            ),
-            mend: "on each of them, until its copy has begun: CONFIG SET repl-diskless-sync-delay 0; or a greater --per-host, if the machine has the memory for so many forks".to_owned(),
-        });
+            ), "on each of them, until its copy has begun: CONFIG SET repl-diskless-sync-delay 0; or a greater --per-host, if the machine has the memory for so many forks".to_owned()));
     }
 }
 

@@ -10,7 +10,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{Facts, Finding, Place, Plan, Rate, ServerFacts};
+use super::finding::{Finding, Kind};
+use super::{Facts, Place, Plan, Rate, ServerFacts};
 
 /// Where a backlog waits that outgrows memory.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -88,12 +89,13 @@ pub struct Forecast {
 
 impl Forecast {
     /// How fast a master sends its data set, at most, in bytes a second: one core that reads its memory.
-    const FASTEST: u64 = 100 << 20;
+    pub(super) const FASTEST: u64 = 100 << 20;
 
     /// Of this source. A target is taken to keep up with it unless a limit forbids that.
-    fn of(facts: &ServerFacts, plan: &Plan) -> Self {
+    pub(super) fn of(facts: &ServerFacts, plan: &Plan) -> Self {
         let payload = facts.used_memory;
-        let source_rate = plan.limit_read.map_or(Self::FASTEST, |limit| limit.min(Self::FASTEST));
+        let limits = [plan.limit_read, facts.link_rate];
+        let source_rate = limits.into_iter().flatten().fold(Self::FASTEST, u64::min);
         let a_key = payload / facts.keys_in_all().max(1);
         let limit = match plan.limit_rate {
             None => source_rate,
@@ -187,24 +189,22 @@ pub(super) fn judge(facts: &Facts, plan: &Plan, findings: &mut Vec<Finding>) {
     let (Some(folder), Some(there)) = (&plan.spool.folder, &facts.spool) else { return };
     let place = format!("--spool {}", folder.display());
     if let Some(why) = there.unusable.as_ref().filter(|_| plan.spool.named) {
-        findings.push(Finding {
+        findings.push(Finding::blocks(
+            Kind::Spool,
             place,
-            evidence: format!("nothing can be written there: {why}"),
-            mend: "give a folder that is there and that this user may write".to_owned(),
-        });
+            format!("nothing can be written there: {why}"),
+            "give a folder that is there and that this user may write".to_owned(),
+        ));
         return;
     }
     let more_than_free = |limit: &u64| there.unusable.is_none() && *limit > there.free;
     if let Some(limit) = plan.spool.limit.filter(more_than_free) {
-        findings.push(Finding {
+        findings.push(Finding::blocks(
+            Kind::Spool,
             place,
-            evidence: format!(
-                "--spool-limit is {}, and {} are free there",
-                size(limit),
-                size(there.free)
-            ),
-            mend: "give less, or a folder on another disk".to_owned(),
-        });
+            format!("--spool-limit is {}, and {} are free there", size(limit), size(there.free)),
+            "give less, or a folder on another disk".to_owned(),
+        ));
     }
     // A job that goes on copies nothing as a rule.
     if facts.goes_on() && !plan.job.restart {
@@ -215,9 +215,7 @@ pub(super) fn judge(facts: &Facts, plan: &Plan, findings: &mut Vec<Finding>) {
         let buffer = source.output_buffer.unwrap_or_default();
         if forecast.is_cut(limit, &buffer) {
             let need = forecast.need();
-            findings.push(Finding {
-                place: name.to_owned(),
-                evidence: format!(
+            findings.push(Finding::blocks(Kind::OutputBuffer, name.to_owned(), format!(
                     "its copy takes the target {} s at {} a second, {} a second are written to it meanwhile, so that {} will wait; the spool holds {}, and the master cuts a link that is not read after {} s (client-output-buffer-limit)",
                     forecast.lasting().as_secs(),
                     size(forecast.target_rate),
@@ -225,12 +223,10 @@ pub(super) fn judge(facts: &Facts, plan: &Plan, findings: &mut Vec<Finding>) {
                     size(need),
                     size(limit),
                     buffer.lasts(forecast.write_rate).unwrap_or_default().as_secs(),
-                ),
-                mend: format!(
+                ), format!(
                     "give --spool-limit {}MiB and a --spool with as much room, let the target be written to faster, or raise client-output-buffer-limit for replicas on the source",
                     need.div_ceil(1 << 20)
-                ),
-            });
+                )));
         }
     }
 }
@@ -251,11 +247,7 @@ pub(super) fn remarks(facts: &Facts, plan: &Plan, remarks: &mut Vec<Finding>) {
             (false, None) => String::new(),
         };
         if !evidence.is_empty() {
-            remarks.push(Finding {
-                place: format!("spool {}", folder.display()),
-                evidence: format!("{evidence}; there is no spool"),
-                mend: "a target that is slower than its source may get the link cut: give --spool a folder on a disk, or this one by name, or say --spool-limit 0".to_owned(),
-            });
+            remarks.push(Finding::warning(Kind::Spool, format!("spool {}", folder.display()), format!("{evidence}; there is no spool"), "a target that is slower than its source may get the link cut: give --spool a folder on a disk, or this one by name, or say --spool-limit 0".to_owned()));
         }
     }
     for (name, source, forecast) in followed {
@@ -263,23 +255,19 @@ pub(super) fn remarks(facts: &Facts, plan: &Plan, remarks: &mut Vec<Finding>) {
         let lasts = buffer.lasts(forecast.write_rate);
         if let Some(lasts) = lasts.filter(|lasts| *lasts < forecast.sending()) {
             let bytes = forecast.write_rate.saturating_mul(forecast.sending().as_secs());
-            remarks.push(Finding {
-                place: name.to_owned(),
-                evidence: format!(
+            remarks.push(Finding::warning(Kind::OutputBuffer, name.to_owned(), format!(
                     "it sends its copy for {} s or longer, and what is written to it meanwhile ({} a second) fills its client-output-buffer-limit in {} s",
                     forecast.sending().as_secs(),
                     size(forecast.write_rate),
                     lasts.as_secs()
-                ),
-                mend: format!(
+                ), format!(
                     "on the source: CONFIG SET client-output-buffer-limit \"slave {bytes} {bytes} 60\", or repl-rdb-channel (Redis 8) or dual-channel-replication-enabled (Valkey 8); or copy when less is written"
-                ),
-            });
+                )));
         }
     }
 }
 
-fn size(bytes: u64) -> String {
+pub(super) fn size(bytes: u64) -> String {
     match bytes {
         0..1024 => format!("{bytes} B"),
         1024..1_048_576 => format!("{} KiB", bytes >> 10),

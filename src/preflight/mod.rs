@@ -1,5 +1,6 @@
 //! Finding out what both sides are, before anything is written.
 
+mod check;
 mod rights;
 
 use std::collections::{BTreeSet, HashSet};
@@ -10,10 +11,12 @@ use std::time::Duration;
 use tokio::time::sleep;
 use tracing::warn;
 
+pub use check::inspect;
+
 use crate::key::{Db, Escaped};
 use crate::net::{Control, ControlError, LinkError, Net, info_field};
 use crate::plan::{
-    Address, Facts, Finding, Job, Method, OutputBuffer, Place, Plan, Role, ServerFacts,
+    Address, Facts, Finding, Job, Kind, Method, OutputBuffer, Place, Plan, Role, ServerFacts,
     ServerPlace, Side, Source, SpoolFacts,
 };
 use crate::position::{self, Record, RecordError};
@@ -75,14 +78,25 @@ pub async fn look(net: &Net, plan: &Plan) -> Result<Facts, Unreachable> {
     for source in &plan.sources {
         facts.sources.push(look_at(net, &source.place, &source.name, Side::Source, None).await?);
     }
-    if plan.method == Method::Psync {
-        for (source, facts) in plan.sources.iter().zip(&mut facts.sources) {
-            if let (Place::Server(server), Some(facts)) = (&source.place, facts) {
-                facts.no_psync = psync_refused(net, server).await;
-            }
-        }
+    for (source, facts) in plan.sources.iter().zip(&mut facts.sources) {
+        look_for_psync(net, plan, source, facts).await;
     }
-    let uses = highest_db(plan, &facts);
+    look_at_target(net, plan, &mut facts).await?;
+    look_here(plan, &mut facts);
+    Ok(facts)
+}
+
+/// Where nothing else will do, whether a source knows `PSYNC`.
+async fn look_for_psync(net: &Net, plan: &Plan, source: &Source, facts: &mut Option<ServerFacts>) {
+    if let (Method::Psync, Place::Server(server), Some(facts)) = (plan.method, &source.place, facts)
+    {
+        facts.no_psync = psync_refused(net, server).await;
+    }
+}
+
+/// Asks the target, once it is known what the sources hold.
+async fn look_at_target(net: &Net, plan: &Plan, facts: &mut Facts) -> Result<(), Unreachable> {
+    let uses = highest_db(plan, facts);
     let name = plan.target.to_string();
     facts.target = look_at(net, &plan.target, &name, Side::Target, uses).await?;
     if let (Place::Server(server), Some(target)) = (&plan.target, &mut facts.target)
@@ -105,6 +119,11 @@ pub async fn look(net: &Net, plan: &Plan) -> Result<Facts, Unreachable> {
             *keys = keys.saturating_sub(kept);
         }
     }
+    Ok(())
+}
+
+/// What this machine knows of the job.
+fn look_here(plan: &Plan, facts: &mut Facts) {
     let folder = plan.job.folder.as_ref();
     if let Some(mark) = folder.and_then(|folder| fs::read_to_string(folder.join(Job::BEGUN)).ok()) {
         facts.is_known = true;
@@ -115,7 +134,6 @@ pub async fn look(net: &Net, plan: &Plan) -> Result<Facts, Unreachable> {
         facts.not_begun = not.map(str::to_owned).collect();
     }
     facts.spool = plan.spool.folder.as_ref().map(|folder| spool_facts(folder, plan.spool.named));
-    Ok(facts)
 }
 
 /// The same plan with a source for each master of every cluster among its sources. That a server is a node of one is found out.
@@ -125,30 +143,33 @@ pub async fn look(net: &Net, plan: &Plan) -> Result<Facts, Unreachable> {
 pub async fn expand(net: &Net, plan: &Plan) -> Result<Plan, Unreachable> {
     let mut sources = Vec::with_capacity(plan.sources.len());
     for source in &plan.sources {
-        let Place::Server(server) = &source.place else {
-            sources.push(source.clone());
-            continue;
-        };
-        let shards = match net.shards(server).await {
-            Ok(shards) => shards,
-            // Who does not answer is asked again, with all else.
-            Err(error) if !is_of_cluster(server, &error) => vec![server.clone()],
-            Err(error) => {
-                let (place, side) = (source.name.clone(), Side::Source);
-                return Err(Unreachable { place, side, source: error.into() });
-            }
-        };
-        let is_named = source.name != source.place.to_string();
-        for shard in shards {
-            let name = match shard.shard() {
-                Some((_, shard)) if is_named => format!("{}[{}]", source.name, shard.slots.name()),
-                Some(_) => shard.to_string(),
-                None => source.name.clone(),
-            };
-            sources.push(Source { name, place: Place::Server(shard), rules: source.rules.clone() });
-        }
+        sources.extend(parts(net, source).await?);
     }
     Ok(Plan { sources, ..plan.clone() })
+}
+
+/// A source for each master of the cluster that a source is; itself if it is none.
+async fn parts(net: &Net, source: &Source) -> Result<Vec<Source>, Unreachable> {
+    let Place::Server(server) = &source.place else { return Ok(vec![source.clone()]) };
+    let shards = match net.shards(server).await {
+        Ok(shards) => shards,
+        // Who does not answer is asked again, with all else.
+        Err(error) if !is_of_cluster(server, &error) => vec![server.clone()],
+        Err(error) => {
+            let (place, side) = (source.name.clone(), Side::Source);
+            return Err(Unreachable { place, side, source: error.into() });
+        }
+    };
+    let is_named = source.name != source.place.to_string();
+    let parts = shards.into_iter().map(|shard| {
+        let name = match shard.shard() {
+            Some((_, shard)) if is_named => format!("{}[{}]", source.name, shard.slots.name()),
+            Some(_) => shard.to_string(),
+            None => source.name.clone(),
+        };
+        Source { name, place: Place::Server(shard), rules: source.rules.clone() }
+    });
+    Ok(parts.collect())
 }
 
 /// Whether what does not answer, or says something odd, is a cluster.
@@ -181,15 +202,11 @@ pub fn judge_records(facts: &Facts, plan: &Plan) -> Vec<Finding> {
         facts.began_from.iter().chain(&facts.strays).filter(is_other).map(String::as_str).collect();
     if !others.is_empty() {
         let others: Vec<&str> = others.into_iter().collect();
-        findings.push(Finding {
-            place: plan.target.to_string(),
-            evidence: format!(
+        findings.push(Finding::blocks(Kind::Record, plan.target.to_string(), format!(
                 "job {} was begun with other sources: {}",
                 plan.job.name,
                 others.join(", ")
-            ),
-            mend: "give those, or another --job; with --restart all is copied anew from the sources that are given now, and what those have brought and these do not have is removed".to_owned(),
-        });
+            ), "give those, or another --job; with --restart all is copied anew from the sources that are given now, and what those have brought and these do not have is removed".to_owned()));
     }
     for (source, record) in plan.sources.iter().zip(&facts.records) {
         let Some(record) = record else { continue };
@@ -198,18 +215,14 @@ pub fn judge_records(facts: &Facts, plan: &Plan) -> Vec<Finding> {
         });
         if let Err(error) = read {
             let key = position::key(&plan.job.name, &source.name);
-            findings.push(Finding {
-                place: plan.target.to_string(),
-                evidence: format!("the record of this job ({}): {error}", Escaped(&key)),
-                mend: match error {
+            findings.push(Finding::blocks(Kind::Record, plan.target.to_string(), format!("the record of this job ({}): {error}", Escaped(&key)), match error {
                     RecordError::Newer(_) => "go on with that version, or a later one",
                     RecordError::Rules => {
                         "give the rules with which the job was begun, or another --job and another target; --restart copies all anew under these rules"
                     }
                     _ => "give another --job; or --restart: then all is copied anew and the record is written over",
                 }
-                .to_owned(),
-            });
+                .to_owned()));
         }
     }
     findings

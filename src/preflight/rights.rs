@@ -5,17 +5,17 @@ use crate::plan::Forbidden;
 
 /// What every copy needs, as calls that change nothing: each names a key that is not there, or is refused for another reason by whoever
 /// may run it.
-const CALLS: [(&str, &[&[u8]]); 5] = [
+pub(super) const CALLS: [(&str, &[&[u8]]); 5] = [
     ("SET", &[PROBE, b"", b"XX"]),
     ("RESTORE", &[PROBE, b"0", b""]),
     ("DEL", &[PROBE]),
     ("PEXPIREAT", &[PROBE, b"1"]),
-    // It sets deadlines at the end.
-    ("EVAL", &[b"return 0", b"1", PROBE]),
+    // It sets deadlines at the end. With a key less than it claims it is not run, nor kept.
+    ("EVAL", &[b"return 0", b"2", PROBE]),
 ];
 
 /// A key that nobody has.
-const PROBE: &[u8] = b"understudy:probe";
+pub(super) const PROBE: &[u8] = b"understudy:probe";
 
 /// The first of the commands that the server's ACL does not let us run.
 ///

@@ -170,7 +170,7 @@ mod tests {
     fn a_stretch_tells_what_was_done_in_it_and_how_far_the_target_was_behind_at_the_most() {
         let mut history = History::of(1);
         history.note(ms(80), [copying(100)]);
-        assert_eq!(history.ends(), []);
+        assert!(history.ends().is_empty());
         history.note(ms(220), [copying(500)]);
         history.note(ms(260), [following(90)]);
         history.note(ms(440), [following(10)]);

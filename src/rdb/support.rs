@@ -50,8 +50,22 @@ impl Server {
     #[must_use]
     pub fn has_built_in(&self, module: ModuleId) -> Option<bool> {
         let is_vector_set = module.to_string() == "vectorset";
-        let has = self.flavour == Flavour::Redis && self.version >= Version(8, 0, 0);
-        is_vector_set.then_some(has)
+        is_vector_set.then(|| self.has_vector_sets())
+    }
+
+    /// Whether this server has vector sets.
+    #[must_use]
+    pub fn has_vector_sets(&self) -> bool {
+        self.flavour == Flavour::Redis && self.version >= Version(8, 0, 0)
+    }
+
+    /// Whether this server has deadlines of single hash fields.
+    #[must_use]
+    pub fn has_field_deadlines(&self) -> bool {
+        self.reads(match self.flavour {
+            Flavour::Valkey => ObjectType::Hash2,
+            Flavour::Redis | Flavour::Redict => ObjectType::HashMetadata,
+        })
     }
 
     /// The version that the footer of a payload of this type must carry for this server's `RESTORE`; `None` if

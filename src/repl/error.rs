@@ -145,9 +145,7 @@ impl ReplError {
             Self::Forbidden { .. } => {
                 "let this user replicate: ACL SETUSER name +psync +sync +replconf +ping; a managed service that forbids it must be read another way"
             }
-            Self::NoReplication(_) => {
-                "the commands are renamed (rename-command in the master's configuration) or the provider has switched them off; only a source that allows PSYNC or SYNC can be followed"
-            }
+            Self::NoReplication(_) => NO_SYNC,
             Self::PsyncRefused(_) => NO_PSYNC,
             Self::NotAdmitted(_) => {
                 "bind and protected-mode (or maxclients) of the master decide who may connect; see its log"
@@ -174,6 +172,9 @@ impl ReplError {
 
 /// What to do where `PSYNC` is not to be had.
 pub(crate) const NO_PSYNC: &str = "it is renamed (rename-command in the master's configuration), switched off by the provider, or the master is older than 2.8; --method auto reads it with SYNC, and then a lost link costs a new copy";
+
+/// What to do where neither `PSYNC` nor `SYNC` is.
+pub(crate) const NO_SYNC: &str = "the commands are renamed (rename-command in the master's configuration) or the provider has switched them off; only a source that allows PSYNC or SYNC can be followed";
 
 /// The beginning of what a peer said, fit for a message.
 pub(super) fn excerpt(bytes: &[u8]) -> String {

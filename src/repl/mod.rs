@@ -13,7 +13,7 @@ mod session;
 
 pub use answer::Credentials;
 pub use capture::{Asked, BulkForm, Latin1, Layout, Part, Sidecar, SidecarError};
-pub(crate) use error::NO_PSYNC;
+pub(crate) use error::{NO_PSYNC, NO_SYNC};
 pub use error::{Remark, ReplError};
 pub use master::{Piece, Served, Serving};
 pub use session::{Command, Event, Exchange, Method, Request, Resume, Session};

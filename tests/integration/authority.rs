@@ -1,6 +1,7 @@
 //! Certificates of the tests' own, and servers that have them.
 
 use std::fs;
+use std::time::Duration;
 
 use rcgen::BasicConstraints;
 use rcgen::CertificateParams;
@@ -41,12 +42,18 @@ impl Authority {
 
     /// Writes NAME.pem and NAME.key for these hosts.
     pub(crate) fn sign(&self, name: &str, hosts: &[&str], expired: bool) {
+        const OLD: Duration = Duration::from_secs(1_577_836_800);
+        self.sign_until(name, hosts, expired.then_some(OLD));
+    }
+
+    /// The same, of a certificate that ends so long after the beginning of 1970; else in thousands of years.
+    pub(crate) fn sign_until(&self, name: &str, hosts: &[&str], until: Option<Duration>) {
         let hosts: Vec<String> = hosts.iter().map(|&host| host.to_owned()).collect();
         let mut params = CertificateParams::new(hosts).unwrap();
         params.distinguished_name.push(DnType::CommonName, name);
-        if expired {
+        if let Some(until) = until {
             params.not_before = date_time_ymd(2019, 1, 1);
-            params.not_after = date_time_ymd(2020, 1, 1);
+            params.not_after = date_time_ymd(1970, 1, 1) + until;
         }
         let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, &self.issuer).unwrap();

@@ -16,9 +16,10 @@ use crate::servers::{Server, program};
 use crate::tool::Understudy;
 
 const SERVER: &str = "redis-7.0.15";
-const COMMANDS: [&str; 16] = [
+const COMMANDS: [&str; 17] = [
     "",
     "sync",
+    "check",
     "verify",
     "explain",
     "status",

@@ -17,6 +17,7 @@ mod asking;
 mod authority;
 mod captures;
 mod census;
+mod check;
 mod client;
 mod clusters;
 mod command_table;

@@ -140,7 +140,7 @@ fn an_old_master_that_saves_is_waited_for() {
 }
 
 /// The process of a save that stands still. One that is quick may be done before it can be told to, so there is something large to save.
-fn stopped_save(server: &Server) -> u32 {
+pub(crate) fn stopped_save(server: &Server) -> u32 {
     let id = server.id();
     let mut client = server.client();
     for _ in 0..100 {

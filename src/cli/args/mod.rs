@@ -1,6 +1,7 @@
 //! What was typed. This does nothing but parse.
 
 mod access;
+mod check;
 mod explain;
 mod job;
 mod verify;
@@ -9,6 +10,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub(crate) use access::{FromSsh, FromTls, SshArgs, ToSsh, ToTls};
+pub(crate) use check::Check;
 use clap::{Parser, Subcommand, ValueEnum};
 pub(crate) use explain::Explain;
 pub(crate) use job::{
@@ -46,6 +48,11 @@ pub(crate) enum Command {
         override_usage = "understudy sync [OPTIONS] --from <URL> --to <URL>\n       understudy sync [OPTIONS] --config <FILE>"
     )]
     Sync(Box<Sync>),
+    /// Everything that could spoil a run, found before it: each finding with its evidence and what mends it. Changes nothing
+    #[command(
+        override_usage = "understudy check [OPTIONS] --from <URL> --to <URL>\n       understudy check [OPTIONS] --config <FILE>"
+    )]
+    Check(Box<Check>),
     /// Compare what sources and target hold, whatever servers and encodings they hold it in; say which keys differ and how
     #[command(
         override_usage = "understudy verify [OPTIONS] --from <URL> --to <URL>\n       understudy verify [OPTIONS] --config <FILE>"

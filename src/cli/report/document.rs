@@ -192,7 +192,7 @@ impl Document {
 
 impl Found {
     fn new(finding: &Finding) -> Self {
-        let Finding { place, evidence, mend } = finding.clone();
+        let Finding { place, evidence, mend, .. } = finding.clone();
         Self { place, evidence, mend }
     }
 }
