@@ -8,7 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 
 use understudy::flow::{
-    self, Comparing, Difference, Doubt, Drawn, Ended, Order, Sampled, Told, Verified,
+    self, By, Comparing, Difference, Doubt, Drawn, Ended, Order, Sampled, Told, Verified,
 };
 use understudy::key::Escaped;
 use understudy::net::Net;
@@ -17,7 +17,7 @@ use understudy::preflight::{Unreachable, expand, look};
 use understudy::progress::Counters;
 use understudy::verify::{Kind, Share};
 
-use super::args::{Sync, Verify, Writing};
+use super::args::{ByArg, Sync, Verify, Writing};
 use super::outcome::{Outcome, refused};
 use super::progress::{Mode, Show, Watched, grouped};
 use super::report::Files;
@@ -32,6 +32,11 @@ pub(crate) async fn run(args: Verify) -> Outcome {
     told.only = args.only.iter().map(|glob| glob.to_string_lossy().into_owned()).collect();
     let paths = args.report.clone();
     let files = Files::new("verify", &paths, mode);
+    let by = match args.by {
+        ByArg::Auto => By::Auto,
+        ByArg::Replication => By::Replication,
+        ByArg::Scan => By::Scan,
+    };
     let plan = match intent::plan(&as_sync(args)) {
         Ok(plan) => plan,
         Err(refusal) => return refused(&refusal.what, &refusal.mend),
@@ -75,7 +80,7 @@ pub(crate) async fn run(args: Verify) -> Outcome {
         return report::nothing_done(files, &plan, &facts, Ended::Refused, &[found]);
     }
     let seed = seed.unwrap_or_else(|| RandomState::new().hash_one(0));
-    let comparing = Comparing { ttl_tolerance, repair, sample, seed };
+    let comparing = Comparing { ttl_tolerance, repair, by, sample, seed };
     compare(&net, (&plan, &facts), comparing, files, told, &signals).await
 }
 
@@ -113,7 +118,7 @@ async fn compare(
     }
     let ended = verified.ended();
     match ended {
-        Ended::Done | Ended::Differences => telling.sum_up(plan, &verified, mode),
+        Ended::Done | Ended::Differences => telling.sum_up(&verified, mode),
         Ended::Stopped => notice::note("stopped: not all keys were compared"),
         Ended::Refused | Ended::Failed => {
             notice::note(
@@ -276,11 +281,11 @@ impl Telling {
     }
 
     /// What was compared, and what came of it.
-    fn sum_up(&self, plan: &Plan, verified: &Verified, mode: Mode) {
+    fn sum_up(&self, verified: &Verified, mode: Mode) {
         let counts = verified.counts;
         let all: u64 = verified.differences.iter().sum();
         if self.json {
-            let counts = section::counts(plan, verified, self.written);
+            let counts = section::counts(verified, self.written);
             terminal::result(&format!("{counts}\n"));
         }
         if mode == Mode::None {
@@ -293,7 +298,7 @@ impl Telling {
         notice::note(&format!(
             "read: the sources by {}, the target by {}, in {:.1} s",
             methods.join(", "),
-            target_method(plan),
+            verified.method,
             verified.report.seconds
         ));
         if let Some(sampled) = &verified.sampled {
@@ -383,11 +388,4 @@ fn proven(keys: u64) -> String {
 /// The database; of a library of functions, which is in none, what it is.
 fn place(difference: &Difference) -> String {
     difference.db.map_or_else(|| "function".to_owned(), |db| db.to_string())
-}
-
-fn target_method(plan: &Plan) -> &'static str {
-    match plan.target {
-        Place::Server(_) => "SCAN and DUMP",
-        Place::Rdb(_) | Place::Capture(_) => "rdb",
-    }
 }

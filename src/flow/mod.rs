@@ -51,7 +51,7 @@ pub use remedy::{Remedy, remedy};
 pub use replay::{Recording, replay};
 pub use report::{Ended, Report, SourceReport};
 pub use verify::{
-    Comparing, Difference, Doubt, Drawn, Explained, Question, Sampled, Told, Verified, explain,
+    By, Comparing, Difference, Doubt, Drawn, Explained, Question, Sampled, Told, Verified, explain,
     is_under_way, verify,
 };
 

@@ -160,6 +160,22 @@ impl Fetcher {
         Ok(found)
     }
 
+    /// Reads the first of these keys, as many as fit, all at one offset of whatever history the source has.
+    ///
+    /// # Errors
+    /// If the source does not answer, may not be asked, has no backlog, or is written to so fast that its offset never stands still.
+    pub(crate) async fn look_at_once<K: AsRef<[u8]> + Sync>(
+        &mut self,
+        db: Db,
+        keys: &[K],
+    ) -> Result<Fetched, FetchError> {
+        let mut link = self.take_link(db).await?;
+        let keys = link.at_once(keys.iter().map(AsRef::as_ref));
+        let (at, found) = link.look(&keys, self.limits, History::Any).await?;
+        self.link = Some(link);
+        Ok(Fetched { at: at.ok_or(FetchError::NoBacklog)?, found })
+    }
+
     /// Where the source's stream is; `None` if it has no offsets.
     ///
     /// # Errors

@@ -33,13 +33,16 @@ pub struct Content {
 }
 
 impl Content {
-    /// Of a value that could not be read. It is like no other, so that the key is looked at again.
+    /// Of a value that could not be read. It is like no other, nor like itself, so that the key is looked at again.
     pub const UNREAD: Self =
         Self { kind: ValueType::Module, digest: u128::MAX, fields: 0, history: None };
 
     /// Whether a value is the same but for the deadlines of its fields.
     #[must_use]
     pub fn is_equal_but_for_fields(&self, other: &Self) -> bool {
+        if [self, other].contains(&&Self::UNREAD) {
+            return false;
+        }
         let same_past = match (self.history, other.history) {
             (Some(one), Some(other)) => one == other,
             _ => true,
@@ -153,6 +156,12 @@ impl Digester {
         }
     }
 
+    /// The seed.
+    #[must_use]
+    pub const fn seed(&self) -> u64 {
+        self.seed
+    }
+
     /// A value of this type begins.
     pub fn begin(&mut self, kind: ValueType) {
         if std::mem::take(&mut self.in_pieces) {
@@ -263,6 +272,11 @@ impl Digester {
             | Element::Entry { .. }
             | Element::Module { .. } => {}
         }
+    }
+
+    /// What comes next is about this group of the stream, which was told.
+    pub(super) fn of_group(&mut self, name: &[u8]) {
+        self.group = self.part(Part::Group, &[name]);
     }
 
     /// The value ends. `None` if nothing of it lives any more.

@@ -15,6 +15,8 @@ mod explain;
 mod notes;
 mod parts;
 mod sample;
+mod series;
+pub mod typed;
 mod vectors;
 
 pub use compare::{Comparison, Counts, Held, Places, Suspect};
@@ -25,3 +27,4 @@ pub use explain::{Answer, Compared, Presence, Seen, Standing, answer};
 pub use notes::{Batch, Noted, Notes};
 pub use parts::parting;
 pub use sample::{Sample, Share, Start};
+pub use series::{Proof, Series};

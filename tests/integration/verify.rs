@@ -171,6 +171,8 @@ fn finds_what_is_planted(from: &'static str, to: &'static str) {
         assert_eq!(said.differ, expected, "{}: {}", plant.what, said.stderr);
         assert_eq!(said.code, Some(i32::from(!expected.is_empty())), "{}", plant.what);
     }
+    let expected: Vec<_> = differ.iter().cloned().collect();
+    found_in_every_way(&source, &target, &expected);
     // All that, mended at once.
     let repaired = verify(&from, &to, &["--repair"]);
     assert_eq!(repaired.differ.len(), differ.len());
@@ -183,6 +185,95 @@ fn finds_what_is_planted(from: &'static str, to: &'static str) {
     // Scores are compared as numbers: the sign of a zero is no difference.
     let left: Vec<_> = left.iter().filter(|one| one.key != b"zset:long").collect();
     assert!(left.is_empty(), "{left:?}");
+}
+
+/// The same is told, and nothing else, however both sides are read.
+#[track_caller]
+fn found_in_every_way(source: &Server, target: &Server, differ: &[Found]) {
+    let (from, to) = (source.url(), target.url());
+    let what = format!("{} and {}", source.name, target.name);
+    for (by, sources, method) in
+        [("replication", "psync", "psync"), ("scan", "SCAN and DUMP", "SCAN and DUMP")]
+    {
+        let said = verify(&from, &to, &["--by", by]);
+        assert_eq!(said.differ, differ, "{what}, {by}: {}", said.stderr);
+        assert_eq!(
+            (&said.counts["sources"][0], &said.counts["target"]),
+            (&sources.into(), &method.into())
+        );
+        assert_eq!(said.counts["unproven"], 0, "{what}, {by}: {}", said.stderr);
+    }
+    // Vector sets can be read by nothing but DUMP.
+    let is_plain = |one: &&Found| !one.2.starts_with(b"vectors:");
+    let plain: Vec<_> = differ.iter().filter(is_plain).cloned().collect();
+    let vectors = target.client().call(cmd!("KEYS", "vectors:*")).array().len();
+    let (to, also) = (without_dump(target), without_dump(source));
+    for (from, sources, by) in [
+        (&from, "psync", "auto"),
+        // A source without users is read so elsewhere.
+        (also.as_ref().unwrap_or(&from), "SCAN and reads by type", "scan"),
+    ] {
+        let Some(to) = &to else { continue };
+        let said = verify(from, to, &["--by", by]);
+        assert_eq!(said.differ, plain, "{what}, by type, {by}: {}", said.stderr);
+        assert_eq!(said.counts["target"], "SCAN and reads by type");
+        if by == "auto" || also.is_some() {
+            assert_eq!(said.counts["sources"][0], sources);
+        }
+        assert_eq!(said.counts["unproven"], vectors, "{what}, by type, {by}: {}", said.stderr);
+    }
+}
+
+/// The URL of a user who may do all but DUMP; `None` where there are no users.
+fn without_dump(server: &Server) -> Option<String> {
+    let user = cmd!("ACL", "SETUSER", "few", "on", ">p", "~*", "&*", "+@all", "-dump");
+    let user = if server.version.at_least(6, 2) {
+        user
+    } else {
+        user.into_iter().filter(|word| word != b"&*").collect()
+    };
+    server.version.at_least(6, 0).then(|| {
+        server.client().call(user);
+        format!("redis://few:p@127.0.0.1:{}", server.port)
+    })
+}
+
+/// A server that does not know DUMP: all it holds is read by the commands of its types, also where it is the source.
+fn is_read_by_type(from: &'static str, to: &'static str) {
+    let renamed = |name| Server::start_with(name, &["--rename-command", "DUMP", ""]);
+    let (Some(source), Some(target)) = (renamed(from), renamed(to)) else { return };
+    let mut client = source.client();
+    let holds = Holds::of(&mut client).and(Holds::of(&mut target.client()));
+    data::fill(&mut client, source.version, Holds { vectors: false, ..holds });
+    data::near().for_each(|key| drop(client.call(cmd!("DEL", key))));
+    copied(&source, &target, &[]);
+    let what = format!("{from} and {to}, by type");
+    for (from, to) in [(&source, &target), (&target, &source)] {
+        let said = verify(&from.url(), &to.url(), &["--by", "scan", "--memory", "8MiB"]);
+        said.assert_same(keys(&mut client), &what);
+        assert_eq!(said.counts["sources"][0], "SCAN and reads by type");
+        assert_eq!(said.counts["target"], "SCAN and reads by type");
+        let sample = verify(&from.url(), &to.url(), &["--sample", "10%"]);
+        sample.assert(&[], &what);
+        assert_eq!(sample.counts["sources"][0], "SCAN and reads by type");
+    }
+}
+
+macro_rules! by_type {
+    ($($test:ident $from:literal $to:literal),+ $(,)?) => {
+        $(#[test]
+        fn $test() {
+            is_read_by_type($from, $to);
+        })+
+    };
+}
+
+by_type! {
+    by_type_2_8_and_8_0 "redis-2.8.17" "redis-8.0.6",
+    by_type_3_2_and_5_0 "redis-3.2.6" "redis-5.0.6",
+    by_type_6_2_and_valkey_9_1 "redis-6.2.14" "valkey-9.1.2",
+    by_type_7_0_and_redict "redis-7.0.15" "redict-7.3.6",
+    by_type_8_0_and_8_0 "redis-8.0.6" "redis-8.0.2",
 }
 
 macro_rules! a_planted_change_is_found {
@@ -225,12 +316,21 @@ fn nothing_is_invented_while_a_job_runs() {
                     }
                     // Ten thousand a second: the rate is what is tried.
                     thread::sleep(due.saturating_duration_since(Instant::now()));
-                    let commands: Vec<Command> = (0..50).map(|_| write(&mut dice)).collect();
-                    client.pipeline(&commands);
+                    let commands = (0..50).map(|n| match n {
+                        // Four that change a thousand times a second.
+                        0..20 => hot(n, due.duration_since(begun).as_millis()),
+                        _ => write(&mut dice),
+                    });
+                    client.pipeline(&commands.collect::<Vec<_>>());
                 }
             });
             let checked = std::panic::catch_unwind(|| {
-                verify(&from, &to, &[]).assert(&[], "nothing was planted");
+                for by in ["auto", "scan", "replication"] {
+                    let said = verify(&from, &to, &["--by", by]);
+                    said.assert(&[], "nothing was planted");
+                    assert_eq!(said.counts["unproven"], 0, "{by}: {}", said.stderr);
+                }
+                target.client().call(cmd!("INCRBY", "hot:0", 1_000_000));
                 target.client().call(cmd!("SET", "planted:extra", 1));
                 target.client().call(cmd!("APPEND", "key:19999", "#"));
                 target.client().call(cmd!("PEXPIREAT", "key:19998", "4000000000000"));
@@ -238,8 +338,11 @@ fn nothing_is_invented_while_a_job_runs() {
                     ("extra", 0, "planted:extra"),
                     ("value", 0, "key:19999"),
                     ("ttl", 0, "key:19998"),
+                    ("value", 0, "hot:0"),
                 ];
-                verify(&from, &to, &[]).assert(&differ, "what was planted");
+                let said = verify(&from, &to, &[]);
+                said.assert(&differ, "what was planted");
+                assert_eq!(said.counts["unproven"], 0, "{}", said.stderr);
             });
             stops.store(true, Ordering::Relaxed);
             if let Err(panic) = checked {
@@ -252,6 +355,16 @@ fn nothing_is_invented_while_a_job_runs() {
 
 pub(crate) fn set(n: u32, round: u32) -> Command {
     cmd!("SET", format!("key:{n}"), format!("value {n} of round {round}"))
+}
+
+/// A write to one of the keys that change all the time; one of them has one of two values each time.
+fn hot(n: u32, turn: u128) -> Command {
+    match n % 4 {
+        0 => cmd!("INCR", "hot:0"),
+        1 => cmd!("SET", "hot:1", if n < 10 { "a" } else { "b" }),
+        2 => cmd!("ZINCRBY", "hot:2", 1, format!("member {}", n % 7)),
+        _ => cmd!("SETEX", "hot:3", 5000, format!("{n} of {turn}")),
+    }
 }
 
 /// A write to one of the keys that are not planted, some of which are written often.
@@ -443,12 +556,19 @@ fn a_target_that_refuses_to_be_read_is_told() {
     data::all(&mut source.client(), &[set(1, 1)]);
     data::all(
         &mut target.client(),
-        &[set(1, 1), cmd!("ACL", "SETUSER", "few", "on", ">p", "~*", "+@all", "-dump")],
+        &[
+            set(1, 1),
+            cmd!("ACL", "SETUSER", "few", "on", ">p", "~*", "+@all", "-dump", "-getrange"),
+        ],
     );
     let (from, to) = (source.url(), format!("redis://few:p@127.0.0.1:{}", target.port));
     let ended = run(&["--from", &from, "--to", &to]);
     ended.assert_code(3);
-    assert!(ended.stderr.contains("NOPERM") && ended.stderr.contains("DUMP"), "{}", ended.stderr);
+    assert!(
+        ended.stderr.contains("NOPERM") && ended.stderr.contains("getrange"),
+        "{}",
+        ended.stderr
+    );
     assert!(ended.stderr.contains("not all keys were compared"), "{}", ended.stderr);
     assert_eq!(ended.stdout, "");
 }
@@ -478,6 +598,11 @@ fn large_values_fit_into_little_memory() {
     let (peak, ended) = Understudy::start(&args).wait_with_peak(PATIENCE);
     said(&ended).assert_same(2, "large values");
     assert!(peak <= 48, "{peak} MiB");
+    let few = without_dump(&target).unwrap();
+    let args = ["verify", "--from", &from, "--to", &few, "--memory", "8MiB", "--json"];
+    let (peak, ended) = Understudy::start(&args).wait_with_peak(PATIENCE);
+    said(&ended).assert_same(2, "large values by type");
+    assert!(peak <= 48, "{peak} MiB by type");
     // One byte of sixty million, and one field of two hundred thousand.
     data::all(
         &mut target.client(),
@@ -485,6 +610,7 @@ fn large_values_fit_into_little_memory() {
     );
     let differ = [("value", 0, "hash"), ("value", 0, "large")];
     verify(&from, &to, &["--memory", "1GiB"]).assert(&differ, "one part of each");
+    verify(&from, &few, &["--memory", "1GiB"]).assert(&differ, "one part of each, by type");
 }
 
 /// Ctrl-C ends it; what was not compared is not said to be the same.

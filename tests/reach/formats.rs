@@ -23,6 +23,7 @@ use understudy::rdb::value::{EncodeError, Encoder};
 use understudy::repl::{Credentials, Event, Method, ReplError, Request, Session, Sidecar};
 use understudy::resp::{CommandReader, ReplyReader, RespError, command};
 use understudy::server::{Flavour, Server, Version};
+use understudy::verify::typed::{Answer, Typed};
 use understudy::verify::{Digester, Dumped, Times};
 
 use crate::{names, variants};
@@ -283,6 +284,16 @@ fn every_error_of_a_dumped_value_is_reached() {
         Dumped::content(payload, 1000, &mut Digester::new(1), &Times::default()).unwrap_err()
     };
     assert_eq!(names(reached.map(read)), variants("DumpedError"));
+}
+
+#[test]
+fn typed_errors() {
+    let read = |kind: Answer| {
+        let mut typed = Typed::new(b"key".to_vec(), redis(7, 0), 1);
+        typed.take(vec![kind, Answer::Int(-1)], &Times::default()).unwrap_err()
+    };
+    let reached = [Answer::Text(b"ReJSON-RL".to_vec()), Answer::Nil].map(read);
+    assert_eq!(names(reached), variants("TypedError"));
 }
 
 pub(crate) const fn redis(major: u16, minor: u16) -> Server {

@@ -16,7 +16,7 @@ pub(crate) use explain::Explain;
 pub(crate) use job::{
     DeadlinesArg, MethodArg, OnConflictArg, OnUnknownArg, Places, Sync, UntilArg, Writing,
 };
-pub(crate) use verify::Verify;
+pub(crate) use verify::{ByArg, Verify};
 
 use crate::cli::progress::Mode;
 use crate::cli::{state, values};

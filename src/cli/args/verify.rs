@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::ValueEnum;
 use understudy::verify::Sample;
 
 use super::access::{FromSsh, FromTls, SshArgs, ToSsh, ToTls};
@@ -21,6 +22,10 @@ pub(crate) struct Verify {
     /// way. Ends with 0 if nothing differs any more
     #[arg(long)]
     pub(crate) repair: bool,
+
+    /// How both sides are read
+    #[arg(long, value_enum, default_value_t = ByArg::Auto, conflicts_with = "sample")]
+    pub(crate) by: ByArg,
 
     /// Compare only a part of the keys, a percentage (1%) or about so many (10000), and ask no source for its whole data set: those that SCAN
     /// gives from places spread over the tables of all servers, or where that cannot be, those that a hash of their names chooses
@@ -74,4 +79,15 @@ pub(crate) struct Verify {
 
     #[command(flatten)]
     pub(crate) ssh: SshArgs,
+}
+
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+pub(crate) enum ByArg {
+    /// The sources through their replica links, the target by SCAN
+    #[default]
+    Auto,
+    /// Both through their replica links: the target forks too
+    Replication,
+    /// Both by SCAN: none forks
+    Scan,
 }

@@ -6,7 +6,7 @@ use understudy::key::{Db, Escaped};
 use understudy::plan::Plan;
 use understudy::verify::Kind;
 
-use super::{in_words, place, target_method};
+use super::{in_words, place};
 use crate::cli::progress::grouped;
 use crate::cli::report::{Section, text};
 
@@ -21,7 +21,7 @@ pub(super) fn line(difference: &Difference) -> Value {
 }
 
 /// What was compared, and what came of it, as JSON. So many of the keys that differ have been written.
-pub(super) fn counts(plan: &Plan, verified: &Verified, written: u64) -> Value {
+pub(super) fn counts(verified: &Verified, written: u64) -> Value {
     let counts = verified.counts;
     let kinds = Kind::ALL.iter().zip(verified.differences);
     let kinds: Map<String, Value> =
@@ -40,7 +40,7 @@ pub(super) fn counts(plan: &Plan, verified: &Verified, written: u64) -> Value {
         "foreign": verified.foreign,
         "sample": verified.sampled.as_ref().map(of_sample),
         "sources": methods,
-        "target": target_method(plan),
+        "target": verified.method,
         "job_under_way": verified.follows,
         "loose_deadlines": verified.loose_deadlines,
         "bytes_on_disk": verified.on_disk,
@@ -64,7 +64,7 @@ pub(crate) fn section(
     only: &[String],
 ) -> Section {
     let counts = verified.counts;
-    let mut fields = self::counts(plan, verified, 0);
+    let mut fields = self::counts(verified, 0);
     if let Some(fields) = fields.as_object_mut() {
         // All are counted, and some named.
         fields.remove("written");

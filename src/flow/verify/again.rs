@@ -6,42 +6,44 @@
 //! a job follows    source, its offset │ the job's record is there or behind it │ target │ source again: as before?
 //! none does        both sides as at the last look, some time ago
 //! ```
-//! In between a key that is the same once is the same. One that changes faster than both sides can be read is told as not proven.
+//! In between a key that is the same once is the same. Of one that changes faster than both sides can be read a [series](crate::verify::Series) is taken,
+//! where a job follows; if that proves nothing, or none does, it is told as not proven.
+
+mod eyes;
+mod hot;
+mod records;
 
 use std::time::Duration;
 
 use tokio::time::sleep;
-use tracing::{info, warn};
+use tracing::warn;
 
 use crate::key::Db;
-use crate::net::{Control, ControlError, Net};
+use crate::net::{ControlError, Net};
 use crate::offset::Offset;
-use crate::plan::{Clocks, Facts, Origin, Place, Plan, Rules, ServerPlace, Source};
-use crate::position::{self, Phase, Record};
+use crate::plan::{Clocks, Facts, Origin, Place, Plan, Rules, Source};
+use crate::position::{Phase, Record};
 use crate::rdb::opcode::ValueType;
 use crate::slots::slot_of;
-use crate::source::{FetchError, Fetcher, Found, Limits};
-use crate::verify::{Content, Digester, Dumped, Held, Kind, Measure, Suspect, Times, parting};
+use crate::source::{FetchError, Found, Limits};
+use crate::verify::{Digester, Held, Kind, Measure, Suspect, Times, parting};
 
 use super::super::lane::chain;
 use super::{Doubt, is_under_way};
+use eyes::Eyes;
+use records::Records;
 
 /// How often keys are looked at.
 const LOOKS: u32 = 40;
+
+/// Before these looks keys are taken for some that change all the time, and so many times a few of them.
+const HOT: [u32; 3] = [8, 20, 39];
+const MOST_HOT: usize = 10;
 
 /// How long is waited before a look: at first as long as a lane lags behind as a rule, and then longer each time.
 fn pause(look: u32) -> Duration {
     Duration::from_millis(10).saturating_mul(look).min(Duration::from_millis(200))
 }
-
-/// How often a job's record is looked at that is waited for.
-const POLL: Duration = Duration::from_millis(2);
-
-/// How long a job is waited for: one whose source is idle says where it stands once in a minute.
-const LAG: Duration = Duration::from_secs(90);
-
-/// For how long that is nothing to be told.
-const SHORT: Duration = Duration::from_secs(2);
 
 /// Looks at keys.
 pub(super) struct Again<'a> {
@@ -50,20 +52,18 @@ pub(super) struct Again<'a> {
     pub(super) facts: &'a Facts,
     measures: &'a [Measure],
     limits: Limits,
-    digester: Digester,
+    seed: u64,
     /// `None` where it is a file, which does not change.
     pub(super) target: Option<Target<'a>>,
     /// For each source that was asked.
-    sources: Vec<Option<Fetcher>>,
+    sources: Vec<Option<Eyes>>,
     /// Whether a job brings to the target what a source is sent, as far as is known.
     follows: Vec<bool>,
 }
 
 pub(super) struct Target<'a> {
-    pub(super) place: &'a ServerPlace,
-    fetcher: Fetcher,
-    /// Where the records of jobs are.
-    records: Option<Control>,
+    eyes: Eyes,
+    records: Records<'a>,
 }
 
 /// What came of looking at a key again.
@@ -109,15 +109,16 @@ impl<'a> Again<'a> {
         net: &'a Net,
         (plan, facts): (&'a Plan, &'a Facts),
         measures: &'a [Measure],
-        digester: Digester,
+        seed: u64,
     ) -> Self {
         let memory = usize::try_from(plan.memory).unwrap_or(usize::MAX);
         // A value is held from either side, and as an answer.
         let limits = Limits { largest: memory / 8, room: memory / 16 };
         let target = match &plan.target {
             Place::Server(place) => {
-                let fetcher = Fetcher::new(net.clone(), place.clone(), limits);
-                Some(Target { place, fetcher, records: None })
+                let server = facts.target.as_ref().and_then(|facts| facts.server);
+                let eyes = Eyes::new(net.clone(), place.clone(), (server, seed), limits);
+                Some(Target { eyes, records: Records::new(net, plan, place) })
             }
             Place::Rdb(_) | Place::Capture(_) => None,
         };
@@ -127,7 +128,7 @@ impl<'a> Again<'a> {
             facts,
             measures,
             limits,
-            digester,
+            seed,
             target,
             sources: plan.sources.iter().map(|_| None).collect(),
             follows: (0..plan.sources.len()).map(|source| follows(facts, source)).collect(),
@@ -148,6 +149,13 @@ impl<'a> Again<'a> {
         for look in 0..LOOKS {
             sleep(pause(look)).await;
             for group in all.chunk_by_mut(|one, next| home(one).eq(home(next))) {
+                if HOT.contains(&look) {
+                    let mut open: Vec<&mut Open> =
+                        group.iter_mut().filter(|one| one.looked.is_none()).collect();
+                    for some in open.chunks_mut(hot::TOGETHER).take(MOST_HOT) {
+                        self.prove(some).await;
+                    }
+                }
                 let mut open: Vec<&mut Open> =
                     group.iter_mut().filter(|one| one.looked.is_none()).collect();
                 let mut rest = open.as_mut_slice();
@@ -321,23 +329,17 @@ impl<'a> Again<'a> {
             if names.is_empty() {
                 continue;
             }
-            let Some(fetcher) = self.fetcher(source) else { continue };
-            let found = fetcher.look(of.rules.origin(db), &names).await?;
-            if self.follows.get(source) == Some(&true)
-                && let Some(fetcher) = self.fetcher(source)
-            {
-                expected.at.push((source, fetcher.offset().await?));
+            let times = times_of(of, self.facts.clocks(source), self.net.clock().unix_ms());
+            let follows = self.follows.get(source) == Some(&true);
+            let Some(eyes) = self.eyes(source) else { continue };
+            let found = eyes.look(of.rules.origin(db), &names, &times, Some(&of.rules)).await?;
+            if follows {
+                expected.at.push((source, eyes.fetcher.offset().await?));
             }
             expected.held.truncate(found.len());
-            let clocks = self.facts.clocks(source);
-            let times = times_of(of, clocks, self.net.clock().unix_ms());
-            for (held, found) in expected.held.iter_mut().zip(&found) {
+            for (held, found) in expected.held.iter_mut().zip(found) {
                 if *held == Ok(None) {
-                    let digested = self.digested(found, &times);
-                    let is_wanted = |(content, _): &(Content, _)| {
-                        admits(&of.rules, content.kind, &self.digester)
-                    };
-                    *held = digested.map(|held| held.filter(is_wanted));
+                    *held = found;
                 }
             }
         }
@@ -355,8 +357,8 @@ impl<'a> Again<'a> {
     ) -> Result<Option<(usize, Found)>, FetchError> {
         for Owner { source, key } in self.open(suspect.clone()).owners {
             let (Some(of), Some(key)) = (self.plan.sources.get(source), key) else { continue };
-            let Some(fetcher) = self.fetcher(source) else { continue };
-            let found = fetcher.look(of.rules.origin(suspect.db), &[&key]).await?;
+            let Some(eyes) = self.eyes(source) else { continue };
+            let found = eyes.fetcher.look(of.rules.origin(suspect.db), &[&key]).await?;
             match found.into_iter().next() {
                 None | Some(Found::Gone | Found::Expired) => {}
                 Some(found) => return Ok(Some((source, found))),
@@ -370,7 +372,7 @@ impl<'a> Again<'a> {
         let Ok(Some((_, Found::Value { payload, .. }))) = self.meant(suspect).await else {
             return None;
         };
-        let fetcher = &mut self.target.as_mut()?.fetcher;
+        let fetcher = &mut self.target.as_mut()?.eyes.fetcher;
         let found = fetcher.look(suspect.db, &[&suspect.name]).await.ok()?;
         match found.first()? {
             Found::Value { payload: other, .. } => parting(&payload, other, self.limits.largest),
@@ -385,10 +387,11 @@ impl<'a> Again<'a> {
         source.is_some_and(|source| !matches!(source.place, Place::Server(_)))
     }
 
-    /// Who reads the keys of a source; `None` if it is a file.
-    fn fetcher(&mut self, source: usize) -> Option<&mut Fetcher> {
+    /// Who looks at the keys of a source; `None` if it is a file.
+    fn eyes(&mut self, source: usize) -> Option<&mut Eyes> {
         let Place::Server(place) = &self.plan.sources.get(source)?.place else { return None };
-        let made = || Fetcher::new(self.net.clone(), place.clone(), self.limits);
+        let server = self.facts.sources.get(source)?.as_ref().and_then(|facts| facts.server);
+        let made = || Eyes::new(self.net.clone(), place.clone(), (server, self.seed), self.limits);
         Some(self.sources.get_mut(source)?.get_or_insert_with(made))
     }
 
@@ -402,46 +405,17 @@ impl<'a> Again<'a> {
             return Ok(keys.iter().map(|key| Ok(key.suspect.found)).collect());
         };
         let names: Vec<&[u8]> = keys.iter().map(|key| key.suspect.name.as_slice()).collect();
-        let found = target.fetcher.look(first.suspect.db, &names).await?;
-        let ahead = self.facts.clocks(0).target;
-        let now_ms = self.net.clock().unix_ms().saturating_add(ahead);
-        let held_back = is_under_way(self.facts);
-        let times = Times { now_ms, later_by: 0, held_back };
-        Ok(found.iter().map(|found| self.digested(found, &times)).collect())
-    }
-
-    fn digested(&mut self, found: &Found, times: &Times) -> Result<Held, Doubt> {
-        match found {
-            Found::Gone | Found::Expired => Ok(None),
-            Found::TooLarge { bytes } => Err(Doubt {
-                why: format!(
-                    "it differed, and its {bytes} bytes are too many to be read once more"
-                ),
-                mend: "give more --memory: eight times as much",
-            }),
-            Found::Value { payload, deadline } => {
-                let content =
-                    Dumped::content(payload, self.limits.largest, &mut self.digester, times);
-                let content = content.map_err(|error| Doubt {
-                    why: error.to_string(),
-                    mend: "give more --memory if it is too large; else compare this key by hand",
-                })?;
-                let deadline = match deadline.map(|at| times.lives_until(at)) {
-                    Some(None) => return Ok(None),
-                    Some(Some(at)) => Some(at),
-                    None => None,
-                };
-                Ok(content.map(|content| (content, deadline)))
-            }
-        }
+        let times = target_times(self.facts, self.net);
+        target.eyes.look(first.suspect.db, &names, &times, None).await
     }
 
     /// Waits until the job has brought what the source had sent up to there. `false`: it does not, and is not waited for again.
     async fn wait_for(&mut self, source: usize, at: Option<Offset>) -> Result<bool, ControlError> {
         let comes = match (at, self.plan.sources.get(source)) {
-            (Some(at), Some(of)) => {
-                self.comes(&position::key(&self.plan.job.name, &of.name), at).await?
-            }
+            (Some(at), Some(of)) => match &mut self.target {
+                Some(target) => target.records.comes(&of.name, at).await?,
+                None => false,
+            },
             _ => false,
         };
         if let Some(follows) = self.follows.get_mut(source).filter(|_| !comes) {
@@ -453,50 +427,6 @@ impl<'a> Again<'a> {
             );
         }
         Ok(comes)
-    }
-
-    /// Waits until this record is at that place.
-    async fn comes(&mut self, name: &[u8], at: Offset) -> Result<bool, ControlError> {
-        let clock = self.net.clock();
-        let begun = clock.now();
-        let mut told = false;
-        loop {
-            let stored = self.record(name).await?;
-            let record = stored.and_then(|stored| Record::decode(&stored).ok());
-            match record {
-                Some(record) if record.clean.offset >= at.get() => return Ok(true),
-                Some(record) if record.phase == Phase::Following => {
-                    let waited = clock.now().saturating_sub(begun);
-                    if waited >= LAG {
-                        return Ok(false);
-                    }
-                    if waited >= SHORT && !std::mem::replace(&mut told, true) {
-                        let behind = at.get().saturating_sub(record.clean.offset);
-                        info!(
-                            behind,
-                            "the job is waited for, which has not brought this many bytes yet"
-                        );
-                    }
-                }
-                // It has ended.
-                _ => return Ok(false),
-            }
-            sleep(POLL).await;
-        }
-    }
-
-    async fn record(&mut self, name: &[u8]) -> Result<Option<Vec<u8>>, ControlError> {
-        let Some(target) = &mut self.target else { return Ok(None) };
-        let control = match &mut target.records {
-            Some(control) => control,
-            none => {
-                let mut control = Control::open(self.net, target.place).await?;
-                let db = self.plan.record_db().to_string();
-                control.ask::<()>("SELECT", &[db.as_bytes()]).await?;
-                none.insert(control)
-            }
-        };
-        control.ask("GET", &[name]).await
     }
 }
 
@@ -512,6 +442,12 @@ pub(super) fn times_of(source: &Source, clocks: Clocks, unix_ms: i64) -> Times {
         later_by: source.rules.ttl().extends().saturating_add(clocks.apart()),
         held_back: false,
     }
+}
+
+/// How the target's deadlines are to be understood now.
+fn target_times(facts: &Facts, net: &Net) -> Times {
+    let now_ms = net.clock().unix_ms().saturating_add(facts.clocks(0).target);
+    Times { now_ms, later_by: 0, held_back: is_under_way(facts) }
 }
 
 /// Whether a job brings what this source is sent to the target, by what that says.

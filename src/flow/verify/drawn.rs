@@ -9,6 +9,7 @@ use tokio::task::JoinSet;
 use crate::key::{Db, is_own};
 use crate::net::{Control, ControlError, Net};
 use crate::plan::{Place, ServerPlace};
+use crate::source::FetchError;
 use crate::verify::{Batch, Share, Start};
 
 use super::super::folder::share;
@@ -103,7 +104,7 @@ impl Run<'_> {
     ) -> Result<Option<ReadAll>, ReadAll> {
         let Self { net, plan, facts, .. } = *self;
         let target = plan.sources.len();
-        let mut draws = Vec::new();
+        let (mut draws, mut all) = (Vec::new(), vec![Read::default(); target + 1]);
         for index in 0..=target {
             let peer = match (&plan.target, &facts.target) {
                 _ if index < target => self.source_peer(index),
@@ -125,10 +126,13 @@ impl Run<'_> {
             if draws.iter().any(|(_, draw)| draw.is_poor()) {
                 return Ok(None);
             }
-            self.read_named(drawn, to).await?;
+            self.read_named(drawn, to, &mut all).await?;
         }
-        let outcomes = (0..target).map(|index| self.outcome(index, Ok(0))).chain([None]).collect();
-        Ok(Some(ReadAll { outcomes, target: Ok(Read::default()) }))
+        let of_target = all.pop().unwrap_or_default();
+        let outcomes =
+            all.into_iter().enumerate().map(|(index, read)| self.outcome(index, Ok(read)));
+        let outcomes = outcomes.chain([None]).collect();
+        Ok(Some(ReadAll { outcomes, target: Ok(of_target) }))
     }
 
     /// Draws from each, and gives the names as the target has them.
@@ -149,7 +153,7 @@ impl Run<'_> {
             let (index, draw, named) =
                 drawn.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
             let rules = self.plan.sources.get(index).map(|source| &source.rules);
-            for (db, keys) in named.map_err(|error| self.failed(index, error))? {
+            for (db, keys) in named.map_err(|error| self.failed(index, error.into()))? {
                 names.extend(keys.into_iter().filter_map(|key| match rules {
                     Some(rules) => {
                         let (db, name) = rules.target_of(db, &key)?;
@@ -171,6 +175,7 @@ impl Run<'_> {
         &self,
         names: Vec<(Db, Vec<u8>)>,
         to: &Sender<Batch>,
+        all: &mut [Read],
     ) -> Result<(), ReadAll> {
         let target = self.plan.sources.len();
         let mut readers = JoinSet::new();
@@ -194,7 +199,10 @@ impl Run<'_> {
         while let Some(read) = self.heard(readers.join_next()).await? {
             let (index, read) =
                 read.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
-            read.map_err(|error| self.failed(index, error))?;
+            let read = read.map_err(|error| self.failed(index, error))?;
+            if let Some(all) = all.get_mut(index) {
+                all.by_type |= read.by_type;
+            }
         }
         Ok(())
     }
@@ -205,13 +213,13 @@ impl Run<'_> {
     }
 
     /// A server could not be read.
-    fn failed(&self, index: usize, error: ControlError) -> ReadAll {
+    fn failed(&self, index: usize, error: FetchError) -> ReadAll {
         if index < self.plan.sources.len() {
             let outcomes = (0..index).map(|before| self.stopped(before));
             let outcomes = outcomes.chain([self.outcome(index, Err(error))]).collect();
             return ReadAll { outcomes, target: Ok(Read::default()) };
         }
-        ReadAll { outcomes: Vec::new(), target: Err(target_broke(&error.into())) }
+        ReadAll { outcomes: Vec::new(), target: Err(target_broke(&error)) }
     }
 }
 

@@ -9,6 +9,7 @@
 //! A value that is small is taken when it is whole, and a larger one as it comes.
 
 mod answers;
+mod typed;
 
 use std::collections::VecDeque;
 use std::io;
@@ -20,14 +21,17 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf, split};
 use tokio::sync::mpsc::Sender;
 use tokio::time::sleep;
 
-use crate::key::Db;
+use crate::key::{Db, OWN};
 use crate::net::{Clock, ControlError, Link, Net, greeted};
 use crate::plan::{Rules, ServerPlace};
 use crate::progress::Counters;
 use crate::rdb::format::Family;
 use crate::resp::{ReplyReader, command};
 use crate::server::{Flavour, Server, Version};
-use crate::verify::{Batch, Digester, Dumped, Times};
+use crate::source::FetchError;
+use crate::verify::{Batch, Content, Digester, Dumped, Noted, Times};
+
+use typed::Names;
 
 /// What becomes of a key, by its database and its name on this server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,7 +45,7 @@ pub(super) enum Sort {
 }
 
 /// Tells it.
-pub(super) type Sorts = Box<dyn Fn(Db, &[u8]) -> Sort + Send>;
+pub(super) type Sorts = Box<dyn Fn(Db, &[u8]) -> Sort + Send + Sync>;
 
 /// Names of one database.
 pub(super) type Named = (Db, Vec<Vec<u8>>);
@@ -77,6 +81,8 @@ pub(super) struct Read {
     pub(super) foreign: u64,
     /// Which reading it was, from 0 on: what others have brought does not count.
     pub(super) attempt: u32,
+    /// Whether values were read by the commands of their types, as `DUMP` is refused.
+    pub(super) by_type: bool,
 }
 
 /// The server that answers has gone, or says what it should not.
@@ -87,6 +93,8 @@ fn lost(error: io::Error) -> ControlError {
 /// What was asked, in the order in which it is answered.
 enum Asked {
     Select,
+    /// Whether `DUMP` may be asked for.
+    Permission,
     /// How many keys have deadlines.
     Keyspace,
     Scan,
@@ -171,13 +179,23 @@ struct Reader<'a> {
     read: Read,
 }
 
+impl Read {
+    /// How it was read, in words.
+    pub(super) const fn method(&self) -> &'static str {
+        if self.by_type { "SCAN and reads by type" } else { "SCAN and DUMP" }
+    }
+}
+
 impl Inventory {
     /// Reads these databases.
     ///
     /// # Errors
     /// If the server is lost, or refuses a question.
-    pub(super) async fn read(mut self, dbs: &[Db]) -> Result<Read, ControlError> {
+    pub(super) async fn read(mut self, dbs: &[Db]) -> Result<Read, FetchError> {
         let mut reader = self.reader().await?;
+        if reader.is_refused().await? {
+            return self.read_by_type(Names::OfScan(dbs)).await;
+        }
         // What a job brings may have a deadline at any time.
         for may_skip in [!reader.task.times.held_back, false] {
             let mut is_exact = true;
@@ -202,15 +220,30 @@ impl Inventory {
     ///
     /// # Errors
     /// As [`read`](Self::read).
-    pub(super) async fn read_named(mut self, named: Vec<Named>) -> Result<(), ControlError> {
+    pub(super) async fn read_named(mut self, named: Vec<Named>) -> Result<Read, FetchError> {
         let mut reader = self.reader().await?;
+        if reader.is_refused().await? {
+            return self.read_by_type(Names::Known(named)).await;
+        }
         for (db, names) in named {
             reader.names = names.into();
             if !reader.through(db, None).await? {
                 break;
             }
         }
-        Ok(())
+        Ok(reader.read)
+    }
+
+    /// Notes a key that was read. Whoever reads sees to it that it is wanted.
+    fn note(&self, db: Db, key: &[u8], held: (Content, Option<i64>), batch: &mut Batch) {
+        let (reading, (content, deadline)) = (self.reading, held);
+        let Some(rules) = &self.rules else {
+            let name = key;
+            return batch.push(&Noted { reading, db, name, origin: None, content, deadline });
+        };
+        let Some((db, name)) = rules.target_of(db, key) else { return };
+        let origin = (*name != *key).then_some(key);
+        batch.push(&Noted { reading, db, name: &name, origin, content, deadline });
     }
 
     async fn reader(&mut self) -> Result<Reader<'_>, ControlError> {
@@ -285,6 +318,16 @@ impl Reader<'_> {
             }
         }
         Ok(self.hand_on().await)
+    }
+
+    /// Whether `DUMP` is refused.
+    async fn is_refused(&mut self) -> Result<bool, ControlError> {
+        self.ask(&[b"DUMP", OWN], Asked::Permission);
+        while !self.asked.is_empty() {
+            self.exchange().await?;
+            self.take()?;
+        }
+        Ok(self.read.by_type)
     }
 
     /// How many keys of the database have a deadline, if the server tells.

@@ -8,6 +8,7 @@
 //! What holds for copies holds here too: which source is read when, how many masters fork on one host, what a lost link calls for.
 
 mod again;
+mod by_type;
 mod drawn;
 mod explain;
 mod functions;
@@ -40,10 +41,24 @@ pub struct Comparing {
     pub ttl_tolerance: Duration,
     /// Whether keys that differ are made what their sources hold. No job may be under way.
     pub repair: bool,
+    /// How both sides are read, if not as a sample.
+    pub by: By,
     /// Only a part of the keys is compared, and no source is asked for its whole data set.
     pub sample: Option<Sample>,
     /// What no two comparisons have in common, so that nobody can prepare for it.
     pub seed: u64,
+}
+
+/// How both sides are read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum By {
+    /// The sources through their replica links, the target by `SCAN`.
+    #[default]
+    Auto,
+    /// Both through their replica links: both fork.
+    Replication,
+    /// Both by `SCAN`: none forks.
+    Scan,
 }
 
 /// The part of the keys that was compared.
@@ -106,6 +121,8 @@ pub struct Difference {
 pub struct Verified {
     /// How each source was read. Of its numbers `keys` are those that were compared.
     pub report: Report,
+    /// How the target was read.
+    pub method: &'static str,
     /// What was compared.
     pub counts: Counts,
     /// Keys that differ, by kind, in the order of [`Kind::ALL`].
@@ -168,6 +185,7 @@ pub async fn verify(
     let names = plan.sources.iter().map(|one| SourceReport::new(one.name.clone()));
     let mut verified = Verified {
         report: Report { sources: names.collect(), seconds: 0.0 },
+        method: "rdb",
         counts: Counts::default(),
         differences: Default::default(),
         mended: 0,

@@ -15,6 +15,7 @@ use super::super::left_out::{Left, chosen, left_out};
 use super::super::library::library;
 use super::super::reading::{COPIES, Take};
 use super::again::times_of;
+use super::inventory::{Sort, Sorts};
 
 /// See the module.
 pub(super) struct Noting {
@@ -27,6 +28,10 @@ pub(super) struct Noting {
     /// Of all keys only this share is compared, by this seed.
     only: Option<Share>,
     seed: u64,
+    /// What becomes of a key of the target; `None`: it is a source's.
+    sorts: Option<Sorts>,
+    /// Keys of the target that no source can have brought.
+    pub(super) foreign: u64,
     db: Db,
     key: Vec<u8>,
     value_type: ValueType,
@@ -68,6 +73,8 @@ impl Noting {
             digester: Digester::new(seed),
             only,
             seed,
+            sorts: None,
+            foreign: 0,
             db: Db::default(),
             key: Vec::new(),
             value_type: ValueType::String,
@@ -78,6 +85,12 @@ impl Noting {
         }
     }
 
+    /// The same, of a target whose keys are sorted so, and where a job may hold deadlines back.
+    pub(super) fn of_target(mut self, sorts: Sorts, held_back: bool) -> Self {
+        (self.sorts, self.times.held_back) = (Some(sorts), held_back);
+        self
+    }
+
     fn fate(&mut self, head: &KeyHead<'_>) -> Fate {
         self.deadline = None;
         if is_own(head.key) {
@@ -86,6 +99,14 @@ impl Noting {
         if let Some(at_ms) = head.expire_at_ms {
             self.deadline = self.times.lives_until(at_ms);
             if self.deadline.is_none() {
+                return Fate::Nothing;
+            }
+        }
+        match self.sorts.as_ref().map(|sorts| sorts(head.db, head.key)) {
+            None | Some(Sort::Wanted) => {}
+            Some(Sort::Aside) => return Fate::Nothing,
+            Some(Sort::Foreign) => {
+                self.foreign += 1;
                 return Fate::Nothing;
             }
         }
@@ -115,7 +136,7 @@ impl Take for Noting {
 
     fn begin(&mut self, attempt: u32) {
         self.reading = self.first.saturating_add(attempt);
-        (self.batch, self.functions) = Default::default();
+        (self.batch, self.functions, self.foreign) = Default::default();
     }
 
     fn starts(&mut self, now_ms: i64) {

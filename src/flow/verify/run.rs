@@ -13,9 +13,7 @@ use crate::progress::Counters;
 use crate::scratch::Unnamed;
 use crate::server::Version;
 use crate::source::FetchError;
-use crate::verify::{
-    Batch, Comparison, Counts, Digester, Held, Kind, Measure, Notes, Places, Suspect,
-};
+use crate::verify::{Batch, Comparison, Counts, Held, Kind, Measure, Notes, Places, Suspect};
 
 use super::super::folder::{Folder, share};
 use super::super::lane::chain;
@@ -75,11 +73,10 @@ impl Run<'_> {
             keeping.await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
         let (attempts, outcomes, target) = read.into(verified);
         let notes = notes.map_err(Broke::Disk)?;
-        let target = target?;
+        target?;
         if verified.report.ended() != Ended::Done {
             return Ok(());
         }
-        verified.foreign = target.foreign;
         let places = Places {
             readings: places(&attempts),
             measures: measures(plan, facts, self.comparing.ttl_tolerance),
@@ -87,8 +84,7 @@ impl Run<'_> {
         let measures = places.measures.clone();
         verified.loose_deadlines = measures.iter().any(|measure| measure.tolerance.is_none());
         let mut comparison = notes.compare(places, share(plan, 1, 4)).map_err(Broke::Disk)?;
-        let digester = Digester::new(self.comparing.seed);
-        let mut again = Again::new(self.net, (plan, facts), &measures, digester);
+        let mut again = Again::new(self.net, (plan, facts), &measures, self.comparing.seed);
         let mut mender = match (&plan.target, &facts.target) {
             (Place::Server(place), Some(target)) if self.comparing.repair => {
                 let control = Control::open(self.net, place).await;

@@ -1,7 +1,7 @@
 //! How both sides are read: whole, or a sample of them.
 //!
 //! ```text
-//! whole       sources as a replica reads them   target by SCAN and DUMP
+//! whole       sources as a replica reads them   target by SCAN and DUMP, or as a source
 //! by names    SCAN, and DUMP of those names that are chosen, on every server
 //! by places   SCAN from places in each server's table; what was met on one of them is read on all
 //! ```
@@ -26,10 +26,10 @@ use super::super::lane::chain;
 use super::super::reading::{All, COPIES, Outcome};
 use super::super::report::Ended;
 use super::again::times_of;
-use super::inventory::{Inventory, Read, Sort};
+use super::inventory::{Inventory, Read, Sort, Sorts};
 use super::noting::Noting;
 use super::run::{Broke, Run, target_broke};
-use super::{Drawn, Sampled, Verified, is_under_way};
+use super::{By, Drawn, Sampled, Verified, is_under_way};
 
 /// The smallest element that must be possible, in bytes.
 const LEAST_PIECE: usize = 1 << 20;
@@ -78,7 +78,8 @@ impl Run<'_> {
     /// Reads both sides, and says what was read of them.
     pub(super) async fn read(&self, to: mpsc::Sender<Batch>, verified: &mut Verified) -> ReadAll {
         verified.sampled = self.sampled();
-        let only = verified.sampled.map(|sampled| sampled.share);
+        let whole = (self.comparing.by == By::Scan).then_some(Share::ALL);
+        let only = verified.sampled.map(|sampled| sampled.share).or(whole);
         if let Some(sampled) = &mut verified.sampled
             && sampled.drawn == Drawn::Places
         {
@@ -117,8 +118,8 @@ impl Run<'_> {
             read.sources.extend(plan.sources.get(index).cloned());
             known.sources.push(facts.sources.get(index).cloned().flatten());
         }
-        // A file is read as one more source, whose place is behind all others.
-        if let Place::Rdb(_) = &plan.target {
+        // A target that is read so is one more source, whose place is behind all others.
+        if self.target_is_replicated() {
             let (name, place) = (plan.target.to_string(), plan.target.clone());
             read.sources.push(Source { name, place, rules: Rules::default() });
             whole.push(plan.sources.len());
@@ -127,12 +128,17 @@ impl Run<'_> {
             whole.iter().filter_map(|index| counters.get(*index).map(Arc::clone)).collect();
         let together = plan.sources_at_once().min(plan.sources.len()).max(1);
         let piece = (share(plan, 1, 4) / together).max(LEAST_PIECE);
-        let (read, facts, counters) = (&Arc::new(read), &known, counters.as_slice());
-        let all = All { net, plan: read, facts, counters, orders, piece };
+        let (read, known) = (&Arc::new(read), &known);
+        let counters = counters.as_slice();
+        let all = All { net, plan: read, facts: known, counters, orders, piece };
         let seed = self.comparing.seed;
         let noting = |index: usize, source: &Source| {
             let place = whole.get(index).copied().unwrap_or(index);
-            Noting::new(place, source, self.clocks(place), (seed, only))
+            let noting = Noting::new(place, source, self.clocks(place), (seed, only));
+            match place < plan.sources.len() {
+                true => noting,
+                false => noting.of_target(self.target_sorts(None), is_under_way(facts)),
+            }
         };
         let ((read, _), scanned) =
             tokio::join!(all.read(to, noting), self.scan_sources(&scanned, to, only));
@@ -143,6 +149,14 @@ impl Run<'_> {
             }
         }
         outcomes
+    }
+
+    /// Whether the target is a file, or is read as a source is: through its replica link.
+    fn target_is_replicated(&self) -> bool {
+        match &self.plan.target {
+            Place::Rdb(_) | Place::Capture(_) => true,
+            Place::Server(_) => self.comparing.by == By::Replication,
+        }
     }
 
     /// The clocks of a source and the target; none where a file stands for the target.
@@ -164,7 +178,7 @@ impl Run<'_> {
             let turns = Arc::clone(&turns);
             readers.spawn(async move {
                 let _turn = turns.acquire_owned().await;
-                (index, inventory.read(&dbs).await.map(|read| read.attempt))
+                (index, inventory.read(&dbs).await)
             });
         }
         let all = async {
@@ -188,13 +202,16 @@ impl Run<'_> {
     pub(super) fn outcome(
         &self,
         index: usize,
-        read: Result<u32, ControlError>,
+        read: Result<Read, FetchError>,
     ) -> Option<Outcome<Noting>> {
         let mut outcome = self.stopped(index)?;
         match read {
-            Ok(attempt) => (outcome.ended, outcome.attempt) = (Ended::Done, attempt),
+            Ok(read) => {
+                outcome.method = read.method();
+                (outcome.ended, outcome.attempt) = (Ended::Done, read.attempt);
+            }
             Err(error) => {
-                let (failure, advice) = unread(&error.into(), Side::Source);
+                let (failure, advice) = unread(&error, Side::Source);
                 (outcome.ended, outcome.failure) = (Ended::Failed, Some((failure, advice)));
             }
         }
@@ -204,7 +221,7 @@ impl Run<'_> {
     pub(super) fn stopped(&self, index: usize) -> Option<Outcome<Noting>> {
         let source = self.plan.sources.get(index)?;
         let taken = Noting::new(index, source, self.clocks(index), (0, None));
-        let (ended, method) = (Ended::Stopped, "SCAN and DUMP");
+        let (ended, method) = (Ended::Stopped, Read::default().method());
         Some(Outcome { ended, attempt: 0, method, taken, seconds: 0.0, failure: None })
     }
 
@@ -288,40 +305,32 @@ impl Run<'_> {
         let peer = Peer { place, facts: facts.target.as_ref()? };
         let writes = |db: &Db| plan.sources.iter().any(|source| source.rules.writes(*db));
         let dbs: Vec<Db> = peer.facts.keys.keys().copied().filter(writes).collect();
-        let ours = Arc::clone(plan);
-        // Where a source keeps its names each may be its own.
-        let all: Vec<Db> = dbs
-            .iter()
-            .copied()
-            .filter(|db| {
-                let keeps = |one: &Source| {
-                    let rules = &one.rules;
-                    rules.writes(*db) && rules.names().are_kept() && !rules.are_narrowed()
-                };
-                plan.sources.iter().any(keeps)
-            })
-            .collect();
-        let seed = self.comparing.seed;
-        let sorts = move |db: Db, name: &[u8]| {
-            if only.is_some_and(|share| !share.chooses(seed, db, name)) {
-                Sort::Aside
-            } else if all.contains(&db) || ours.sources.iter().any(|one| one.rules.owns(db, name)) {
-                Sort::Wanted
-            } else if ours.sources.iter().any(|one| one.rules.are_narrowed()) {
-                Sort::Aside
-            } else {
-                Sort::Foreign
-            }
-        };
         let held_back = is_under_way(facts);
         let inventory = Inventory {
             clock_ahead: facts.clocks(0).target,
             times: Times { held_back, ..Times::default() },
             reading: u32::try_from(plan.sources.len()).unwrap_or(u32::MAX).saturating_mul(COPIES),
-            sorts: Box::new(sorts),
+            sorts: self.target_sorts(only),
             ..self.inventory(peer, self.counters.last()?, to)
         };
         Some((inventory, dbs))
+    }
+
+    /// What becomes of keys of the target, of which a share may be compared.
+    fn target_sorts(&self, only: Option<Share>) -> Sorts {
+        let (ours, seed) = (Arc::clone(self.plan), self.comparing.seed);
+        let is_narrowed = ours.sources.iter().any(|one| one.rules.are_narrowed());
+        Box::new(move |db: Db, name: &[u8]| {
+            if only.is_some_and(|share| !share.chooses(seed, db, name)) {
+                Sort::Aside
+            } else if ours.sources.iter().any(|one| one.rules.owns(db, name)) {
+                Sort::Wanted
+            } else if is_narrowed {
+                Sort::Aside
+            } else {
+                Sort::Foreign
+            }
+        })
     }
 
     async fn read_target(
@@ -329,13 +338,14 @@ impl Run<'_> {
         to: mpsc::Sender<Batch>,
         only: Option<Share>,
     ) -> Result<Read, Broke> {
-        let Some((inventory, dbs)) = self.of_target(&to, only) else { return Ok(Read::default()) };
+        let inventory = self.of_target(&to, only).filter(|_| !self.target_is_replicated());
+        let Some((inventory, dbs)) = inventory else { return Ok(Read::default()) };
         drop(to);
         let read = self.unless_stopped(inventory.read(&dbs)).await?;
         if let Some(counters) = self.counters.last() {
             counters.enter(if read.is_ok() { Phase::Done } else { Phase::Failed });
         }
-        read.map_err(|error| target_broke(&error.into()))
+        read.map_err(|error| target_broke(&error))
     }
 }
 
@@ -370,6 +380,11 @@ impl ReadAll {
         }
         // That of a target which is a file.
         let file = self.outcomes.get(attempts.len()).and_then(Option::as_ref);
+        if let Some(file) = file {
+            (verified.foreign, verified.method) = (file.taken.foreign, file.method);
+        } else if let Ok(read) = &self.target {
+            (verified.foreign, verified.method) = (read.foreign, read.method());
+        }
         let target = match file.and_then(|file| file.failure.clone()) {
             Some((failure, advice)) => Err(Broke::Target(failure, advice)),
             None => self.target,

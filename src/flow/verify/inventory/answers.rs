@@ -8,9 +8,10 @@ use crate::net::{ControlError, info_field};
 use crate::progress::Counters;
 use crate::rdb::opcode::ValueType;
 use crate::resp::{Reply, RespError};
-use crate::verify::{Content, Dumped, Noted, Times};
+use crate::verify::{Content, Dumped, Times};
 
 use super::super::again::admits;
+use super::super::by_type::is_command_refused;
 use super::{
     Answer, Asked, Inventory, LARGEST_PAGE, Large, OVERHEAD, Reader, SMALL, Sort, UNCLEAR, lost,
 };
@@ -64,10 +65,20 @@ impl Reader<'_> {
             Answer::Time(_) | Answer::Cursor | Answer::Page(_) => {}
         }
         let Some((reply, used)) = self.replies.read(input).map_err(broken)? else { return Ok(0) };
-        if let (Reply::Error(_), Some(Asked::Keyspace)) = (reply, self.asked.front()) {
-            self.expires = None;
-            self.next()?;
-            return Ok(used);
+        match (reply, self.asked.front()) {
+            (Reply::Error(_), Some(Asked::Keyspace)) => {
+                self.expires = None;
+                self.next()?;
+                return Ok(used);
+            }
+            (Reply::Error(text), Some(Asked::Permission)) => {
+                let text = String::from_utf8_lossy(text).into_owned();
+                let error = ControlError::answered(question, text);
+                self.read.by_type = is_command_refused(&error.into());
+                self.next()?;
+                return Ok(used);
+            }
+            _ => {}
         }
         if let Reply::Error(text) = reply {
             return Err(ControlError::answered(question, String::from_utf8_lossy(text).into()));
@@ -85,7 +96,10 @@ impl Reader<'_> {
     ) -> Result<(), ControlError> {
         let asked = self.asked.front();
         self.answer = match (&mut self.answer, asked, reply) {
-            (Answer::Begins, Some(Asked::Select), Reply::Simple(_)) => return self.next(),
+            (Answer::Begins, Some(Asked::Select), Reply::Simple(_))
+            | (Answer::Begins, Some(Asked::Permission), Reply::Nil | Reply::Bulk(_)) => {
+                return self.next();
+            }
             (Answer::Begins, Some(Asked::Keyspace), Reply::Bulk(info)) => {
                 self.expires = expires(info, self.db);
                 return self.next();
@@ -198,14 +212,7 @@ impl Reader<'_> {
             },
             None => None,
         };
-        let (reading, key) = (self.task.reading, name.as_slice());
-        let Some(rules) = &self.task.rules else {
-            let (db, name) = (self.db, key);
-            return self.batch.push(&Noted { reading, db, name, origin: None, content, deadline });
-        };
-        let Some((db, name)) = rules.target_of(self.db, key) else { return };
-        let origin = (*name != *key).then_some(key);
-        self.batch.push(&Noted { reading, db, name: &name, origin, content, deadline });
+        self.task.note(self.db, &name, (content, deadline), &mut self.batch);
     }
 }
 
@@ -218,7 +225,7 @@ impl Asked {
             Self::Scan => "SCAN",
             Self::Opens | Self::Closes => "TIME",
             Self::Deadline => "PTTL",
-            Self::Value(_) => "DUMP",
+            Self::Permission | Self::Value(_) => "DUMP",
         }
     }
 }
