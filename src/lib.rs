@@ -12,6 +12,7 @@
 //!
 //! ```text
 //! cli                                     the binary: sees the public parts only
+//! cutover                                 the switch: fences, a last comparison, GO or NO-GO
 //! flow                                    one lane a source: the schedule, retries, stopping
 //! source      target                      never each other
 //! spool                                   what a master has said and nobody can take yet
@@ -32,6 +33,7 @@
 pub mod census;
 pub mod change;
 pub mod command;
+pub mod cutover;
 pub mod doubt;
 pub mod flow;
 #[cfg(any(test, feature = "fuzzing"))]

@@ -29,6 +29,10 @@ pub enum Phase {
     Following,
     /// It was told to stop, or has caught up and tidies up.
     Finishing,
+    /// All is in the target, deadlines too, and nothing more is taken: a cutover is under way.
+    Settled,
+    /// The target has been handed over, and what the source is still sent is told.
+    Watching,
     /// It has broken off.
     Failed,
     /// It has ended without having written anything.
@@ -52,7 +56,7 @@ pub enum Awaited {
 
 impl Phase {
     /// Every phase, in order: of several lanes the least tells what goes on.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 13] = [
         Self::Waiting,
         Self::Connecting,
         Self::Copying,
@@ -60,6 +64,8 @@ impl Phase {
         Self::CatchingUp,
         Self::Following,
         Self::Finishing,
+        Self::Settled,
+        Self::Watching,
         Self::Failed,
         Self::Refused,
         Self::Stopped,
@@ -77,6 +83,8 @@ impl Phase {
             Self::CatchingUp => "catching up",
             Self::Following => "following",
             Self::Finishing => "finishing",
+            Self::Settled => "settled",
+            Self::Watching => "watching",
             Self::Failed => "failed",
             Self::Refused => "refused",
             Self::Stopped => "stopped",
@@ -162,6 +170,10 @@ pub struct Counters {
     pub in_flight: AtomicU64,
     /// Bytes that were read from the source and wait to be taken. Set.
     pub spooled: AtomicU64,
+    /// Commands of the stream that write, as they are taken or looked at.
+    pub writes: AtomicU64,
+    /// Those that only remove, as a deadline does that has come.
+    pub removals: AtomicU64,
     /// Full synchronizations.
     pub full_syncs: AtomicU64,
     /// Partial synchronizations.
@@ -179,7 +191,22 @@ pub struct Counters {
 struct Notes {
     waiting: Option<Waiting>,
     trouble: Option<String>,
+    late: Vec<LateWrite>,
 }
+
+/// A write that a source was sent when nothing more should have come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LateWrite {
+    /// The command's name.
+    pub command: String,
+    /// The first key that it names, if it names any.
+    pub key: Option<Vec<u8>>,
+    /// Where in the stream it ends.
+    pub offset: u64,
+}
+
+/// So many late writes are named. All are counted.
+const LATE_NAMED: usize = 100;
 
 impl Counters {
     /// A master told at this time, in Unix milliseconds, that its stream has come to here.
@@ -253,6 +280,24 @@ impl Counters {
         self.notes().trouble.clone()
     }
 
+    /// A command of the stream was seen that changes data: only to remove, or otherwise.
+    pub fn was_sent(&self, only_removes: bool) {
+        Self::add(if only_removes { &self.removals } else { &self.writes }, 1);
+    }
+
+    /// Notes a write that should not have come.
+    pub fn comes_late(&self, write: LateWrite) {
+        let mut notes = self.notes();
+        if notes.late.len() < LATE_NAMED {
+            notes.late.push(write);
+        }
+    }
+
+    /// The writes that should not have come since this was asked last: the first of them.
+    pub fn take_late(&self) -> Vec<LateWrite> {
+        std::mem::take(&mut self.notes().late)
+    }
+
     fn notes(&self) -> MutexGuard<'_, Notes> {
         self.notes.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -291,6 +336,8 @@ impl Counters {
             master_offset: read(&self.master_offset),
             in_flight: read(&self.in_flight),
             spooled: read(&self.spooled),
+            writes: read(&self.writes),
+            removals: read(&self.removals),
             full_syncs: read(&self.full_syncs),
             partial_syncs: read(&self.partial_syncs),
             doubts: read(&self.doubts),
@@ -327,6 +374,8 @@ pub struct Snapshot {
     pub in_flight: u64,
     /// See [`Counters::spooled`].
     pub spooled: u64,
+    pub writes: u64,
+    pub removals: u64,
     pub full_syncs: u64,
     pub partial_syncs: u64,
     pub doubts: u64,

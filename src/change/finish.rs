@@ -42,14 +42,14 @@ end redis.call('DEL',KEYS[1]) return 0";
 
 /// The fields of a hash, a thousand at a time.
 const FIELDS: &str = "\
-local shift,by,now,lo,hi=unpack(ARGV) \
-shift,by,now,lo,hi=tonumber(shift),tonumber(by),tonumber(now),tonumber(lo),tonumber(hi) \
+local least,most,by,now,lo,hi=unpack(ARGV) \
+least,most,by,now,lo,hi=tonumber(least),tonumber(most),tonumber(by),tonumber(now),tonumber(lo),tonumber(hi) \
 for _,k in ipairs(KEYS) do if redis.call('TYPE',k).ok=='hash' then \
 local all=redis.call('HKEYS',k) \
 for from=1,#all,1000 do \
 local some={} for i=from,math.min(from+999,#all) do some[#some+1]=all[i] end \
 local at=redis.call('HPEXPIRETIME',k,'FIELDS',#some,unpack(some)) \
-for i,d in ipairs(at) do if d>=shift then d=d+by \
+for i,d in ipairs(at) do if d>=least and d<most then d=d+by \
 if d>now then d=math.min(math.max(d,lo),hi) end \
 redis.call('HPEXPIREAT',k,string.format('%.0f',d),'FIELDS',1,some[i]) end end \
 end end end return 0";
@@ -129,10 +129,10 @@ impl Finish {
         }
     }
 
-    /// For this target: deadlines of keys before `horizon` are held back.
+    /// For this target: deadlines of keys before `horizon` are held back, and those of all fields.
     #[must_use]
     pub fn hold(target: Server, horizon: i64, now_ms: i64) -> Self {
-        Self { least: 0, most: horizon, by: SHIFT, has_fields: false, ..Self::of(target, now_ms) }
+        Self { least: 0, most: horizon, by: SHIFT, ..Self::of(target, now_ms) }
     }
 
     fn of(target: Server, now_ms: i64) -> Self {
@@ -189,7 +189,9 @@ impl Finish {
 
     /// Sets the deadlines of the fields of so many hashes.
     pub fn fields(&self, names: &[&[u8]], draft: &mut Draft) {
-        let bounds = [SHIFT, self.by, self.now, self.earliest, self.latest].map(digits);
+        // They are held back all alike, however late they come.
+        let (least, most) = if self.by < 0 { (SHIFT, NEVER) } else { (0, SHIFT) };
+        let bounds = [least, most, self.by, self.now, self.earliest, self.latest].map(digits);
         let count = digits_of(names.len());
         let mut args: Vec<&[u8]> = vec![b"EVAL", FIELDS.as_bytes(), count.as_bytes()];
         args.extend_from_slice(names);

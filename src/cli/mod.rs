@@ -6,6 +6,7 @@ mod census;
 mod check;
 mod config;
 mod control;
+mod cutover;
 mod demo;
 mod dry_run;
 mod explain;
@@ -57,6 +58,7 @@ pub(crate) fn run(args: Args) -> Outcome {
         Command::Check(args) => block_on(check::run(*args)),
         Command::Verify(args) => block_on(verify::run(*args)),
         Command::Explain(args) => block_on(explain::run(*args)),
+        Command::Cutover(args) => block_on(cutover::run(*args)),
         Command::Demo { progress } => block_on(demo::run(progress)),
         Command::Ping(args) => block_on(ping::run(&args)),
         Command::Record(args) => block_on(record::run(&args)),

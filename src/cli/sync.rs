@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::task::JoinSet;
 use tokio::time::timeout;
+use understudy::cutover::{left_behind, lift};
 use understudy::flow::{Ended, Order, SourceReport, chain, migrate, watch_offset};
 use understudy::net::Net;
 use understudy::plan::{Facts, Finding, Kind, Place, Plan, judge, remarks, spool_line};
@@ -69,6 +70,11 @@ async fn begin(args: &Sync, plan: &Plan, net: &Net, signals: &Signals) -> Outcom
         Ok(door) => door,
         Err(refusal) => return refused(&refusal.what, &refusal.mend),
     };
+    if !args.dry_run
+        && let Some(refused) = settle_fences(plan, net).await
+    {
+        return refused;
+    }
     let mut told_to_stop = signals.orders().clone();
     let looked = tokio::select! {
         looked = look(net, plan) => looked,
@@ -108,6 +114,9 @@ async fn begin(args: &Sync, plan: &Plan, net: &Net, signals: &Signals) -> Outcom
         notice::note("nothing stands in the way, and nothing was written (--dry-run)");
         return report::nothing_done(files(args), plan, &facts, Ended::Done, &[]);
     }
+    if let Some(door) = &door {
+        door.begins(net, plan, &facts, &counters);
+    }
     let mut monitors = JoinSet::new();
     let is_watched = args.writing.bounds.progress != Mode::None || door.is_some();
     for (source, counters) in plan.sources.iter().zip(&counters) {
@@ -124,6 +133,9 @@ async fn begin(args: &Sync, plan: &Plan, net: &Net, signals: &Signals) -> Outcom
         net.clock(),
     );
     let run = migrate(net, plan, &facts, &counters, signals.orders()).await;
+    if let Some(door) = &door {
+        door.is_left().await;
+    }
     monitors.abort_all();
     let history = show.end().await;
 
@@ -157,6 +169,31 @@ fn files(args: &Sync) -> Files<'_> {
 
 /// How long the target may take to tell how many keys it holds in the end.
 const COUNTING: Duration = Duration::from_secs(1);
+
+/// Takes away the fences that a cutover has left whose process has died. Gives how the run ends, if it must not begin.
+async fn settle_fences(plan: &Plan, net: &Net) -> Option<Outcome> {
+    let left = match left_behind(plan) {
+        Ok(left) => left?,
+        Err(error) => return Some(refused(&chain(&error), error.advice())),
+    };
+    let sources = left.sources().collect::<Vec<_>>().join(", ");
+    if left.gone {
+        return Some(refused(
+            &format!(
+                "this job was cut over: the target is no copy any more, and its sources are fenced: {sources}"
+            ),
+            "understudy cutover --lift with the same places lets the sources take writes again; another copy needs another --job and another target",
+        ));
+    }
+    notice::warning(
+        &format!("a cutover of this job was broken off, and has left fences on {sources}"),
+        "they are taken away now",
+    );
+    match lift(net, plan, left).await {
+        Ok(_) => None,
+        Err(error) => Some(refused(&chain(&error), error.advice())),
+    }
+}
 
 /// Says what became of a source, unless it is plainly done.
 fn say_end(source: &SourceReport, job: &str) {

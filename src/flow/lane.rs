@@ -12,6 +12,7 @@
 
 mod attempts;
 mod contested;
+mod cutover;
 mod doubts;
 mod end;
 mod error;
@@ -177,6 +178,13 @@ struct Lane<'a> {
     is_paused: bool,
     /// The run was to follow, and has been told to end once it has caught up.
     is_finishing: bool,
+    /// A cutover is under way, and has been through.
+    settles: bool,
+    hands_over: bool,
+    /// One was given up when deadlines were being set already.
+    unsettles: bool,
+    /// Up to here the stream was looked at, and not taken.
+    looked: Option<Offset>,
     refusal: Option<Refusal>,
     source_lost: Option<Loss>,
     /// It was lost when nothing more was wanted of it.

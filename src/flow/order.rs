@@ -14,6 +14,11 @@ pub enum Order {
     Pause,
     /// Have everything confirmed that was sent, store the position, and end. The job can be gone on with.
     Stop,
+    /// Take what the sources have now, set deadlines to what they are, and take nothing more: a cutover is under way. Told to go on, the run holds
+    /// deadlines back again and takes what has come meanwhile.
+    Settle,
+    /// Behind that: the target is handed over, so that nothing is written there any more, and what the sources are still sent is told.
+    Watch,
     /// Take what the sources have now, and end as a run does that is told to end once it has caught up.
     Finish,
 }
@@ -35,10 +40,27 @@ impl Order {
     /// If it is too late for that.
     pub fn then(self, given: Self) -> Result<Self, TooLate> {
         match (self, given) {
-            (Self::Go | Self::Pause, given) => Ok(given),
-            (Self::Finish, Self::Finish | Self::Stop) | (Self::Stop, Self::Stop) => Ok(given),
+            // Only what has settled can be handed over.
+            (Self::Go | Self::Pause, given) if given != Self::Watch => Ok(given),
+            (Self::Settle, given) if given != Self::Pause => Ok(given),
+            (Self::Watch, Self::Watch | Self::Finish | Self::Stop)
+            | (Self::Finish, Self::Finish | Self::Stop)
+            | (Self::Stop, Self::Stop) => Ok(given),
             (follows, _) => Err(TooLate { follows }),
         }
+    }
+
+    /// Gives the order to a run, if it may follow the one before. Gives that one.
+    ///
+    /// # Errors
+    /// If it is too late for that.
+    pub fn give(self, orders: &watch::Sender<Self>) -> Result<Self, TooLate> {
+        let mut before = Ok(Self::Go);
+        orders.send_if_modified(|now| {
+            before = now.then(self).map(|then| std::mem::replace(now, then));
+            before.is_ok_and(|before| before != *now)
+        });
+        before
     }
 
     /// A word for it.
@@ -48,6 +70,8 @@ impl Order {
             Self::Go => "go",
             Self::Pause => "pause",
             Self::Stop => "stop",
+            Self::Settle => "settle",
+            Self::Watch => "watch",
             Self::Finish => "finish",
         }
     }
@@ -72,16 +96,31 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_was_handed_over_is_not_taken_back() {
+        use Order::{Finish, Go, Pause, Settle, Stop, Watch};
+        for given in [Go, Settle, Watch, Finish, Stop] {
+            assert_eq!(Settle.then(given), Ok(given));
+        }
+        assert_eq!(Settle.then(Pause), Err(TooLate { follows: Settle }));
+        for given in [Go, Pause, Settle] {
+            assert_eq!(Watch.then(given), Err(TooLate { follows: Watch }));
+        }
+        for before in [Go, Pause, Finish, Stop] {
+            assert_eq!(before.then(Watch), Err(TooLate { follows: before }));
+        }
+    }
+
+    #[test]
     fn a_run_that_ends_is_not_held_up() {
-        use Order::{Finish, Go, Pause, Stop};
-        for given in [Go, Pause, Stop, Finish] {
+        use Order::{Finish, Go, Pause, Settle, Stop, Watch};
+        for given in [Go, Pause, Stop, Settle, Finish] {
             assert_eq!(Go.then(given), Ok(given));
             assert_eq!(Pause.then(given), Ok(given));
         }
         assert_eq!(Finish.then(Stop), Ok(Stop));
         assert_eq!(Finish.then(Pause), Err(TooLate { follows: Finish }));
         assert_eq!(Finish.then(Go), Err(TooLate { follows: Finish }));
-        for given in [Go, Pause, Finish] {
+        for given in [Go, Pause, Settle, Watch, Finish] {
             assert_eq!(Stop.then(given), Err(TooLate { follows: Stop }));
         }
     }

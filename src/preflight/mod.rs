@@ -499,7 +499,7 @@ async fn own_keys(control: &mut Control, db: Db) -> Result<HashSet<Vec<u8>>, Con
 }
 
 /// The database and the number of keys in a line of `INFO keyspace`: `db0:keys=5,expires=0,…`.
-fn keys_of_db(line: &str) -> Option<(Db, u64)> {
+pub(crate) fn keys_of_db(line: &str) -> Option<(Db, u64)> {
     let (db, rest) = line.trim().split_once(':')?;
     let db = Db::parse(db.strip_prefix("db")?.as_bytes())?;
     let keys = rest.split(',').find_map(|field| field.strip_prefix("keys="))?.parse().ok()?;

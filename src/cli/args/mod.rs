@@ -2,6 +2,7 @@
 
 mod access;
 mod check;
+mod cutover;
 mod explain;
 mod job;
 mod verify;
@@ -12,6 +13,7 @@ use std::time::Duration;
 pub(crate) use access::{FromSsh, FromTls, SshArgs, ToSsh, ToTls};
 pub(crate) use check::Check;
 use clap::{Parser, Subcommand, ValueEnum};
+pub(crate) use cutover::{Cutover, DepthArg, FenceArg};
 pub(crate) use explain::Explain;
 pub(crate) use job::{
     DeadlinesArg, MethodArg, OnConflictArg, OnUnknownArg, Places, Sync, UntilArg, Writing,
@@ -63,6 +65,11 @@ pub(crate) enum Command {
         override_usage = "understudy explain [OPTIONS] <KEY> --from <URL> --to <URL>\n       understudy explain [OPTIONS] <KEY> --config <FILE>"
     )]
     Explain(Box<Explain>),
+    /// Fence the sources of a job that follows, drain and compare them, and say GO or NO-GO
+    #[command(
+        override_usage = "understudy cutover [OPTIONS] --fence <HOW> [JOB]\n       understudy cutover [OPTIONS] --fence <HOW> --from <URL> --to <URL>\n       understudy cutover --rehearse [OPTIONS] [JOB]\n       understudy cutover --lift --from <URL> --to <URL>"
+    )]
+    Cutover(Box<Cutover>),
     /// How a job stands that runs on this machine
     Status(Steered),
     /// Let a job take nothing more from its sources for now. Its links stay alive

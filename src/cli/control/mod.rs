@@ -2,6 +2,7 @@
 
 mod protocol;
 mod steer;
+mod switch;
 mod told;
 
 use std::fs;
@@ -9,38 +10,44 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::watch;
+use tokio::sync::{Mutex as AsyncMutex, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 use understudy::flow::{Order, TooLate};
-use understudy::net::Clock;
-use understudy::plan::Plan;
+use understudy::net::{Clock, Net};
+use understudy::plan::{Facts, Plan};
 use understudy::progress::Counters;
 
 use super::notice;
 use super::refusal::Refusal;
 
-use protocol::{LONGEST_REQUEST, Request, Source, Standing};
-pub(super) use steer::{order, standing, status};
+use protocol::{LONGEST_REQUEST, Source, Standing};
+pub(super) use protocol::{Request, Wish, fences};
+pub(super) use steer::{Talk, follows, order, running_as, standing, status, talk, tell};
+use switch::Switch;
+pub(super) use told::{of, text};
 
 /// The socket's name in the job's folder.
 const NAME: &str = "control";
+
+/// How long a cutover may take to be undone when the run ends.
+const UNDOING: Duration = Duration::from_secs(30);
 
 /// A client says what it wants at once.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The socket, while it stands: what is asked over it is answered.
-#[derive(Debug)]
 pub(super) struct Door {
     folder: PathBuf,
     /// The folder, locked, so that no other process has this job on this machine. A process that has died holds no lock.
     lock: fs::File,
     answering: Option<JoinHandle<()>>,
+    job: Option<Arc<Job>>,
 }
 
 /// What the answers are about.
@@ -51,6 +58,18 @@ struct Job {
     orders: Arc<watch::Sender<Order>>,
     clock: Clock,
     paused: Mutex<Option<Duration>>,
+    /// What a cutover needs to know, once it is known.
+    known: OnceLock<Known>,
+    /// Whoever cuts over has it.
+    turn: AsyncMutex<()>,
+}
+
+/// What a job is about, once it has begun.
+struct Known {
+    net: Net,
+    plan: Plan,
+    facts: Facts,
+    counters: Vec<Arc<Counters>>,
 }
 
 impl Door {
@@ -78,7 +97,7 @@ impl Door {
                 .into(),
             });
         }
-        let mut door = Self { folder: folder.clone(), lock, answering: None };
+        let mut door = Self { folder: folder.clone(), lock, answering: None, job: None };
         let listener = match door.listen() {
             Ok(listener) => listener,
             Err(error) => {
@@ -97,9 +116,30 @@ impl Door {
             orders,
             clock,
             paused: Mutex::new(None),
+            known: OnceLock::new(),
+            turn: AsyncMutex::new(()),
         };
-        door.answering = Some(tokio::spawn(job.answer(listener)));
+        let job = Arc::new(job);
+        door.answering = Some(tokio::spawn(Arc::clone(&job).answer(listener)));
+        door.job = Some(job);
         Ok(Some(door))
+    }
+
+    /// The job begins: from now on it can be cut over.
+    pub(super) fn begins(&self, net: &Net, plan: &Plan, facts: &Facts, counters: &[Arc<Counters>]) {
+        if let Some(job) = &self.job {
+            let (net, plan) = (net.clone(), plan.clone());
+            let (facts, counters) = (facts.clone(), counters.to_vec());
+            // It begins once.
+            let _ = job.known.set(Known { net, plan, facts, counters });
+        }
+    }
+
+    /// Waits until no cutover is under way any more: one that has to be undone is.
+    pub(super) async fn is_left(&self) {
+        if let Some(job) = &self.job {
+            let _ = timeout(UNDOING, job.turn.lock()).await;
+        }
     }
 
     fn listen(&self) -> io::Result<UnixListener> {
@@ -139,7 +179,7 @@ fn address(folder: &Path, open: &fs::File) -> PathBuf {
 
 impl Job {
     /// Answers one client after the other.
-    async fn answer(self, listener: UnixListener) {
+    async fn answer(self: Arc<Self>, listener: UnixListener) {
         loop {
             let Ok((client, _)) = listener.accept().await else {
                 // There are too many files open, and may be fewer soon.
@@ -147,11 +187,14 @@ impl Job {
                 continue;
             };
             // One that is slow, or gone, gets no answer.
-            let _ = timeout(PATIENCE, self.serve(client)).await;
+            if let Ok(Ok(Some((client, wish)))) = timeout(PATIENCE, self.serve(client)).await {
+                tokio::spawn(Arc::clone(&self).switch(client, wish));
+            }
         }
     }
 
-    async fn serve(&self, mut client: UnixStream) -> io::Result<()> {
+    /// Answers a client; gives it back if it wants more than an answer.
+    async fn serve(&self, mut client: UnixStream) -> io::Result<Option<(UnixStream, Switch)>> {
         let (read, mut write) = client.split();
         let mut line = Vec::new();
         BufReader::new(read.take(LONGEST_REQUEST)).read_until(b'\n', &mut line).await?;
@@ -160,13 +203,16 @@ impl Job {
         let answer = match Request::parse(&line) {
             None => protocol::unknown(),
             Some(Request::Status) => protocol::status(&self.standing(), &sources),
+            Some(Request::Fences) => return Ok(Some((client, Switch::Fences))),
+            Some(Request::CutOver(wish)) => return Ok(Some((client, Switch::CutOver(wish)))),
             Some(Request::Do(order)) => match self.obey(order) {
                 Ok(()) => protocol::done(&self.name, order, &sources),
                 Err(late) => protocol::too_late(late),
             },
         };
         write.write_all(format!("{answer}\n").as_bytes()).await?;
-        write.shutdown().await
+        write.shutdown().await?;
+        Ok(None)
     }
 
     fn standing(&self) -> Standing<'_> {
@@ -181,17 +227,7 @@ impl Job {
     }
 
     fn obey(&self, order: Order) -> Result<(), TooLate> {
-        let mut done = Ok(());
-        let mut before = Order::Go;
-        self.orders.send_if_modified(|now| {
-            before = *now;
-            match now.then(order) {
-                Ok(then) => *now = then,
-                Err(late) => done = Err(late),
-            }
-            *now != before
-        });
-        done?;
+        let before = order.give(&self.orders)?;
         if before != order {
             let mut paused = self.paused.lock().unwrap_or_else(PoisonError::into_inner);
             *paused = (order == Order::Pause).then(|| self.clock.now());
@@ -201,6 +237,7 @@ impl Job {
                     "told to pause: nothing more is taken from the sources; understudy resume goes on"
                 }
                 Order::Stop => "told to stop: stopping, within 10 s",
+                Order::Settle | Order::Watch => "told to settle: a cutover is under way",
                 Order::Finish => "told to finish: ending with what the sources have now",
             });
         }

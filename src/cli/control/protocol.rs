@@ -2,62 +2,164 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use understudy::cutover::{Allowed, Fence, Gone, Told, Verdict, Wanted};
 use understudy::flow::{Order, TooLate};
+use understudy::key::Db;
 use understudy::progress::{Counters, Phase};
+use understudy::verify::Sample;
 
 /// The version of the answers' form.
 const VERSION: u32 = 1;
 
 /// No request is longer, in bytes.
-pub(super) const LONGEST_REQUEST: u64 = 64;
+pub(super) const LONGEST_REQUEST: u64 = 512;
 
 /// No answer is longer, in bytes: some hundred for each source.
 pub(super) const LONGEST_ANSWER: u64 = 1 << 20;
 
 /// What is asked of a running job.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Request {
     /// How it stands.
     Status,
     /// To do something from now on.
     Do(Order),
+    /// Which fences its sources allow.
+    Fences,
+    /// To be switched. The answer has a line for each step.
+    CutOver(Wish),
+}
+
+/// What is wanted of a cutover, as it is said over the socket behind the word.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Wish {
+    pub(crate) fence: Option<Fence>,
+    /// As it was typed.
+    pub(crate) sample: Option<String>,
+    pub(crate) most_ms: u64,
+    pub(crate) watch_ms: u64,
+}
+
+impl Wish {
+    /// What it stands for; `None` if that is nothing.
+    pub(crate) fn wanted(&self) -> Option<Wanted> {
+        let sample = self.sample.as_deref().map(Sample::parse);
+        Some(Wanted {
+            fence: self.fence,
+            sample: if let Some(sample) = sample { Some(sample?) } else { None },
+            most: Duration::from_millis(self.most_ms),
+            watch: Duration::from_millis(self.watch_ms),
+        })
+    }
 }
 
 impl Request {
-    const ALL: [Self; 5] = [
+    /// Those that are a word.
+    const ALL: [Self; 6] = [
         Self::Status,
+        Self::Fences,
         Self::Do(Order::Pause),
         Self::Do(Order::Go),
         Self::Do(Order::Stop),
         Self::Do(Order::Finish),
     ];
 
-    pub(super) const fn word(self) -> &'static str {
+    pub(super) const fn word(&self) -> &'static str {
         match self {
             Self::Status => "status",
+            Self::Fences => "fences",
+            Self::CutOver(_) => "cutover",
             Self::Do(Order::Go) => "resume",
             Self::Do(order) => order.name(),
         }
     }
 
+    /// The request as it goes over the socket.
+    pub(super) fn line(&self) -> String {
+        let wish = match self {
+            Self::CutOver(wish) => format!(" {}", json!(wish)),
+            _ => String::new(),
+        };
+        format!("{}{wish}\n", self.word())
+    }
+
     /// Reads a request as it came over the socket.
     pub(super) fn parse(line: &[u8]) -> Option<Self> {
         let word = line.strip_suffix(b"\n")?;
+        if let Some(wish) = word.strip_prefix(b"cutover ") {
+            return serde_json::from_slice(wish).ok().map(Self::CutOver);
+        }
         Self::ALL.into_iter().find(|request| request.word().as_bytes() == word)
     }
 }
 
 /// The answer to what is no request.
 pub(super) fn unknown() -> Value {
-    let words = Request::ALL.map(Request::word).join(", ");
-    json!({ "version": VERSION, "error": format!("a request is one of: {words}") })
+    let words = Request::ALL.each_ref().map(Request::word).join(", ");
+    json!({ "version": VERSION, "error": format!("a request is one of: {words}, cutover") })
+}
+
+/// The answer to what cannot be done.
+pub(super) fn refusal(what: &str, mend: &str) -> Value {
+    json!({ "version": VERSION, "error": what, "mend": mend })
+}
+
+/// Which fences are allowed.
+pub(crate) fn fences(allowed: &[Allowed]) -> Value {
+    let told = allowed.iter().map(|one| {
+        let (source, why) = one.obstacle.clone().unzip();
+        json!({ "fence": one.fence.name(), "allowed": one.obstacle.is_none(), "source": source, "why": why })
+    });
+    json!({ "version": VERSION, "fences": told.collect::<Vec<_>>() })
+}
+
+/// What is told while a cutover goes on.
+pub(super) fn told(told: &Told) -> Value {
+    // One code point a byte, as everywhere.
+    let latin1 = |key: &[u8]| key.iter().copied().map(char::from).collect::<String>();
+    match told {
+        Told::Step(step, what) => json!({ "step": step, "told": what }),
+        Told::Differs(difference) => json!({ "differs": {
+            "kind": difference.kind.name(),
+            "db": difference.db.map(Db::index),
+            "key": latin1(&difference.key),
+        } }),
+        Told::Go(gone) => json!({ "go": gone_as_json(gone) }),
+        Told::Late(late) => json!({ "late": {
+            "source": late.source,
+            "command": late.write.command,
+            "key": late.write.key.as_deref().map(latin1),
+            "offset": late.write.offset,
+            "clients": late.clients,
+            "told": late.to_string(),
+        } }),
+    }
+}
+
+fn gone_as_json(gone: &Gone) -> Value {
+    json!({ "pause_ms": gone.pause_ms, "compared": gone.compared, "offsets": gone.offsets })
+}
+
+/// How a cutover has ended.
+pub(super) fn verdict(job: &str, verdict: &Verdict) -> Value {
+    json!({ "verdict": {
+        "version": VERSION,
+        "job": job,
+        "verdict": if verdict.gone.is_some() { "GO" } else { "NO-GO" },
+        "gone": verdict.gone.as_ref().map(gone_as_json),
+        "against": verdict.against,
+        "late_writes": verdict.late,
+    } })
 }
 
 /// The answer to an order that comes too late.
 pub(super) fn too_late(error: TooLate) -> Value {
     let what = match error.follows {
         Order::Stop => "the job is stopping",
+        Order::Settle => "a cutover of the job is under way",
+        Order::Watch => "the job has been cut over",
         _ => "the job is finishing",
     };
     json!({ "version": VERSION, "error": what })
@@ -156,7 +258,26 @@ mod tests {
         for bad in [&b""[..], b"\n", b"go\n", b"STATUS\n", b"status \n", b"status\r\n", b"\xff\n"] {
             assert_eq!(Request::parse(bad), None, "{bad:?}");
         }
-        assert_eq!(unknown()["error"], "a request is one of: status, pause, resume, stop, finish");
+        assert_eq!(
+            unknown()["error"],
+            "a request is one of: status, fences, pause, resume, stop, finish, cutover"
+        );
+    }
+
+    #[test]
+    fn a_wish_comes_as_it_was_said() {
+        for sample in [None, Some("0.5%"), Some("1000")] {
+            let sample = sample.map(str::to_owned);
+            let wish =
+                Wish { fence: Some(Fence::MinReplicas), sample, most_ms: 60_000, watch_ms: 0 };
+            assert!(wish.wanted().is_some());
+            let line = Request::CutOver(wish.clone()).line();
+            assert!(line.len() as u64 <= LONGEST_REQUEST, "{line}");
+            assert_eq!(Request::parse(line.as_bytes()), Some(Request::CutOver(wish)));
+        }
+        for bad in ["cutover\n", "cutover {}\n", "cutover 7\n"] {
+            assert_eq!(Request::parse(bad.as_bytes()), None, "{bad:?}");
+        }
     }
 
     #[test]

@@ -6,10 +6,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use serde_json::Value;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 use understudy::flow::Order;
+use understudy::progress::Phase;
 
 use super::super::args::Steered;
 use super::super::notice;
@@ -56,7 +57,9 @@ pub(crate) async fn order(args: &Steered, order: Order) -> Outcome {
             "{job} is paused: it takes nothing more from its sources; understudy resume --job {job} goes on\n"
         ),
         Order::Stop => format!("{job} stops within 10 s; the same sync command goes on with it\n"),
-        Order::Finish => format!("{job} takes what its sources have now, and ends\n"),
+        Order::Settle | Order::Watch | Order::Finish => {
+            format!("{job} takes what its sources have now, and ends\n")
+        }
     });
     let copying: Vec<&str> =
         of(&answer, "copying").as_array().into_iter().flatten().filter_map(Value::as_str).collect();
@@ -137,6 +140,62 @@ fn jobs(root: &Path) -> Vec<String> {
     names
 }
 
+/// Whether a job of this name runs here.
+pub(crate) async fn running_as(job: &str) -> bool {
+    let Some(root) = state::root() else { return false };
+    !running(&root, &[job.to_owned()]).await.is_empty()
+}
+
+/// Whether all sources of a job are followed.
+pub(crate) async fn follows(job: &str) -> bool {
+    let Some(root) = state::root() else { return false };
+    let Ok(status) = say(&root.join(job), Request::Status).await else { return false };
+    let sources = of(&status, "sources").as_array().map(Vec::as_slice).unwrap_or_default();
+    let is_followed =
+        |source: &Value| of(source, "phase").as_str() == Some(Phase::Following.name());
+    !sources.is_empty() && sources.iter().all(is_followed)
+}
+
+/// Gives an order to a job; one that is gone needs none.
+pub(crate) async fn tell(job: &str, order: Order) {
+    if let Some(root) = state::root() {
+        let _ = say(&root.join(job), Request::Do(order)).await;
+    }
+}
+
+/// What comes of a long talk with a job.
+pub(crate) enum Talk {
+    /// It answers, line by line.
+    Lines(Lines<BufReader<UnixStream>>),
+    /// It cannot be talked to.
+    Over(Outcome),
+}
+
+/// Asks a job for something that takes a while. It goes on while the lines are held.
+pub(crate) async fn talk(job: Option<&str>, request: Request) -> (String, Talk) {
+    let job = job.map(str::to_owned);
+    // That it is there, and which it is if none was named.
+    let job = match ask(&Steered { job, json: false }, Request::Status).await {
+        Ok(status) => text(of(&status, "job")),
+        Err(outcome) => return (String::new(), Talk::Over(outcome)),
+    };
+    let folder = state::root().map(|root| root.join(&job)).unwrap_or_default();
+    let asked = async {
+        let open = fs::File::open(&folder)?;
+        let mut socket = UnixStream::connect(address(&folder, &open)).await?;
+        socket.write_all(request.line().as_bytes()).await?;
+        Ok::<_, io::Error>(socket)
+    };
+    let talk = match asked.await {
+        Ok(socket) => Talk::Lines(BufReader::new(socket).lines()),
+        Err(error) => Talk::Over(failed(
+            &format!("the job {job} does not answer: {error}"),
+            "see whether its process is stopped or the machine overloaded, and ask again",
+        )),
+    };
+    (job, talk)
+}
+
 /// Those of them that answer.
 async fn running(root: &Path, jobs: &[String]) -> Vec<String> {
     let mut running = Vec::new();
@@ -161,7 +220,7 @@ async fn say(folder: &Path, request: Request) -> io::Result<Value> {
     let open = fs::File::open(folder)?;
     let talk = async {
         let mut socket = UnixStream::connect(address(folder, &open)).await?;
-        socket.write_all(format!("{}\n", request.word()).as_bytes()).await?;
+        socket.write_all(request.line().as_bytes()).await?;
         let mut answer = Vec::new();
         socket.take(LONGEST_ANSWER).read_to_end(&mut answer).await?;
         serde_json::from_slice(&answer).map_err(io::Error::from)

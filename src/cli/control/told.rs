@@ -182,11 +182,11 @@ fn is_nothing(cell: &str) -> bool {
 }
 
 /// A field of an answer; null where it has none.
-pub(super) fn of<'a>(answer: &'a Value, field: &str) -> &'a Value {
+pub(crate) fn of<'a>(answer: &'a Value, field: &str) -> &'a Value {
     answer.get(field).unwrap_or(&Value::Null)
 }
 
-pub(super) fn text(value: &Value) -> String {
+pub(crate) fn text(value: &Value) -> String {
     value.as_str().unwrap_or("-").to_owned()
 }
 

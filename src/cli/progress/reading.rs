@@ -83,7 +83,11 @@ impl Meter {
                     - self.offset_rate(|now| now.master_offset);
                 (Some(100.0), false, time_for(as_f64(snapshot.lag()), nearer))
             }
-            Phase::Following | Phase::Finishing | Phase::Done => (Some(100.0), false, None),
+            Phase::Following
+            | Phase::Finishing
+            | Phase::Settled
+            | Phase::Watching
+            | Phase::Done => (Some(100.0), false, None),
         };
         let lag_bytes = snapshot.known_lag();
         let mut reading = Reading {

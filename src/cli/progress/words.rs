@@ -66,7 +66,13 @@ fn parts(now: &Reading) -> Vec<(Rank, String)> {
             parts.push((Rank::Done, format!("{} commands", grouped(now.commands))));
             parts.push((Rank::Rate, format!("{} commands/s", rounded(now.commands_per_s))));
         }
-        Phase::Finishing | Phase::Failed | Phase::Refused | Phase::Stopped | Phase::Done => {
+        Phase::Finishing
+        | Phase::Settled
+        | Phase::Watching
+        | Phase::Failed
+        | Phase::Refused
+        | Phase::Stopped
+        | Phase::Done => {
             parts.push((Rank::Done, format!("{} commands", grouped(now.commands))));
         }
         Phase::Waiting | Phase::Connecting => {}

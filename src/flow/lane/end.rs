@@ -56,6 +56,12 @@ pub(super) enum End {
     Closing(Box<Closing>),
     /// The same, and a page of names is being read.
     Reading(Box<Closing>, Later<Result<(Option<Walk>, Page), ControlError>>),
+    /// A cutover is under way: all is done but for the record, and may be undone.
+    Settled,
+    /// It was given up: deadlines are held back again.
+    Restoring,
+    /// It is through: the target is another's.
+    Watching,
     /// The record is told how it has ended, or deleted.
     Storing,
     /// All is done that could be.
@@ -134,8 +140,17 @@ impl Lane<'_> {
                 End::Settling if self.target.is_idle() => self.settled(),
                 End::Marking if self.target.is_idle() => self.close(),
                 End::Closing(closing) if closing.is_done() && self.target.is_idle() => {
-                    self.forget()
+                    self.is_closed()
                 }
+                End::Settled => match self.leave_settled() {
+                    End::Settled => {
+                        self.end = End::Settled;
+                        return None;
+                    }
+                    next => next,
+                },
+                End::Watching if self.is_finishing => self.forget(),
+                End::Watching if self.stopping.is_some() => End::Storing,
                 End::Storing if self.target.is_idle() => End::Done,
                 End::Closing(mut closing) if !closing.is_done() && self.has_room() => {
                     match closing.take_walk() {
@@ -233,7 +248,7 @@ impl Lane<'_> {
             return End::Storing;
         }
         if self.deadlines.held_back() == Some(0) {
-            return self.forget();
+            return self.is_closed();
         }
         // Before the first of them is set the record says what they are measured against.
         let now = self.target_ms();
@@ -245,7 +260,7 @@ impl Lane<'_> {
     }
 
     /// All is done.
-    fn forget(&mut self) -> End {
+    pub(super) fn forget(&mut self) -> End {
         self.is_finished = true;
         if self.plan.sources.len() == 1 {
             self.target.forget();

@@ -49,8 +49,9 @@ impl Lane<'_> {
     /// Moves the horizon when half of the time until it is gone.
     pub(super) fn advance_horizon(&mut self) {
         let now = self.target_ms();
-        if self.stage != Stage::Following || !matches!(self.end, End::No) || self.stopping.is_some()
-        {
+        let is_restored = matches!(self.end, End::Restoring);
+        let moves = matches!(self.end, End::No) && self.stopping.is_none();
+        if self.stage != Stage::Following || !moves && !is_restored {
             return;
         }
         let Some(moving) = &mut self.moving else {
@@ -76,6 +77,9 @@ impl Lane<'_> {
                 self.moving = None;
                 self.deadlines.horizon_has_moved();
                 self.target.keeper_mut().amend(|record| record.good = to);
+                if is_restored {
+                    self.is_restored();
+                }
                 self.target.save();
                 info!(until_ms = to, "deadlines up to a later time are held back");
             }
@@ -88,7 +92,7 @@ impl Lane<'_> {
         self.ahead / 2 + 60_000
     }
 
-    fn begin_moving(&mut self, to: i64) {
+    pub(super) fn begin_moving(&mut self, to: i64) {
         self.deadlines.move_horizon(to);
         self.target.keeper_mut().amend(|record| record.horizon = to);
         let (net, to_server) = (self.net.clone(), self.to.clone());
@@ -130,8 +134,13 @@ impl Lane<'_> {
         }
         let finish = Finish::hold(self.server, self.deadlines.horizon(), self.target_ms());
         let mut draft = Draft::new(db);
+        // Of fields all are held back already, but behind a cutover that was given up.
+        let fields = finish.has_fields() && matches!(self.end, End::Restoring);
         for names in names.chunks(PAGE) {
             finish.keys(names, &mut draft);
+            if fields {
+                finish.fields(names, &mut draft);
+            }
         }
         draft.carries.held = names.len() as u64;
         self.holding += draft.carries.held;

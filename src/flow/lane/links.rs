@@ -96,7 +96,8 @@ impl Lane<'_> {
 
     /// The source has been lost, or has refused us.
     pub(super) fn source_lost(&mut self, error: SourceError) -> Result<(), LaneError> {
-        if !matches!(self.end, End::No | End::Asking(_) | End::Reaching(..)) {
+        let listens = matches!(self.end, End::No | End::Asking(_) | End::Reaching(..));
+        if !listens && !self.is_settled() {
             // Everything that is wanted of it has been taken.
             self.source.let_go();
             self.is_let_go = true;
@@ -131,7 +132,7 @@ impl Lane<'_> {
             (Stage::Copying | Stage::Sweeping, _) => return Err(LaneError::CopyCut(chain(&error))),
             (_, None) => return Err(LaneError::NoOffsets(chain(&error))),
             (Stage::Settling | Stage::Following, Some(at)) => {
-                Some(Resume { replid: at.replid, offset: self.taken })
+                Some(Resume { replid: at.replid, offset: self.looked.unwrap_or(self.taken) })
             }
         };
         let error = LaneError::Source(error);
@@ -147,7 +148,7 @@ impl Lane<'_> {
     /// More is wanted of the source after all: one that was let go is linked again.
     pub(super) fn call_back_source(&mut self) {
         if std::mem::take(&mut self.is_let_go) {
-            let offset = self.taken;
+            let offset = self.looked.unwrap_or(self.taken);
             let resume = self.history.map(|at| Resume { replid: at.replid, offset });
             self.source.reconnect(resume, Duration::ZERO);
         }

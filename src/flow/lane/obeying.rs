@@ -24,6 +24,15 @@ impl Lane<'_> {
             self.stopping = Some(self.clock.now());
             self.counters.enter(Phase::Finishing);
         }
+        let settles = matches!(order, Order::Settle | Order::Watch);
+        if settles != self.settles && self.stopping.is_none() && order != Order::Finish {
+            self.settles = settles;
+            match settles {
+                true => self.seek_goal(),
+                false => self.unsettle(),
+            }
+        }
+        self.hands_over |= order == Order::Watch;
         if order == Order::Finish && !self.is_finishing {
             self.is_finishing = true;
             if self.stage == Stage::Following && self.plan.until == Until::Forever {

@@ -39,7 +39,7 @@ impl Lane<'_> {
         }
         match &self.end {
             End::No => self.stopping.is_none(),
-            End::Reaching(..) => true,
+            End::Reaching(..) | End::Settled | End::Watching => true,
             _ => false,
         }
     }
@@ -51,6 +51,9 @@ impl Lane<'_> {
             return Ok(());
         }
         self.starved = false;
+        if matches!(self.end, End::Settled | End::Watching) {
+            return self.look_on();
+        }
         let is_file = matches!(self.from, Place::Rdb(_));
         while self.has_room() && !self.has_reached() && self.stage != Stage::Sweeping {
             if !self.may_write() {
@@ -230,6 +233,7 @@ impl Lane<'_> {
                             return Err(LaneError::Emptied(name));
                         }
                         Err(error @ StreamError::Unknown { .. }) => {
+                            self.counters.was_sent(false);
                             let args = command.args().map(<[u8]>::to_vec).collect();
                             self.unknown(args, end, error)?;
                             if self.unknown.is_some() {
@@ -238,6 +242,7 @@ impl Lane<'_> {
                             continue;
                         }
                         Err(error @ StreamError::Undecidable(_)) => {
+                            self.counters.was_sent(false);
                             let args: Vec<Vec<u8>> = command.args().map(<[u8]>::to_vec).collect();
                             self.undecided(&args, end, error)?;
                             continue;
@@ -247,7 +252,9 @@ impl Lane<'_> {
                     match taken {
                         Taken::Data | Taken::Refused => {
                             self.last_data = self.clock.now();
-                            if self.outage.counts() && !only_removes(&command) {
+                            let removes = only_removes(&command);
+                            self.counters.was_sent(removes);
+                            if self.outage.counts() && !removes {
                                 let (then, at) = match then {
                                     Some(then) => (Some(self.deadlines.on_target(then)), None),
                                     None => (None, self.counters.reached_by(end.get())),
@@ -260,6 +267,7 @@ impl Lane<'_> {
                         Taken::LeftOut(why) => {
                             left_out(self.counters, why, Left::Command);
                             self.last_data = self.clock.now();
+                            self.counters.was_sent(only_removes(&command));
                         }
                         Taken::Skipped(name) => {
                             *self.tally.skipped.entry(name.to_owned()).or_default() += 1;
@@ -407,7 +415,8 @@ impl Lane<'_> {
         let take = self.starved && self.may_take() && self.has_room() && admitted;
         // Behind its end nothing more is wanted.
         let listens = self.stopping.is_none()
-            && matches!(self.end, End::No | End::Asking(_) | End::Reaching(..));
+            && (matches!(self.end, End::No | End::Asking(_) | End::Reaching(..))
+                || self.is_settled());
         let read = listens && self.throttle.read_wait(|| self.clock.now()).is_zero();
         Wants { take, read }
     }

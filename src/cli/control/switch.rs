@@ -1,0 +1,103 @@
+//! A cutover that is asked for over the socket: a line for each step, and whoever asks may go away, which gives it up.
+
+use std::io;
+use std::sync::Arc;
+
+use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
+use tokio::sync::mpsc::unbounded_channel;
+use understudy::cutover::{self, Told, Wanted, allowed, cutover};
+use understudy::plan::Until;
+
+use super::super::notice;
+use super::protocol::{self, Wish};
+use super::{Job, Known};
+
+/// What takes longer than an answer.
+pub(super) enum Switch {
+    /// To see which fences there may be.
+    Fences,
+    /// To be switched.
+    CutOver(Wish),
+}
+
+impl Job {
+    /// Does what was asked for, and tells.
+    pub(super) async fn switch(self: Arc<Self>, mut client: UnixStream, wanted: Switch) {
+        let answer = match (self.known.get(), wanted) {
+            (None, _) => protocol::refusal("the job has not begun", "ask again when it has"),
+            (Some(known), _) if known.plan.until == Until::CaughtUp => protocol::refusal(
+                "this run ends by itself once it has caught up (--once)",
+                "start it without --once",
+            ),
+            (Some(known), Switch::Fences) => {
+                protocol::fences(&allowed(&known.net, &known.plan, &known.facts).await)
+            }
+            (Some(known), Switch::CutOver(wish)) => match (self.turn.try_lock(), wish.wanted()) {
+                (Ok(_turn), Some(wanted)) => return self.cut_over(client, known, wanted).await,
+                (Ok(_), None) => protocol::unknown(),
+                (Err(_), _) => protocol::refusal(
+                    "a cutover of this job is under way",
+                    "wait until it has ended, or end the command that has asked for it",
+                ),
+            },
+        };
+        // One that is gone gets no answer.
+        let _ = client.write_all(format!("{answer}\n").as_bytes()).await;
+    }
+
+    async fn cut_over(&self, client: UnixStream, known: &Known, wanted: Wanted) {
+        let (mut read, mut write) = client.into_split();
+        let (sender, mut lines) = unbounded_channel::<Value>();
+        let gives_up = async move {
+            let mut rest = [0; 64];
+            // It says nothing more: whatever comes is its end.
+            while read.read(&mut rest).await.is_ok_and(|count| count > 0) {}
+            "whoever asked for it is gone".to_owned()
+        };
+        let Known { net, plan, facts, counters } = known;
+        let orders = &*self.orders;
+        let job = cutover::Job { net, plan, facts, counters, orders };
+        let cutting = async move {
+            let mut tell = |told: Told| {
+                log(&told);
+                // Nobody may listen any more.
+                let _ = sender.send(protocol::told(&told));
+            };
+            let verdict = cutover(job, wanted, gives_up, &mut tell).await;
+            match &verdict.gone {
+                Some(_) => notice::note("cutover: GO"),
+                None => notice::warning(
+                    &format!("cutover: NO-GO: {}", verdict.against.join("; ")),
+                    "the job follows its sources as before",
+                ),
+            }
+            let _ = sender.send(protocol::verdict(&self.name, &verdict));
+        };
+        let writing = async move {
+            while let Some(line) = lines.recv().await {
+                if write.write_all(format!("{line}\n").as_bytes()).await.is_err() {
+                    break;
+                }
+            }
+            write.shutdown().await
+        };
+        let ((), _): ((), io::Result<()>) = tokio::join!(cutting, writing);
+    }
+}
+
+/// What the job itself says of it.
+fn log(told: &Told) {
+    match told {
+        Told::Step(step, what) => notice::note(&format!("cutover: {step}: {what}")),
+        Told::Differs(_) | Told::Go(_) => {}
+        Told::Late(late) => notice::error(
+            &format!("{late}: it was written behind GO, and is not in the target"),
+            &format!(
+                "find who writes there and let them write to the target: {}",
+                late.clients.join("; ")
+            ),
+        ),
+    }
+}

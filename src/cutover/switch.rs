@@ -1,0 +1,269 @@
+//! What a cutover asks of each of its sources, all of them at a time.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tokio::time::sleep;
+
+use crate::flow::chain;
+use crate::net::{Control, ControlError, Net, info_field};
+use crate::plan::{Facts, Place, Plan, ServerPlace};
+use crate::progress::{Counters, Phase};
+use crate::server::{Flavour, Server, Version};
+
+use super::fence::{Before, Fence};
+use super::fenced::{self, Raised};
+use super::silence::{Seen, Silence, is_untouched};
+
+/// How often a source is looked at while something is waited for.
+const OFTEN: Duration = Duration::from_millis(20);
+
+/// What a server is taken for that does not say what it is.
+const OLDEST: Server = Server { flavour: Flavour::Redis, version: Version(2, 6, 0) };
+
+/// A source that can be fenced.
+#[derive(Clone, Debug)]
+pub(super) struct Member {
+    pub(super) name: String,
+    pub(super) place: ServerPlace,
+    pub(super) server: Server,
+    pub(super) net: Net,
+    pub(super) counters: Arc<Counters>,
+}
+
+/// Where a stream ends, and how many keys its source had let die by then.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Ends {
+    pub(super) seen: Seen,
+    removals: u64,
+    died: u64,
+}
+
+/// Which fences the sources allow, as far as that can be seen without putting one up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Allowed {
+    /// The fence.
+    pub fence: Fence,
+    /// The first source that does not allow it, and why; `None` if all do.
+    pub obstacle: Option<(String, String)>,
+}
+
+/// The sources that are servers: others take no writes.
+pub(super) fn members(
+    net: &Net,
+    plan: &Plan,
+    facts: &Facts,
+    counters: &[Arc<Counters>],
+) -> Vec<Member> {
+    let all = plan.sources.iter().zip(counters).enumerate();
+    all.filter_map(|(index, (source, counters))| {
+        let Place::Server(place) = &source.place else { return None };
+        let its = facts.sources.get(index).and_then(Option::as_ref);
+        Some(Member {
+            name: source.name.clone(),
+            place: place.clone(),
+            server: its.and_then(|facts| facts.server).unwrap_or(OLDEST),
+            net: net.clone(),
+            counters: Arc::clone(counters),
+        })
+    })
+    .collect()
+}
+
+/// Which fences all sources of the plan allow.
+pub async fn allowed(net: &Net, plan: &Plan, facts: &Facts) -> Vec<Allowed> {
+    let counters: Vec<Arc<Counters>> = plan.sources.iter().map(|_| Arc::default()).collect();
+    let members = members(net, plan, facts, &counters);
+    let mut all = Vec::new();
+    for fence in Fence::ALL {
+        let asked = each(&members, |member| async move { member.before(fence).await.map(drop) });
+        all.push(Allowed { fence, obstacle: asked.await.err() });
+    }
+    all
+}
+
+/// Does something for every source, all at a time. Fails with the first that fails, by name.
+pub(super) async fn each<T, F>(
+    members: &[Member],
+    mut doing: impl FnMut(Member) -> F,
+) -> Result<BTreeMap<String, T>, (String, String)>
+where
+    T: Send + 'static,
+    F: Future<Output = Result<T, String>> + Send + 'static,
+{
+    let mut tasks = JoinSet::new();
+    for member in members {
+        let (name, task) = (member.name.clone(), doing(member.clone()));
+        tasks.spawn(async move { (name, task.await) });
+    }
+    let mut all = BTreeMap::new();
+    while let Some(done) = tasks.join_next().await {
+        let (name, done) =
+            done.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
+        match done {
+            Ok(done) => drop(all.insert(name, done)),
+            Err(error) => return Err((name, error)),
+        }
+    }
+    Ok(all)
+}
+
+impl Member {
+    /// What is there before this fence.
+    pub(super) async fn before(&self, fence: Fence) -> Result<Before, String> {
+        if !fence.is_known_to(self.server) {
+            return Err(format!("{} does not know it", self.server));
+        }
+        let before = fenced::before(&self.net, &self.place, (fence, self.server)).await;
+        before
+            .map_err(|error| chain(&error))?
+            .ok_or_else(|| "it does not tell what is to be put back".to_owned())
+    }
+
+    pub(super) async fn put_up(self, fence: Fence, before: Before) -> Result<Raised, String> {
+        let raised = fenced::put_up(&self.net, &self.place, (fence, self.server), &before).await;
+        raised.map_err(|error| chain(&error))
+    }
+
+    pub(super) async fn take_down(self, before: Before) -> Result<(), String> {
+        let down = fenced::take_down(&self.net, &self.place, &before).await;
+        down.map_err(|error| chain(&error))
+    }
+
+    pub(super) async fn stands(self, fence: Fence, raised: Arc<Raised>) -> Result<(), String> {
+        let stands = fenced::stands(&self.net, &self.place, (fence, self.server), &raised).await;
+        match stands.map_err(|error| chain(&error))? {
+            true => Ok(()),
+            false => Err("somebody has changed what the fence is made of".to_owned()),
+        }
+    }
+
+    /// Waits until all that the source has now is in the target; gives how long that took.
+    pub(super) async fn drains(self) -> Result<Duration, String> {
+        let begun = self.net.clock().now();
+        let mut control = self.control().await?;
+        let (goal, _) = self.stands_at(&mut control).await?;
+        loop {
+            let now = self.counters.snapshot();
+            let is_taken = goal.is_none_or(|goal| now.read_offset >= goal);
+            if is_taken && now.phase == Phase::Following && now.in_flight == 0 && now.doubts == 0 {
+                return Ok(self.net.clock().now().saturating_sub(begun));
+            }
+            if now.phase.is_end() {
+                return Err(self.broken_off());
+            }
+            sleep(OFTEN / 4).await;
+        }
+    }
+
+    /// Waits until nothing has been written for so long, and all of the stream was looked at.
+    pub(super) async fn falls_silent(self, lasting: Duration) -> Result<Ends, String> {
+        let mut control = self.control().await?;
+        let mut silence = Silence::lasting(lasting);
+        loop {
+            let (master, died) = self.stands_at(&mut control).await?;
+            let now = self.counters.snapshot();
+            let seen = Seen { writes: now.writes, looked: now.read_offset, master };
+            if silence.see(self.net.clock().now(), seen) {
+                return Ok(Ends { seen, removals: now.removals, died });
+            }
+            if now.phase.is_end() {
+                return Err(self.broken_off());
+            }
+            sleep(OFTEN).await;
+        }
+    }
+
+    /// Waits until the lane is in this phase.
+    pub(super) async fn enters(self, phase: Phase) -> Result<(), String> {
+        loop {
+            let now = self.counters.snapshot();
+            if now.phase == phase {
+                return Ok(());
+            }
+            if now.phase.is_end() {
+                return Err(self.broken_off());
+            }
+            sleep(OFTEN / 4).await;
+        }
+    }
+
+    /// Waits until all that the source has now was looked at, and says whether any of it was written since the stream ended.
+    pub(super) async fn is_untouched(self, ends: Ends) -> Result<(), String> {
+        let mut control = self.control().await?;
+        let (master, died) = self.stands_at(&mut control).await?;
+        loop {
+            let now = self.counters.snapshot();
+            let seen = Seen { writes: now.writes, looked: now.read_offset, master };
+            if now.phase.is_end() {
+                return Err(self.broken_off());
+            }
+            if master.is_none_or(|master| seen.looked >= master) {
+                let (removals, died) =
+                    (now.removals.saturating_sub(ends.removals), died.saturating_sub(ends.died));
+                return match is_untouched(ends.seen, seen, removals, died) {
+                    true => Ok(()),
+                    false => Err("it was written to behind the fence".to_owned()),
+                };
+            }
+            sleep(OFTEN / 4).await;
+        }
+    }
+
+    async fn control(&self) -> Result<Control, String> {
+        Control::open(&self.net, &self.place).await.map_err(|error| chain(&error))
+    }
+
+    /// Where the master's stream stands, and how many keys it has let die or evicted.
+    async fn stands_at(&self, control: &mut Control) -> Result<(Option<u64>, u64), String> {
+        // One answer, so that both are of one moment.
+        let info = match control.info("all").await {
+            Ok(info) => info,
+            Err(ControlError::Refused { .. }) => return Ok((None, 0)),
+            Err(error) => return Err(chain(&error)),
+        };
+        let number = |name| info_field(&info, name).and_then(|text| text.parse::<u64>().ok());
+        let died = number("expired_keys").unwrap_or(0) + number("evicted_keys").unwrap_or(0);
+        // A master without replicas counts nothing, but we are one.
+        Ok((
+            number("master_repl_offset").filter(|_| self.server.as_redis() >= Version(2, 8, 0)),
+            died,
+        ))
+    }
+
+    fn broken_off(&self) -> String {
+        self.counters.trouble().unwrap_or_else(|| "it is not followed any more".to_owned())
+    }
+
+    /// The clients of the source that have said something just now, but for us, as it lists them: whoever writes is among them.
+    pub(super) async fn clients(&self) -> Vec<String> {
+        const FEW: usize = 5;
+        let Ok(mut control) = self.control().await else { return Vec::new() };
+        let list = control.ask::<String>("CLIENT LIST", &[]).await.unwrap_or_default();
+        let field = |line: &str, name: &str| {
+            line.split(' ')
+                .find_map(|field| Some(field.strip_prefix(name)?.strip_prefix('=')?.to_owned()))
+        };
+        let is_other = |line: &&str| {
+            let flags = field(line, "flags").unwrap_or_default();
+            let command = field(line, "cmd").unwrap_or_default();
+            !flags.contains(['S', 'M']) && !command.starts_with("client")
+        };
+        let idle = |line: &&str| field(line, "idle").and_then(|idle| idle.parse::<u64>().ok());
+        let mut clients: Vec<&str> = list.lines().filter(is_other).collect();
+        clients.sort_by_key(|line| idle(line).unwrap_or(u64::MAX));
+        let told = |line: &&str| {
+            let known = ["addr", "name", "user", "cmd", "idle"];
+            let fields = known.iter().filter_map(|name| {
+                field(line, name)
+                    .filter(|value| !value.is_empty())
+                    .map(|value| format!("{name}={value}"))
+            });
+            fields.collect::<Vec<_>>().join(" ")
+        };
+        clients.iter().take(FEW).map(told).collect()
+    }
+}

@@ -1,0 +1,54 @@
+//! What the sources are sent behind GO: each write is an alarm, for it is lost.
+
+use std::time::Duration;
+
+use tokio::time::sleep;
+
+use crate::progress::LateWrite;
+
+use super::switch::Member;
+
+/// A write to a source that had been handed over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Late {
+    /// The source.
+    pub source: String,
+    /// What was written.
+    pub write: LateWrite,
+    /// The clients that had said something just then, as the source lists them.
+    pub clients: Vec<String>,
+}
+
+/// How often it is looked.
+const EVERY: Duration = Duration::from_millis(250);
+
+/// Looks on for so long, and tells each late write as it comes. Gives how many came: the first hundred of a moment are told by name.
+pub(super) async fn watch(
+    members: &[Member],
+    lasting: Duration,
+    tell: &mut (dyn FnMut(Late) + Send),
+) -> u64 {
+    let counted = || members.iter().map(|member| member.counters.snapshot().writes).sum::<u64>();
+    let before = counted();
+    let Some(clock) = members.first().map(|member| member.net.clock()) else { return 0 };
+    let begun = clock.now();
+    loop {
+        for member in members {
+            let late = member.counters.take_late();
+            if late.is_empty() {
+                continue;
+            }
+            let clients = member.clients().await;
+            for write in late {
+                let (source, clients) = (member.name.clone(), clients.clone());
+                tell(Late { source, write, clients });
+            }
+        }
+        let left = lasting.saturating_sub(clock.now().saturating_sub(begun));
+        let ended = members.iter().all(|member| member.counters.snapshot().phase.is_end());
+        if left.is_zero() || ended {
+            return counted().saturating_sub(before);
+        }
+        sleep(EVERY.min(left)).await;
+    }
+}
