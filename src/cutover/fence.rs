@@ -247,7 +247,6 @@ mod tests {
             ]
         );
         assert_eq!(before.down().last().unwrap().last().unwrap(), b"(%R~y +get)");
-        let stands = |users: &[&str]| before.stands(&[list(users)]);
     }
 
     #[test]

@@ -418,6 +418,8 @@ impl Lane<'_> {
             self.following_since = Some(self.clock.now());
             self.tally.progressed = true;
             match self.until() {
+                // What a cutover has saved is confirmed too.
+                Until::Forever if self.is_settled() => {}
                 Until::Forever => self.counters.enter(Phase::Following),
                 Until::CaughtUp => self.seek_goal(),
             }

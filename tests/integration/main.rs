@@ -25,6 +25,7 @@ mod command_twins;
 mod configs;
 mod conflicts;
 mod control;
+mod cutover;
 mod data;
 mod deadlines;
 mod demo;

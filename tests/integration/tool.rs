@@ -182,6 +182,13 @@ impl Understudy {
         (stopped, again)
     }
 
+    /// Kills it, and tells how the same command is given again.
+    pub(crate) fn kill(mut self) -> Again {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        Again { args: std::mem::take(&mut self.args), state: Arc::clone(&self.state) }
+    }
+
     /// Stops a run that follows, and ends its job with the same command and `--once`. Tells how the one that was stopped ended.
     #[track_caller]
     pub(crate) fn end_job(self, patience: Duration) -> Ended {

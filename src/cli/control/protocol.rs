@@ -251,7 +251,7 @@ mod tests {
     fn requests() {
         for request in Request::ALL {
             let line = format!("{}\n", request.word());
-            assert_eq!(Request::parse(line.as_bytes()), Some(request));
+            assert_eq!(Request::parse(line.as_bytes()), Some(request.clone()));
             assert_eq!(Request::parse(request.word().as_bytes()), None, "it may be cut short");
             assert!(line.len() as u64 <= LONGEST_REQUEST);
         }
