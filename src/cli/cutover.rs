@@ -128,16 +128,13 @@ impl Asking {
         };
         let mut acted = Outcome::Done;
         loop {
-            let line = match lines.next_line().await {
-                Ok(Some(line)) => line,
-                Ok(None) | Err(_) => {
-                    return Answer::of(failed(
-                        &format!(
-                            "the job {job} has ended without a word: if it was killed the sources may be fenced"
-                        ),
-                        "start it again with the same sync command: it takes the fences away; so does understudy cutover --lift with its places",
-                    ));
-                }
+            let Ok(Some(line)) = lines.next_line().await else {
+                return Answer::of(failed(
+                    &format!(
+                        "the job {job} has ended without a word: if it was killed the sources may be fenced"
+                    ),
+                    "start it again with the same sync command: it takes the fences away; so does understudy cutover --lift with its places",
+                ));
             };
             let told: Value = serde_json::from_str(&line).unwrap_or_default();
             if let Some(what) = of(&told, "error").as_str() {

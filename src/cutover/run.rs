@@ -103,8 +103,11 @@ const LAG: Duration = Duration::from_secs(1);
 /// How long a job may take to come so near.
 const NEAR: Duration = Duration::from_secs(30);
 
-/// How long nothing may be written before a stream counts as ended, behind a fence that lets nothing pass and behind others.
-const SILENCE: [Duration; 2] = [Duration::from_millis(200), Duration::from_secs(1)];
+/// How long nothing may be written before a stream counts as ended: behind a fence that lets nothing pass,
+const SHORT: Duration = Duration::from_millis(200);
+
+/// and behind others.
+const LONG: Duration = Duration::from_secs(1);
 
 /// How long deadlines may take to be held back again before the sources take writes all the same: then the job copies anew.
 const RESTORED: Duration = Duration::from_secs(20);
@@ -269,7 +272,7 @@ impl Switch<'_> {
 
         let begun = self.now();
         let silent = each(&self.members, |member| async move {
-            let lasting = SILENCE[usize::from(!fence.is_tight(member.server))];
+            let lasting = if fence.is_tight(member.server) { SHORT } else { LONG };
             member.falls_silent(lasting).await
         });
         let patience = timeout(self.wanted.most / 2, silent).await;
@@ -338,7 +341,7 @@ impl Switch<'_> {
                 if let Some(raised) = raised {
                     member.clone().stands(fence, raised).await?;
                 }
-                member.is_untouched(ends.unwrap_or_default()).await
+                member.stays_untouched(ends.unwrap_or_default()).await
             }
         });
         looked.await.map_err(Against::by)?;

@@ -192,7 +192,7 @@ impl Member {
     }
 
     /// Waits until all that the source has now was looked at, and says whether any of it was written since the stream ended.
-    pub(super) async fn is_untouched(self, ends: Ends) -> Result<(), String> {
+    pub(super) async fn stays_untouched(self, ends: Ends) -> Result<(), String> {
         let mut control = self.control().await?;
         let (master, died) = self.stands_at(&mut control).await?;
         loop {
@@ -226,7 +226,9 @@ impl Member {
             Err(error) => return Err(chain(&error)),
         };
         let number = |name| info_field(&info, name).and_then(|text| text.parse::<u64>().ok());
-        let died = number("expired_keys").unwrap_or(0) + number("evicted_keys").unwrap_or(0);
+        // Fields of hashes die too: so Redis counts them from 7.4 on, and so Valkey from 9.0 on.
+        let gone = ["expired_keys", "evicted_keys", "expired_subkeys", "expired_fields"];
+        let died = gone.iter().filter_map(|name| number(name)).sum();
         // A master without replicas counts nothing, but we are one.
         Ok((
             number("master_repl_offset").filter(|_| self.server.as_redis() >= Version(2, 8, 0)),

@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::Value as Json;
 
 use crate::asking;
-use crate::client::{Client, Value, cmd};
+use crate::client::{Client, Command, Value, cmd};
 use crate::data::{self, Holds};
 use crate::judge::{self, Dump};
 use crate::replicas::untold;
@@ -57,7 +57,24 @@ impl Acknowledged {
 }
 
 impl Writer {
+    /// It writes to two keys.
     fn start(port: u16) -> Self {
+        Self::begin(port, |next| {
+            let script = "redis.call('INCR',KEYS[2]) return redis.call('RPUSH',KEYS[1],ARGV[1])";
+            match next % 2 {
+                0 => cmd!("RPUSH", "written", next),
+                // Scripts that write pass some fences, and then no end comes.
+                _ => cmd!("EVAL", script, 2, "written", "count", next),
+            }
+        })
+    }
+
+    /// It writes to a new key each time.
+    fn spread(port: u16) -> Self {
+        Self::begin(port, |next| cmd!("SET", format!("new:{next}"), next))
+    }
+
+    fn begin(port: u16, write: impl Fn(u64) -> Command + Send + 'static) -> Self {
         let ends = Arc::new(AtomicBool::new(false));
         let told = Arc::clone(&ends);
         let thread = thread::spawn(move || {
@@ -68,17 +85,7 @@ impl Writer {
                 };
                 while !told.load(Ordering::Relaxed) {
                     let next = pushed + 1;
-                    let push = cmd!(
-                        "EVAL",
-                        "redis.call('INCR',KEYS[2]) return redis.call('RPUSH',KEYS[1],ARGV[1])",
-                        2,
-                        "written",
-                        "count",
-                        next
-                    );
-                    let plain = cmd!("RPUSH", "written", next);
-                    // Scripts that write pass some fences, and then no end comes.
-                    let told = client.try_pipeline(&[if next % 2 == 0 { plain } else { push }]);
+                    let told = client.try_pipeline(&[write(next)]);
                     let Ok(told) = told else { break };
                     match told.first() {
                         Some(Value::Error(_)) => {
@@ -234,7 +241,7 @@ fn a_difference_is_no_go_and_the_job_goes_on() {
 #[test]
 fn a_rehearsal_fences_nothing() {
     let Some(followed) = Followed::start("redis-7.0.15", "redis-7.0.15", &[]) else { return };
-    let writer = Writer::start(followed.source.port);
+    let writer = Writer::spread(followed.source.port);
     for depth in [["--verify", "full"], ["--sample", "10%"]] {
         let ended = followed.cutover(&[&["--rehearse"], depth.as_slice()].concat());
         ended.assert_code(0);

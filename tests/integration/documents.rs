@@ -16,12 +16,13 @@ use crate::servers::{Server, program};
 use crate::tool::Understudy;
 
 const SERVER: &str = "redis-7.0.15";
-const COMMANDS: [&str; 17] = [
+const COMMANDS: [&str; 18] = [
     "",
     "sync",
     "check",
     "verify",
     "explain",
+    "cutover",
     "status",
     "pause",
     "resume",

@@ -10,6 +10,7 @@
     reason = "a test fails by panicking, and says that it was skipped"
 )]
 
+mod fences;
 mod formats;
 mod gates;
 mod joints;

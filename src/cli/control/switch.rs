@@ -6,13 +6,16 @@ use std::sync::Arc;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
-use tokio::sync::mpsc::unbounded_channel;
+use tokio::sync::mpsc::channel;
 use understudy::cutover::{self, Told, Wanted, allowed, cutover};
 use understudy::plan::Until;
 
 use super::super::notice;
 use super::protocol::{self, Wish};
 use super::{Job, Known};
+
+/// So many lines may wait for whoever listens.
+const LINES: usize = 1024;
 
 /// What takes longer than an answer.
 pub(super) enum Switch {
@@ -49,7 +52,7 @@ impl Job {
 
     async fn cut_over(&self, client: UnixStream, known: &Known, wanted: Wanted) {
         let (mut read, mut write) = client.into_split();
-        let (sender, mut lines) = unbounded_channel::<Value>();
+        let (sender, mut lines) = channel::<Value>(LINES);
         let gives_up = async move {
             let mut rest = [0; 64];
             // It says nothing more: whatever comes is its end.
@@ -62,8 +65,8 @@ impl Job {
         let cutting = async move {
             let mut tell = |told: Told| {
                 log(&told);
-                // Nobody may listen any more.
-                let _ = sender.send(protocol::told(&told));
+                // Nobody may listen any more, or so slowly that the log alone has all of it.
+                let _ = sender.try_send(protocol::told(&told));
             };
             let verdict = cutover(job, wanted, gives_up, &mut tell).await;
             match &verdict.gone {
@@ -73,7 +76,7 @@ impl Job {
                     "the job follows its sources as before",
                 ),
             }
-            let _ = sender.send(protocol::verdict(&self.name, &verdict));
+            let _ = sender.send(protocol::verdict(&self.name, &verdict)).await;
         };
         let writing = async move {
             while let Some(line) = lines.recv().await {

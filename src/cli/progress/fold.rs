@@ -50,10 +50,9 @@ impl<'a> Line<'a> {
             (true, phase) if !phase.is_end() => 0,
             (_, Phase::Failed | Phase::Refused) => 1,
             (_, Phase::Copying | Phase::Counting | Phase::CatchingUp | Phase::Finishing) => 2,
-            (_, Phase::Settled | Phase::Watching) => 5,
             (_, Phase::Following) if self.lags => 3,
             (_, Phase::Connecting) => 4,
-            (_, Phase::Following) => 5,
+            (_, Phase::Following | Phase::Settled | Phase::Watching) => 5,
             (_, Phase::Waiting) => 6,
             (_, Phase::Stopped | Phase::Done) => 7,
         }
