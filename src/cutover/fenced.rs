@@ -105,11 +105,20 @@ impl Left {
         self.fences.retain(|fenced| fenced.source != source);
     }
 
-    /// Writes it down, so that it is there whatever happens next; without fences there is no file.
+    /// Writes it down; without fences there is no file.
     pub(super) fn keep(&self, folder: &Path) -> Result<(), LeftError> {
         let path = folder.join(NAME);
         let kept = if self.fences.is_empty() { forget(&path) } else { self.write(folder, &path) };
         kept.map_err(|source| LeftError::File { path, source })
+    }
+
+    /// Sees to it that what was written down is there even if the machine dies. Not while writes are refused: a disk may take seconds.
+    pub(super) fn sync(folder: &Path) -> Result<(), LeftError> {
+        let path = folder.join(NAME);
+        let synced = fs::File::open(&path)
+            .and_then(|file| file.sync_all())
+            .and_then(|()| fs::File::open(folder)?.sync_all());
+        synced.map_err(|source| LeftError::File { path, source })
     }
 
     fn write(&self, folder: &Path, path: &Path) -> io::Result<()> {
@@ -122,9 +131,7 @@ impl Left {
             .mode(0o600)
             .open(&new)?;
         file.write_all(serde_json::to_string(self).map_err(io::Error::other)?.as_bytes())?;
-        file.sync_all()?;
-        fs::rename(&new, path)?;
-        fs::File::open(folder)?.sync_all()
+        fs::rename(&new, path)
     }
 }
 

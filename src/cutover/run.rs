@@ -16,7 +16,7 @@ use crate::preflight::{keys_of_db, look};
 use crate::progress::{Counters, Phase};
 use crate::verify::{Kind, Sample};
 
-use super::fence::Fence;
+use super::fence::{Before, Fence};
 use super::fenced::{Left, Raised};
 use super::switch::{Ends, Member, each, members};
 use super::watch::{Late, watch};
@@ -179,14 +179,16 @@ impl Switch<'_> {
             Some(fence) => {
                 let most = self.wanted.most;
                 let gone = timeout(most, self.switch(fence, tell)).await;
-                gone.unwrap_or_else(|_| {
-                    Err(Against::of(format!(
-                        "writes were refused for {} s, and no longer was wanted (--max-pause)",
-                        most.as_secs_f64()
-                    )))
-                })
+                gone.unwrap_or_else(|_| Err(self.too_long()))
             }
         }
+    }
+
+    fn too_long(&self) -> Against {
+        let most = self.wanted.most.as_secs_f64();
+        Against::of(format!(
+            "writes were refused for {most} s, and no longer was wanted (--max-pause)"
+        ))
     }
 
     /// Everything up to here is nearly in the target.
@@ -257,9 +259,10 @@ impl Switch<'_> {
         fence: Fence,
         tell: &mut (dyn FnMut(Told) + Send),
     ) -> Result<Gone, Against> {
+        let before = self.write_down(fence).await?;
         let since = self.now();
         self.since = Some(since);
-        self.put_up(fence).await?;
+        self.put_up(fence, before).await?;
         tell(Told::Step(
             "fence",
             format!(
@@ -301,6 +304,10 @@ impl Switch<'_> {
         let compared = self.compare(facts, tell).await?;
 
         self.is_as_it_was(fence, &ends).await?;
+        // A process that was held up has seen no deadline pass.
+        if self.now().saturating_sub(since) > self.wanted.most {
+            return Err(self.too_long());
+        }
         self.hand_over(&ends, since, compared, tell)
     }
 
@@ -358,16 +365,25 @@ impl Switch<'_> {
         }
     }
 
-    /// Puts the fences up. What was there before is written down first.
-    async fn put_up(&mut self, fence: Fence) -> Result<(), Against> {
+    /// Writes down what is there before the fences.
+    async fn write_down(&mut self, fence: Fence) -> Result<BTreeMap<String, Before>, Against> {
         let before = each(&self.members, |member| async move { member.before(fence).await });
         let before = before.await.map_err(Against::by)?;
         for (source, before) in &before {
             self.left.add(source.clone(), before.clone());
         }
         if let Some(folder) = &self.job.plan.job.folder {
-            self.left.keep(folder).map_err(|error| Against::of(flow::chain(&error)))?;
+            let kept = self.left.keep(folder).and_then(|()| Left::sync(folder));
+            kept.map_err(|error| Against::of(flow::chain(&error)))?;
         }
+        Ok(before)
+    }
+
+    async fn put_up(
+        &mut self,
+        fence: Fence,
+        before: BTreeMap<String, Before>,
+    ) -> Result<(), Against> {
         let raised = each(&self.members, |member| {
             let before = before.get(&member.name).cloned();
             async move {
@@ -475,7 +491,14 @@ impl Switch<'_> {
                 Err(_) => left.push("deadlines are not held back again yet: what is renewed on a source before they are may be lost, and the job may have to copy anew".to_owned()),
             }
         }
-        let Some(since) = self.since else { return left };
+        let Some(since) = self.since else {
+            // Nothing was put up, so that nothing needs to be remembered.
+            self.left = Left::new();
+            if let Some(folder) = &self.job.plan.job.folder {
+                let _ = self.left.keep(folder);
+            }
+            return left;
+        };
         let fenced: Vec<String> = self.left.sources().map(str::to_owned).collect();
         for member in self.members.iter().filter(|member| fenced.contains(&member.name)) {
             let Some(before) = self.left.of(&member.name).cloned() else { continue };
