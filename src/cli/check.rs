@@ -125,7 +125,8 @@ impl Page<'_> {
     }
 
     fn count(&self, severity: Severity) -> usize {
-        self.found.iter().filter(|one| one.severity == severity).count()
+        let seen = self.found.iter().filter(|one| one.kind != Kind::Unseen);
+        seen.filter(|one| one.severity == severity).count()
     }
 
     fn text(&self, columns: usize) -> String {
@@ -176,20 +177,34 @@ impl Page<'_> {
         }
     }
 
+    fn unseen(&self) -> impl Iterator<Item = &Finding> {
+        self.found.iter().filter(|one| one.kind == Kind::Unseen)
+    }
+
     fn summary(&self) -> String {
-        let [blocks, warnings, notes] = [Severity::Blocks, Severity::Warning, Severity::Note]
-            .map(|severity| self.count(severity));
-        let end = match blocks {
+        let end = match self.count(Severity::Blocks) {
             0 => "nothing stands in the way",
             _ => "a run would be refused or come to nothing",
         };
-        format!("{end}: {blocks} block, {warnings} warnings, {notes} notes")
+        let counts = [
+            (self.count(Severity::Blocks), "blocker", "blockers"),
+            (self.count(Severity::Warning), "warning", "warnings"),
+            (self.count(Severity::Note), "note", "notes"),
+            (self.unseen().count(), "question not answered", "questions not answered"),
+        ];
+        // What there is none of is said where it matters.
+        let shown = counts.iter().enumerate().filter(|(at, (count, ..))| *at < 2 || *count > 0);
+        let counts: Vec<String> = shown
+            .map(|(_, (count, one, many))| {
+                format!("{count} {}", if *count == 1 { one } else { many })
+            })
+            .collect();
+        format!("{end}: {}", counts.join(", "))
     }
 
     fn json(&self) -> Value {
-        let (unseen, found): (Vec<&Finding>, Vec<&Finding>) =
-            self.found.iter().partition(|one| one.kind == Kind::Unseen);
-        let finding = |one: &&Finding| {
+        let found = self.found.iter().filter(|one| one.kind != Kind::Unseen);
+        let finding = |one: &Finding| {
             json!({
                 "severity": one.severity.name(),
                 "kind": one.kind.name(),
@@ -198,8 +213,8 @@ impl Page<'_> {
                 "mend": one.mend,
             })
         };
-        let unseen = unseen
-            .iter()
+        let unseen = self
+            .unseen()
             .map(|one| json!({ "place": one.place, "evidence": one.evidence, "mend": one.mend }));
         json!({
             "version": 1,
@@ -208,7 +223,7 @@ impl Page<'_> {
             "warnings": self.count(Severity::Warning),
             "notes": self.count(Severity::Note),
             "places": self.places().iter().map(place).collect::<Vec<_>>(),
-            "findings": found.iter().map(finding).collect::<Vec<_>>(),
+            "findings": found.map(finding).collect::<Vec<_>>(),
             "unseen": unseen.collect::<Vec<_>>(),
         })
     }

@@ -8,6 +8,7 @@ use super::{At, Finding, Kind};
 pub(super) fn look(at: &At<'_>, found: &mut Vec<Finding>) {
     method(at, found);
     running(at, found);
+    untried(at, found);
     memory(at, found);
     pause(at, found);
     backlog(at, found);
@@ -64,6 +65,20 @@ fn running(at: &At<'_>, found: &mut Vec<Finding>) {
         Kind::BgsaveRunning,
         format!("it {what}: a copy waits for that to end, and a second fork takes memory again"),
         "wait until INFO persistence says that none is in progress, then check again",
+    ));
+}
+
+/// A save that was never tried may fail, and then what is said of one that has failed holds.
+fn untried(at: &At<'_>, found: &mut Vec<Finding>) {
+    let has_saved = at.seen.info.field("rdb_last_bgsave_time_sec") != Some("-1");
+    let is_told = at.seen.settings.get("save").is_some();
+    if has_saved || !is_told || !stops_writes(at) {
+        return;
+    }
+    found.push(at.note(
+        Kind::BgsaveFailed,
+        "it has not saved its data set since it was started, and a save that fails makes it refuse its clients' writes (stop-writes-on-bgsave-error): that it can is not known",
+        "run BGSAVE there at a quiet hour, and see that rdb_last_bgsave_status is ok in INFO persistence",
     ));
 }
 

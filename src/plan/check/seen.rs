@@ -116,7 +116,14 @@ impl Told {
             let version = rest.strip_prefix("ver=").and_then(|rest| rest.split(',').next());
             Module { name: name.trim().to_owned(), version: version.unwrap_or("?").to_owned() }
         });
-        modules.filter(|module| !BUILT_IN.contains(&module.name.as_str())).collect()
+        let mut found: Vec<Module> = Vec::new();
+        for module in modules.filter(|module| !BUILT_IN.contains(&module.name.as_str())) {
+            // Some servers tell them by themselves too.
+            if !found.contains(&module) {
+                found.push(module);
+            }
+        }
+        found
     }
 }
 
@@ -138,6 +145,14 @@ pub struct Module {
     pub name: String,
     /// Its version, as it numbers them.
     pub version: String,
+}
+
+impl Module {
+    /// Its version as the number that it is; 0 if that is not told.
+    #[must_use]
+    pub fn number(&self) -> u64 {
+        self.version.parse().unwrap_or(0)
+    }
 }
 
 /// Settings of a server.

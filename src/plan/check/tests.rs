@@ -144,7 +144,7 @@ fn certificates_are_told_by_when_they_end() {
 fn what_info_says_is_read() {
     let told = Told(
         "# Stats\r\nlatest_fork_usec:12\r\ncmdstat_eval:calls=7,usec=1\r\ndb0:keys=1,expires=0,subexpiry=2\r\ndb12:keys=3,subexpiry=4\r\ndb0_distrib:1=1\r\n\
-         module:name=vectorset,ver=1,api=1\r\nmodule:name=ReJSON,ver=20000,api=1\r\nslave0:ip=::1,port=0,state=online,offset=5\r\nslave1:10.0.0.1,6380,online\r\n"
+         module:name=vectorset,ver=1,api=1\r\nmodule:name=ReJSON,ver=20000,api=1\r\nmodule:name=ReJSON,ver=20000,api=1\r\nslave0:ip=::1,port=0,state=online,offset=5\r\nslave1:10.0.0.1,6380,online\r\n"
             .into(),
     );
     assert_eq!((told.number("latest_fork_usec"), told.field("fork")), (Some(12), None));

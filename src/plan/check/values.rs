@@ -5,7 +5,7 @@ use crate::plan::spool::size;
 use crate::rdb::opcode::ValueType;
 use crate::server::{Server, Version};
 
-use super::{At, Finding, Kind, Seen, ServerFacts, Source, format_name};
+use super::{At, Finding, Kind, Module, Seen, ServerFacts, Source, format_name};
 
 pub(super) fn look(
     at: &At<'_>,
@@ -108,38 +108,65 @@ fn functions(at: &At<'_>, to: Server, found: &mut Vec<Finding>) {
     }
 }
 
+/// The types that servers have without modules, as `TYPE` names them.
+const PLAIN: [&str; 8] = ["string", "list", "set", "zset", "hash", "stream", "vectorset", "none"];
+
 fn modules(at: &At<'_>, source: &Source, target: &Seen, found: &mut Vec<Finding>) {
     if !source.rules.admits(ValueType::Module) {
         return;
     }
-    let there = target.info.modules();
-    let lacks: Vec<_> = at.seen.info.modules();
-    let lacks: Vec<_> = { lacks }
-        .into_iter()
-        .filter(|one| there.iter().all(|other| other.name != one.name))
-        .collect();
-    const PLAIN: [&str; 8] =
-        ["string", "list", "set", "zset", "hash", "stream", "vectorset", "none"];
+    let (here, there) = (at.seen.info.modules(), target.info.modules());
+    let of = |name: &str| there.iter().find(|other| other.name == name);
+    let list = |modules: &[&Module]| {
+        let names = modules.iter().map(|one| format!("{} {}", one.name, one.version));
+        names.collect::<Vec<_>>().join(", ")
+    };
+    let lacks: Vec<&Module> = here.iter().filter(|one| of(&one.name).is_none()).collect();
     let types = at.seen.sample.iter().flat_map(|sample| &sample.types);
-    let types: Vec<_> = types.filter(|(kind, _)| !PLAIN.contains(&kind.as_str())).collect();
-    if lacks.is_empty() {
-        return;
-    }
-    let names: Vec<_> = lacks.iter().map(|one| format!("{} {}", one.name, one.version)).collect();
-    let names = names.join(", ");
+    let types: Vec<_> = { types }
+        .filter(|(kind, _)| !PLAIN.contains(&kind.as_str()))
+        .map(|(kind, count)| format!("{count} {kind}"))
+        .collect();
     let mend = "load them in the target as well (loadmodule in its configuration), or leave their values out with --type";
-    if types.is_empty() {
-        found.push(at.warning(
-            Kind::Modules,
-            format!("modules are loaded here that the target does not have: {names}; none of their values was seen ({})", among(at)),
-            mend,
-        ));
-    } else {
-        let types: Vec<_> = types.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
+    // Which module has a type is not told: a type may be of one that both have.
+    let are_lacked = !types.is_empty() && lacks.len() == here.len() && there.is_empty();
+    let kinds = match types.is_empty() {
+        true => format!("none of their values was seen ({})", among(at)),
+        false => format!("values of modules were seen: {} ({})", types.join(", "), among(at)),
+    };
+    if are_lacked {
+        let names =
+            if lacks.is_empty() { "and does not tell which".to_owned() } else { list(&lacks) };
         found.push(at.blocks(
             Kind::Modules,
-            format!("modules are loaded here that the target does not have: {names}; it holds values of them: {} ({})", types.join(", "), among(at)),
+            format!("it has modules ({names}), and the target has none; {kinds}"),
             mend,
+        ));
+    } else if !lacks.is_empty() {
+        found.push(at.warning(
+            Kind::Modules,
+            format!(
+                "modules are loaded here that the target does not have: {}; {kinds}",
+                list(&lacks)
+            ),
+            mend,
+        ));
+    }
+    let older: Vec<String> = { here.iter() }
+        .filter_map(|one| Some((one, of(&one.name)?)))
+        .filter(|(one, other)| other.number() < one.number())
+        .map(|(one, other)| {
+            format!("{} is {} here and {} there", one.name, one.version, other.version)
+        })
+        .collect();
+    if !older.is_empty() {
+        found.push(at.warning(
+            Kind::Modules,
+            format!(
+                "the target has older modules, which may not read what newer ones write: {}",
+                older.join(", ")
+            ),
+            "load the same version or a later one in the target",
         ));
     }
 }

@@ -4,6 +4,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::authority::Authority;
 use crate::client::{Client, cmd};
+use crate::gate::Gate;
 use crate::servers::{Server, free_port};
 
 use super::{SECRET, SERVER, check, check_pair};
@@ -169,6 +170,23 @@ fn certificates_that_end() {
         "unverified",
         &["--from-insecure", "--from-ca"],
     );
+}
+
+#[test]
+fn a_certificate_behind_an_ssh_host() {
+    let authority = Authority::new("tests");
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    authority.sign_until("soon", &["old.inside.example"], Some(now + Duration::from_secs(90_000)));
+    let Some((_server, port)) = authority.serve("soon", false) else { return };
+    let Some(target) = Server::start(SERVER) else { return };
+    let gate = Gate::start();
+    let mut flags = vec!["--from-ssh".to_owned(), gate.address()];
+    flags.extend(gate.keys());
+    flags.extend(authority.flags("from", None));
+    let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
+    let from = format!("rediss://old.inside.example:{port}");
+    let found = check(&[&from], &target.url(), &flags);
+    found.has("warning", "certificate", &["its certificate (soon) ends in 2"]);
 }
 
 #[test]

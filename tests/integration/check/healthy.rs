@@ -96,7 +96,7 @@ fn what_is_found_stands_below_its_place() {
     let second = at("target 127.0.0.1:TARGET: Redis 7.0.15");
     let blocks = at("  BLOCKS keys-there: the target already holds 1 keys");
     assert!(warning < mend && mend < second && second < blocks, "{text}");
-    let last = "a run would be refused or come to nothing: 1 block, 1 warnings, 0 notes";
+    let last = "a run would be refused or come to nothing: 1 blocker, 1 warning";
     assert_eq!(lines.last(), Some(&last), "{text}");
     assert!(ended.stderr.starts_with("looking at one source and 127.0.0.1:"), "{}", ended.stderr);
 
@@ -106,7 +106,7 @@ fn what_is_found_stands_below_its_place() {
     ended.assert_code(0);
     assert_eq!(ended.stdout.matches("  nothing found\n").count(), 2, "{}", ended.stdout);
     assert!(
-        ended.stdout.ends_with("nothing stands in the way: 0 block, 0 warnings, 0 notes\n"),
+        ended.stdout.ends_with("nothing stands in the way: 0 blockers, 0 warnings\n"),
         "{}",
         ended.stdout
     );
@@ -123,4 +123,53 @@ fn files_are_looked_at_as_far_as_they_are_read() {
     check(&[&source.url()], file, &[]).is_quiet();
     let found = check(&[file], &source.url(), &["--on-conflict", "replace"]);
     found.has("blocks", "unreachable", &["made.rdb", "No such file"]);
+}
+
+/// The sources of a file are looked at under their names and their rules.
+#[test]
+fn the_sources_of_a_file() {
+    let (Some(one), Some(other), Some(target)) =
+        (Server::start(SERVER), Server::start("redis-2.8.17"), Server::start(SERVER))
+    else {
+        return;
+    };
+    one.client().call(cmd!("CONFIG", "SET", "repl-timeout", 5));
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("night.toml");
+    let text = format!(
+        "[target]\nurl = \"{}\"\n[[source]]\nurl = \"{}\"\nname = \"orders\"\nonly_db = 3\n[[source]]\nurl = \"{}\"\nname = \"carts\"\n",
+        target.url(),
+        one.url(),
+        other.url()
+    );
+    std::fs::write(&file, text).unwrap();
+    let args = ["check", "--config", file.to_str().unwrap()];
+    let ended = Understudy::start(&args).wait(PATIENCE);
+    ended.assert_code(0);
+    for line in [
+        "source orders: Redis 7.0.15, RDB 10, master",
+        "  warning empty-database: nothing is in database 3, which is chosen",
+        "  warning repl-timeout: ",
+        "source carts: Redis 2.8.17, RDB 6, master",
+        "nothing stands in the way: 0 blockers, 2 warnings",
+    ] {
+        assert!(ended.stdout.contains(line), "{line}: {}", ended.stdout);
+    }
+}
+
+/// It ends at once when it is told to, whatever a server does.
+#[test]
+fn it_can_be_stopped() {
+    let Some(target) = Server::start(SERVER) else { return };
+    let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let from = format!("redis://{}", listener.local_addr().unwrap());
+    let to = target.url();
+    let mut running = Understudy::start(&["check", "--from", &from, "--to", &to]);
+    // It is there, and waits for an answer that does not come.
+    let _silent = listener.accept().unwrap();
+    running.interrupt();
+    let ended = running.wait(PATIENCE);
+    ended.assert_code(130);
+    assert_eq!(ended.stdout, "");
+    assert!(ended.stderr.ends_with("stopped before all was looked at\n"), "{}", ended.stderr);
 }

@@ -25,6 +25,7 @@ fn a_master_that_could_not_save() {
         let (Some(source), Some(target)) = (Server::start_with(name, &options), target()) else {
             return;
         };
+        check_pair(&source, &target).has("note", "bgsave-failed", &["that it can is not known"]);
         fails_to_save(&source);
         check_pair(&source, &target).has(
             "blocks",

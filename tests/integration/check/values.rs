@@ -1,5 +1,6 @@
 //! What a source holds that its target cannot take, or that is hard to bring.
 
+use std::path::Path;
 use std::process::Command;
 
 use crate::client::cmd;
@@ -118,7 +119,7 @@ int RedisModule_OnLoad(void *ctx, void **argv, int argc) {
     api("RedisModule_ModuleTypeSetValue", &set_value);
     api("RedisModule_CloseKey", &close_key);
     api("RedisModule_ReplyWithLongLong", &reply);
-    set_attributes(ctx, "toys", 7, 1);
+    set_attributes(ctx, "toys", VERSION, 1);
     static struct methods methods;
     methods.version = 1;
     methods.load = load; methods.save = save; methods.rewrite = rewrite; methods.drop = drop;
@@ -132,24 +133,34 @@ fn modules_that_the_target_does_not_have() {
     let folder = tempfile::tempdir().unwrap();
     let (code, module) = (folder.path().join("toys.c"), folder.path().join("toys.so"));
     std::fs::write(&code, MODULE).unwrap();
-    let flags = ["-shared", "-fPIC", "-nostdlib", "-o"];
-    let built = Command::new("cc").args(flags).arg(&module).arg(&code).status();
-    if !built.is_ok_and(|status| status.success()) {
-        return skip("no C compiler");
+    let older = folder.path().join("older.so");
+    for (made, flags) in [(&module, "-DVERSION=7"), (&older, "-DVERSION=6")] {
+        let flags = ["-shared", "-fPIC", "-nostdlib", flags, "-o"];
+        let built = Command::new("cc").args(flags).arg(made).arg(&code).status();
+        if !built.is_ok_and(|status| status.success()) {
+            return skip("no C compiler");
+        }
     }
-    let module = module.to_str().unwrap();
-    let start = || Server::start_with(SERVER, &["--loadmodule", module]);
-    let (Some(source), Some(other), Some(plain)) = (start(), start(), Server::start(SERVER)) else {
+    let start =
+        |module: &Path| Server::start_with(SERVER, &["--loadmodule", module.to_str().unwrap()]);
+    let (Some(source), Some(other), Some(older), Some(plain)) =
+        (start(&module), start(&module), start(&older), Server::start(SERVER))
+    else {
         return;
     };
     check_pair(&source, &plain).has(
         "warning",
         "modules",
-        &["the target does not have: toys 7", "none of their values"],
+        &["the target does not have: toys 7", "none of their values was seen"],
     );
     source.client().call(cmd!("toys.set", "toy"));
-    check_pair(&source, &plain).has("blocks", "modules", &["toys 7", "1 toys-type", "loadmodule"]);
+    check_pair(&source, &plain).has(
+        "blocks",
+        "modules",
+        &["it has modules (toys 7), and the target has none", "1 toys-type", "loadmodule"],
+    );
     check_pair(&source, &other).lacks("modules");
+    check_pair(&other, &older).has("warning", "modules", &["toys is 7 here and 6 there"]);
     check(&[&source.url()], &plain.url(), &["--type", "string"]).lacks("modules");
 }
 
