@@ -55,8 +55,9 @@ fn memory(at: &At<'_>, facts: &Facts, sight: &Sight, found: &mut Vec<Finding>) {
         "give it {} or more, or leave something out (--only-db, --exclude); exactly: understudy sync … --dry-run --census",
         size(need / 4 * 5)
     );
-    let comes_whole = at.plan.sources.iter().all(is_whole);
-    found.push(match need > limit && comes_whole {
+    // What is left out, and what takes the place of something, nobody knows.
+    let is_sure = at.plan.sources.iter().all(is_whole) && at.facts.keys_that(at.plan) == 0;
+    found.push(match need > limit && is_sure {
         true => at.blocks(Kind::TargetMemory, evidence, mend),
         false => at.warning(Kind::TargetMemory, evidence, mend),
     });

@@ -101,7 +101,7 @@ fn memory_holds_the_data_and_the_largest_value_once_more() {
         bytes: Bytes::InMemory(30 * MIB),
     };
     let sample = Sample { looked_at: 1, of: 1, largest: Some(large), ..Sample::default() };
-    let judged = |limit: u64| {
+    let judged_among = |limit: u64, there: u64| {
         let source = Seen {
             sample: Some(sample.clone()),
             ..seen(&format!("used_memory_dataset:{}\r\n", 60 * MIB), &[])
@@ -110,11 +110,13 @@ fn memory_holds_the_data_and_the_largest_value_once_more() {
             used_memory: 10 * MIB,
             max_memory: Some(limit * MIB),
             system_memory: Some(8000 * MIB),
+            keys: [(Db::new(0), there)].into(),
             ..server("redis-7.0")
         };
         let all = found((server("redis-7.0"), source), (target, Seen::default()));
         all.into_iter().find(|one| one.kind == Kind::TargetMemory)
     };
+    let judged = |limit| judged_among(limit, 0);
     assert_eq!(judged(0), None, "the machine has more");
     assert_eq!(judged(126), None, "less than four fifths of it");
     assert_eq!(judged(101).unwrap().severity, Severity::Warning);
@@ -123,6 +125,8 @@ fn memory_holds_the_data_and_the_largest_value_once_more() {
     assert!(blocked.evidence.contains("10 MiB now, 60 MiB come"), "{}", blocked.evidence);
     assert!(blocked.evidence.ends_with("100 MiB of 99 MiB (maxmemory)"), "{}", blocked.evidence);
     assert!(blocked.mend.starts_with("give it 125 MiB"), "{}", blocked.mend);
+    // What takes the place of something needs no room of its own, or less.
+    assert_eq!(judged_among(99, 1).unwrap().severity, Severity::Warning);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use crate::net::{Control, ControlError, Net};
 use crate::plan::ServerPlace;
-use crate::plan::check::{Denied, Seen};
+use crate::plan::check::{Denied, NoAnswer, Seen};
 
 use super::super::rights::{CALLS, PROBE};
 use super::raw::{Answer, Raw};
@@ -100,7 +100,7 @@ async fn may_replicate(net: &Net, place: &ServerPlace, seen: &mut Seen) {
             Some(Answer::Error(text)) => text,
             _ => "it gives no answer".to_owned(),
         };
-        seen.no_answer.push(crate::plan::check::NoAnswer {
+        seen.no_answer.push(NoAnswer {
             question: "SUBSCRIBE",
             unknown: "whether this user may run PSYNC and SYNC".to_owned(),
             text,
