@@ -452,6 +452,31 @@ fn a_cluster_is_compared_with_a_server() {
     }
 }
 
+/// All masters are fenced, and fall silent, before any of it counts.
+#[test]
+fn a_cluster_is_cut_over() {
+    let (Some(cluster), Some(target)) =
+        (Cluster::start("redis-7.0.15", 3, false), Server::start("redis-8.0.2"))
+    else {
+        return;
+    };
+    fill(&cluster);
+    let (from, to) = (cluster.url(), target.url());
+    let ended = Understudy::start(&["cutover", "--from", &from, "--to", &to, "--fence", "acl"])
+        .wait(PATIENCE);
+    ended.assert_code(0);
+    assert!(ended.stdout.lines().any(|line| line.starts_with("GO ")), "{}", ended.stdout);
+    assert!(ended.stderr.contains("acl stands on 3 sources"), "{}", ended.stderr);
+    for master in &cluster.masters {
+        let refusal = master.client().try_call(cmd!("SET", "x", 1));
+        assert!(
+            matches!(&refusal, Value::Error(text) if text.starts_with("NOPERM")),
+            "{refusal:?}"
+        );
+    }
+    equal(&cluster, &target, &ended);
+}
+
 #[test]
 fn a_cluster_is_found_out_and_copied_whole() {
     NAMES.into_iter().for_each(copies_at_rest);

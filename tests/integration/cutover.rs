@@ -463,3 +463,49 @@ fn what_is_done_at_go_may_fail() {
     assert!(ended.stdout.starts_with("GO "), "{}", ended.stdout);
     assert!(ended.stderr.contains("it is GO all the same"), "{}", ended.stderr);
 }
+
+/// The target is lost behind the fence: the source takes writes again, and the job brings all of it when the target is there.
+#[test]
+fn a_target_that_is_lost_behind_the_fence_is_no_go() {
+    let Some(mut followed) = Followed::start("redis-7.0.15", "redis-7.0.15", &[]) else { return };
+    let state = Arc::clone(followed.running.state());
+    let writer = Writer::start(followed.source.port);
+    // It waits for a silence that does not come while the writer goes on.
+    let flags = ["cutover", "--fence", "external", "--verify", "full", "--max-pause", "20s"];
+    let cutover = Understudy::start_telling_in(&flags, &state);
+    cutover.tells("fence    external", PATIENCE);
+    followed.target.kill();
+    writer.end();
+    let ended = cutover.wait(PATIENCE);
+    ended.assert_code(1);
+    assert!(ended.stdout.contains("NO-GO"), "{}", ended.stdout);
+    assert!(!ended.stderr.contains("STILL FENCED"), "{}", ended.stderr);
+    followed.source.client().call(cmd!("SET", "behind", 1));
+    followed.target.start_again();
+    let mut target = followed.target.client();
+    assert!(asking::within(PATIENCE, || target.try_call(cmd!("EXISTS", "behind")) == Value::Int(1)));
+    let (source, target) = (followed.source, followed.target);
+    followed.running.end_job(PATIENCE);
+    let [first, second] = [&source, &target].map(|one| Dump::read(&mut one.client()));
+    judge::assert_same(&first, &second, untold(&source), "behind a lost target");
+}
+
+/// Whoever stops the job stops its cutover, and no source stays fenced.
+#[test]
+fn a_job_that_is_stopped_takes_its_fence_away() {
+    let Some(followed) = Followed::start("redis-6.2.14", "redis-7.0.15", &[]) else { return };
+    let state = Arc::clone(followed.running.state());
+    // Scripts that write pass this fence on 6.2, so that no silence comes.
+    let scripts = Writer::begin(followed.source.port, |next| {
+        cmd!("EVAL", "return redis.call('RPUSH',KEYS[1],ARGV[1])", 1, "written", next)
+    });
+    let flags = ["cutover", "--fence", "min-replicas", "--max-pause", "30s"];
+    let cutover = Understudy::start_telling_in(&flags, &state);
+    cutover.tells("fence    min-replicas", PATIENCE);
+    assert!(followed.source.client().try_call(cmd!("SET", "x", 1)).is_error());
+    followed.running.beside(&["stop"]).assert_code(0);
+    cutover.wait(PATIENCE).assert_code(1);
+    followed.running.wait(PATIENCE).assert_code(130);
+    assert_eq!(followed.source.client().call(cmd!("SET", "x", 1)).text(), "OK");
+    scripts.end();
+}
