@@ -34,7 +34,8 @@ pub(super) fn page(document: &Document) -> String {
                 main {
                     (head(document))
                     (trouble(document))
-                    (numbers(document))
+                    // Where nothing was done they are all nothing.
+                    @if document.outcome != Ended::Refused { (numbers(document)) }
                     @for section in &document.sections { (told(section)) }
                     (over_time::sections(document))
                     (types(&document.sources))
