@@ -175,10 +175,10 @@ impl Switch<'_> {
     async fn go(&mut self, tell: &mut (dyn FnMut(Told) + Send)) -> Result<Gone, Against> {
         self.is_ready(tell).await?;
         match self.wanted.fence {
-            None => self.rehearse(tell).await,
+            None => Box::pin(self.rehearse(tell)).await,
             Some(fence) => {
                 let most = self.wanted.most;
-                let gone = timeout(most, self.switch(fence, tell)).await;
+                let gone = timeout(most, Box::pin(self.switch(fence, tell))).await;
                 gone.unwrap_or_else(|_| Err(self.too_long()))
             }
         }
