@@ -28,7 +28,7 @@ use super::{intent, notice, report, terminal};
 pub(crate) async fn run(args: Verify) -> Outcome {
     let (ttl_tolerance, repair, mode) = (args.ttl_tolerance, args.repair, args.bounds.progress);
     let (sample, seed, only) = (args.sample, args.seed, globs(&args.only));
-    let mut told = Telling::new(args.json, args.repair, args.differences);
+    let mut told = Telling::new(args.json, args.repair, args.differences, mode);
     told.only = args.only.iter().map(|glob| glob.to_string_lossy().into_owned()).collect();
     let paths = args.report.clone();
     let files = Files::new("verify", &paths, mode);
@@ -224,6 +224,8 @@ struct Telling {
     json: bool,
     /// Whether they are mended.
     repairs: bool,
+    /// Whether stderr has warnings and errors only.
+    is_quiet: bool,
     /// How many of them are written.
     most: u64,
     written: u64,
@@ -234,10 +236,11 @@ struct Telling {
 }
 
 impl Telling {
-    fn new(json: bool, repairs: bool, most: Option<u64>) -> Self {
+    fn new(json: bool, repairs: bool, most: Option<u64>, mode: Mode) -> Self {
         Self {
             json,
             repairs,
+            is_quiet: mode == Mode::None,
             most: most.unwrap_or(u64::MAX),
             written: 0,
             named: Vec::new(),
@@ -256,7 +259,7 @@ impl Telling {
             Told::Differs(difference) if self.written < self.most => {
                 self.written += 1;
                 terminal::result(&self.line(&difference));
-                if let Some(parting) = difference.parting.filter(|_| !self.json) {
+                if let Some(parting) = difference.parting.filter(|_| !self.json && !self.is_quiet) {
                     terminal::line(&format!("  {parting}"));
                 }
             }
@@ -305,8 +308,8 @@ impl Telling {
             notice::note(&in_words(sampled));
         }
         notice::note(&format!(
-            "compared: {} keys of the sources, {} of the target; {} are the same{}",
-            grouped(counts.expected),
+            "compared: {} of the sources, {} of the target; {} are the same{}",
+            keys(counts.expected),
             grouped(counts.found),
             grouped(counts.same),
             match verified.settled {
@@ -321,12 +324,12 @@ impl Telling {
         }
         if verified.foreign > 0 {
             notice::note(&format!(
-                "{} keys of the target can have come from none of these sources under these rules, and were not compared",
-                grouped(verified.foreign)
+                "compared without {} of the target that can have come from none of these sources under these rules",
+                keys(verified.foreign)
             ));
         }
         if verified.unproven > 0 {
-            notice::note(&format!("{} keys could not be compared", grouped(verified.unproven)));
+            notice::note(&format!("{} could not be compared", keys(verified.unproven)));
         }
         if all == 0 {
             notice::note(match verified.unproven {
@@ -348,7 +351,7 @@ impl Telling {
             0 => String::new(),
             hidden => format!(" ({} of them are not written: --differences)", grouped(hidden)),
         };
-        notice::note(&format!("{} keys differ: {}{hidden}", grouped(all), kinds.join(", ")));
+        notice::note(&format!("{}: {}{hidden}", differ(all), kinds.join(", ")));
         if self.repairs {
             notice::note(&match all - verified.mended {
                 0 => "all of them were mended, and are the same now".to_owned(),
@@ -360,6 +363,16 @@ impl Telling {
             });
         }
     }
+}
+
+/// So many keys, as words.
+fn keys(count: u64) -> String {
+    format!("{} {}", grouped(count), if count == 1 { "key" } else { "keys" })
+}
+
+/// That so many keys differ.
+fn differ(count: u64) -> String {
+    format!("{} {}", keys(count), if count == 1 { "differs" } else { "differ" })
 }
 
 fn in_words(sampled: &Sampled) -> String {

@@ -29,6 +29,7 @@ mod cutover;
 mod data;
 mod deadlines;
 mod demo;
+mod dense;
 mod dice;
 mod documents;
 mod doubts;

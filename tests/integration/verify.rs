@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use crate::asking;
 use crate::client::{Client, Command, cmd};
 use crate::data::{self, Holds};
 use crate::dice::Dice;
@@ -95,6 +96,14 @@ pub(crate) fn copied(source: &Server, target: &Server, flags: &[&str]) {
     let (from, to) = (source.url(), target.url());
     let args = [&["sync", "--from", &from, "--to", &to, "--once"], flags].concat();
     Understudy::start(&args).wait(PATIENCE).assert_code(0);
+}
+
+#[track_caller]
+pub(crate) fn copied_within(source: &Server, target: &Server, patience: Duration) {
+    let (from, to) = (source.url(), target.url());
+    Understudy::start(&["sync", "--from", &from, "--to", &to, "--once"])
+        .wait(patience)
+        .assert_code(0);
 }
 
 /// What one server holds in its own encodings and another in others is the same.
@@ -225,7 +234,7 @@ fn found_in_every_way(source: &Server, target: &Server, differ: &[Found]) {
 }
 
 /// The URL of a user who may do all but DUMP; `None` where there are no users.
-fn without_dump(server: &Server) -> Option<String> {
+pub(crate) fn without_dump(server: &Server) -> Option<String> {
     let user = cmd!("ACL", "SETUSER", "few", "on", ">p", "~*", "&*", "+@all", "-dump");
     let user = if server.version.at_least(6, 2) {
         user
@@ -414,6 +423,8 @@ fn differences_are_lines_of_three_words() {
     ] {
         assert!(ended.stderr.contains(told), "{told}: {}", ended.stderr);
     }
+    let quiet = run(&[&places[..], &["--progress", "none"]].concat());
+    assert_eq!((quiet.stdout.lines().count(), quiet.stderr.as_str()), (3, ""));
     let few = verify(&from, &to, &["--differences", "1"]);
     assert_eq!((few.differ.len(), few.counts["differences"]["missing"].as_u64()), (1, Some(1)));
     assert!(few.stderr.contains("2 of them are not written"), "{}", few.stderr);
@@ -613,6 +624,42 @@ fn large_values_fit_into_little_memory() {
     verify(&from, &few, &["--memory", "1GiB"]).assert(&differ, "one part of each, by type");
 }
 
+/// A database in which no key had a deadline is not asked for any; one that comes while it is read is found all the same.
+#[test]
+fn deadlines_that_come_meanwhile_are_found() {
+    let name = "redis-7.0.15";
+    let (Some(source), Some(target)) = (Server::start(name), Server::start(name)) else { return };
+    for server in [&source, &target] {
+        server.client().call(cmd!("DEBUG", "POPULATE", 60_000));
+        server.client().call(cmd!("CONFIG", "RESETSTAT"));
+    }
+    let (from, to) = (source.url(), target.url());
+    let asked = |command: &str| {
+        let line = target.client().info("commandstats", &format!("cmdstat_{command}"));
+        let calls = line.strip_prefix("calls=").and_then(|rest| rest.split(',').next());
+        calls.map_or(0, |calls| calls.parse::<u64>().unwrap())
+    };
+    let mut running =
+        Understudy::start(&["verify", "--from", &from, "--to", &to, "--by", "scan", "--json"]);
+    // While it is read, each key gets one behind which it has been asked for.
+    asking::until("it reads the target", PATIENCE, || {
+        asked("dump") > 1000 || !running.is_running()
+    });
+    assert!(running.is_running(), "it ended before anything came");
+    let mut client = target.client();
+    for n in 0..20 {
+        client.call(cmd!("PEXPIREAT", format!("key:{}", n * 3000), "4000000000000"));
+    }
+    let said = said(&running.wait(PATIENCE));
+    let expected: Vec<Found> = (0..20)
+        .map(|n| ("ttl".to_owned(), "0".to_owned(), format!("key:{}", n * 3000).into_bytes()))
+        .collect();
+    assert_eq!(said.differ.len(), expected.len(), "{}", said.stderr);
+    assert!(expected.iter().all(|one| said.differ.contains(one)), "{}", said.stderr);
+    // Once without them, and once more with them.
+    assert!(asked("pexpiretime") >= 60_000 && asked("dump") >= 100_000, "{}", asked("dump"));
+}
+
 /// Ctrl-C ends it; what was not compared is not said to be the same.
 #[test]
 fn a_stop_says_that_not_all_was_compared() {
@@ -650,6 +697,7 @@ fn a_repair_beside_a_job_is_refused() {
     let repaired = run(&[&places[..], &["--repair"]].concat());
     repaired.assert_code(0);
     assert_eq!(repaired.stdout, "value\t0\t\"key:1\"\n");
+    assert!(repaired.stderr.contains("1 key differs: 1 value"), "{}", repaired.stderr);
     assert!(repaired.stderr.contains("all of them were mended"), "{}", repaired.stderr);
     run(&places).assert_code(0);
 }

@@ -6,7 +6,7 @@ use understudy::key::{Db, Escaped};
 use understudy::plan::Plan;
 use understudy::verify::Kind;
 
-use super::{in_words, place};
+use super::{differ, in_words, keys, place};
 use crate::cli::progress::grouped;
 use crate::cli::report::{Section, text};
 
@@ -122,9 +122,14 @@ pub(crate) fn section(
 fn verdict(verified: &Verified, is_part: bool) -> (bool, String) {
     let all: u64 = verified.differences.iter().sum();
     match verified.ended() {
-        Ended::Done if all > 0 => {
-            (true, format!("{} keys differed, and all of them were mended", grouped(all)))
-        }
+        Ended::Done if all > 0 => (
+            true,
+            format!(
+                "{} differed, and {} mended",
+                keys(all),
+                if all == 1 { "was" } else { "all of them were" }
+            ),
+        ),
         Ended::Done if verified.sampled.is_some() => (true, "no difference in a sample".to_owned()),
         Ended::Done if is_part => (true, "no difference among the keys of --only".to_owned()),
         Ended::Done => (true, "no difference".to_owned()),
@@ -134,7 +139,7 @@ fn verdict(verified: &Verified, is_part: bool) -> (bool, String) {
                 keys => format!(", and of {} nobody can tell", grouped(keys)),
             };
             let left = all.saturating_sub(verified.mended);
-            (false, format!("{} keys differ{unproven}", grouped(left)))
+            (false, format!("{}{unproven}", differ(left)))
         }
         Ended::Stopped => (false, "stopped: not all keys were compared".to_owned()),
         Ended::Refused | Ended::Failed => (false, "not all keys were compared".to_owned()),

@@ -134,10 +134,10 @@ const SMALL: usize = 64 << 10;
 
 /// So many names are asked for at first, and at most when the answers are slow to come.
 const PAGE: usize = 1000;
-const LARGEST_PAGE: usize = 8000;
+const LARGEST_PAGE: usize = 16_000;
 
 /// So many keys may be asked for ahead.
-const MOST_AHEAD: usize = 8000;
+const MOST_AHEAD: usize = 32_000;
 
 /// So many keys are asked for together.
 const TOGETHER: usize = 16;

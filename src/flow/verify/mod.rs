@@ -202,7 +202,8 @@ pub async fn verify(
     let folder = Folder::of(plan);
     let begun = net.clock().now();
     let run = Run { net, plan, facts, comparing, counters, orders };
-    match run.compare_all(&folder, &mut verified, tell).await {
+    // What both sides take while they are read is too much for whoever compares on the way to something else.
+    match Box::pin(run.compare_all(&folder, &mut verified, tell)).await {
         Ok(()) => {}
         Err(Broke::Stopped) => verified.stopped = true,
         Err(Broke::Disk(error)) => verified.failure = Some(folder.unkept(error.into(), UNKEPT)),
