@@ -15,15 +15,12 @@ use super::admits;
 
 /// Whoever looks.
 pub(super) struct Eyes {
-    net: Net,
-    place: ServerPlace,
-    server: Server,
     limits: Limits,
-    seed: u64,
     digester: Digester,
     pub(super) fetcher: Fetcher,
-    /// Once `DUMP` was refused.
-    by_type: Option<ByType>,
+    by_type: ByType,
+    /// Whether `DUMP` was refused.
+    is_refused: bool,
 }
 
 impl Eyes {
@@ -35,8 +32,9 @@ impl Eyes {
         limits: Limits,
     ) -> Self {
         let fetcher = Fetcher::new(net.clone(), place.clone(), limits);
-        let (server, digester) = (server.unwrap_or(OLDEST), Digester::new(seed));
-        Self { net, place, server, limits, seed, digester, fetcher, by_type: None }
+        let server = server.unwrap_or(OLDEST);
+        let by_type = ByType::new(net, place, server, (seed, limits.room));
+        Self { limits, digester: Digester::new(seed), fetcher, by_type, is_refused: false }
     }
 
     /// What the server holds of the first of these keys, if these rules want it.
@@ -50,20 +48,45 @@ impl Eyes {
         times: &Times,
         rules: Option<&Rules>,
     ) -> Result<Vec<Result<Held, Doubt>>, FetchError> {
-        if self.by_type.is_none() {
+        if !self.is_refused {
             match self.fetcher.look(db, names).await {
-                Ok(found) => {
-                    return Ok(found.iter().map(|found| self.held(found, times, rules)).collect());
-                }
-                Err(error) if is_command_refused(&error) => {
-                    let (net, place) = (self.net.clone(), self.place.clone());
-                    let how = (self.seed, self.limits.room);
-                    self.by_type = Some(ByType::new(net, place, self.server, how));
-                }
+                Ok(found) => return self.seen(db, names, &found, times, rules).await,
+                Err(error) if is_command_refused(&error) => self.is_refused = true,
                 Err(error) => return Err(error),
             }
         }
-        let Some(by_type) = &mut self.by_type else { return Ok(Vec::new()) };
+        self.read_by_type(db, names, times, rules).await
+    }
+
+    /// What was found; values that are too large to be held are read by the commands of their types, a part after the other.
+    async fn seen(
+        &mut self,
+        db: Db,
+        names: &[&[u8]],
+        found: &[Found],
+        times: &Times,
+        rules: Option<&Rules>,
+    ) -> Result<Vec<Result<Held, Doubt>>, FetchError> {
+        let mut seen: Vec<_> = found.iter().map(|found| self.held(found, times, rules)).collect();
+        let is_large = |found: &Found| matches!(found, Found::TooLarge { .. });
+        let all = names.iter().zip(found).zip(&mut seen);
+        for ((name, _), seen) in all.filter(|((_, found), _)| is_large(found)) {
+            // Where that is refused it stays untold.
+            let read = self.read_by_type(db, &[name], times, rules).await;
+            if let Some(Ok(held)) = read.ok().and_then(|mut read| read.pop()) {
+                *seen = Ok(held);
+            }
+        }
+        Ok(seen)
+    }
+
+    async fn read_by_type(
+        &mut self,
+        db: Db,
+        names: &[&[u8]],
+        times: &Times,
+        rules: Option<&Rules>,
+    ) -> Result<Vec<Result<Held, Doubt>>, FetchError> {
         let mut seen: Vec<Result<Held, Doubt>> = vec![Ok(None); names.len()];
         let keys = names.iter().map(|name| name.to_vec());
         let each = |name: &[u8], told| {
@@ -74,7 +97,7 @@ impl Eyes {
                 });
             }
         };
-        by_type.read(db, keys, || *times, each).await?;
+        self.by_type.read(db, keys, || *times, each).await?;
         Ok(seen)
     }
 
