@@ -52,6 +52,12 @@ pub(crate) async fn run(args: Cutover) -> Outcome {
     if args.lift {
         return lift(&args.sync).await;
     }
+    if !has_places && !args.sync.writing.report.is_empty() {
+        return refused(
+            "--report: a job that runs writes its own, and how it was cut over is in that",
+            "give --report to the sync that is cut over",
+        );
+    }
     let request = match args.fence.is_some() || args.rehearse {
         true => Request::CutOver(wish(&args)),
         false => Request::Fences,

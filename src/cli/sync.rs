@@ -160,7 +160,12 @@ async fn begin(args: &Sync, plan: &Plan, net: &Net, signals: &Signals) -> Outcom
         history: Some(&history),
     };
     report::print_target(&told);
-    files(args).close(&files(args).document(&told), run.ended())
+    let document = files(args).document(&told);
+    let document = match door.as_ref().and_then(Door::verdict) {
+        Some(verdict) => document.with(report::of_cutover(&verdict)),
+        None => document,
+    };
+    files(args).close(&document, run.ended())
 }
 
 fn files(args: &Sync) -> Files<'_> {

@@ -1,101 +1,21 @@
 //! A cutover from its first look to its last: see the module above for the way that it goes.
 
 use std::collections::BTreeMap;
-use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
-use crate::flow::{self, Comparing, Difference, Ended, Order, Verified};
-use crate::key::Escaped;
-use crate::net::{Control, Net};
-use crate::plan::{Facts, Place, Plan};
-use crate::preflight::{keys_of_db, look};
-use crate::progress::{Counters, Phase};
-use crate::verify::{Kind, Sample};
+use crate::flow::{self, Order};
+use crate::plan::Facts;
+use crate::preflight::look;
+use crate::progress::Phase;
 
-use super::fence::{Before, Fence};
+use super::fence::Fence;
 use super::fenced::{Left, Raised};
 use super::switch::{Ends, Member, each, members};
-use super::watch::{Late, watch};
-
-/// What is wanted of a cutover.
-#[derive(Clone, Copy, Debug)]
-pub struct Wanted {
-    /// What keeps the sources from taking writes; `None`: nothing does, and all is tried but the switch.
-    pub fence: Option<Fence>,
-    /// Which part of the keys is compared; `None`: all of them.
-    pub sample: Option<Sample>,
-    /// How long writes may be refused, at the most.
-    pub most: Duration,
-    /// For how long behind GO the sources are watched.
-    pub watch: Duration,
-}
-
-/// The job that is switched.
-#[derive(Clone, Copy, Debug)]
-pub struct Job<'a> {
-    /// To its places.
-    pub net: &'a Net,
-    /// What it does.
-    pub plan: &'a Plan,
-    /// What was known when it began.
-    pub facts: &'a Facts,
-    /// How its lanes stand, in the plan's order.
-    pub counters: &'a [Arc<Counters>],
-    /// What its lanes are told.
-    pub orders: &'a watch::Sender<Order>,
-}
-
-/// What is told while a cutover goes on.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Told {
-    /// A step is done: its name, and what came of it.
-    Step(&'static str, String),
-    /// A key differs.
-    Differs(Difference),
-    /// It is GO. The sources stay fenced, and the target is the one.
-    Go(Gone),
-    /// A source that was handed over was written to.
-    Late(Late),
-}
-
-/// What was switched.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Gone {
-    /// Where each source's stream has ended, by name; 0 where the source has no offsets.
-    pub offsets: BTreeMap<String, u64>,
-    /// How long writes were refused until then, in milliseconds; of a rehearsal what the steps took that would have been behind a fence.
-    pub pause_ms: u64,
-    /// What the sample was drawn by, or the whole compared by.
-    pub compared: u64,
-}
-
-/// How a cutover has ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Verdict {
-    /// What was switched; `None`: NO-GO.
-    pub gone: Option<Gone>,
-    /// Why it is no GO, and what to do: each line by itself.
-    pub against: Vec<String>,
-    /// Writes that came behind GO.
-    pub late: u64,
-}
-
-/// Why it is no GO.
-struct Against(Vec<String>);
-
-impl Against {
-    fn of(what: String) -> Self {
-        Self(vec![what])
-    }
-
-    fn by((source, why): (String, String)) -> Self {
-        Self::of(format!("{source}: {why}"))
-    }
-}
+use super::told::{Against, Gone, Job, Told, Verdict, Wanted};
+use super::watch::watch;
 
 /// How far behind a job may be when it is fenced.
 const LAG: Duration = Duration::from_secs(1);
@@ -108,15 +28,6 @@ const SHORT: Duration = Duration::from_millis(200);
 
 /// and behind others.
 const LONG: Duration = Duration::from_secs(1);
-
-/// How long deadlines may take to be held back again before the sources take writes all the same: then the job copies anew.
-const RESTORED: Duration = Duration::from_secs(20);
-
-/// So many keys that differ are named: verify names them all.
-const DIFFERENCES: usize = 20;
-
-/// How often a fence is tried to be taken away.
-const TRIES: u32 = 10;
 
 /// Switches a job that follows, as far as it goes. `gives_up` comes when nobody wants it any more. Whatever happens before GO, the job follows again in
 /// the end and no source is fenced, unless the verdict says otherwise.
@@ -150,25 +61,15 @@ pub async fn cutover(
     }
 }
 
-impl Job<'_> {
-    /// Gives an order, if it may follow the one before.
-    fn give(&self, order: Order) -> Result<(), String> {
-        let given = order.give(self.orders);
-        given
-            .map(drop)
-            .map_err(|late| format!("the job was told to {} meanwhile", late.follows.name()))
-    }
-}
-
 /// A cutover under way.
-struct Switch<'a> {
-    job: Job<'a>,
-    wanted: Wanted,
-    members: Vec<Member>,
-    left: Left,
-    raised: BTreeMap<String, Arc<Raised>>,
+pub(super) struct Switch<'a> {
+    pub(super) job: Job<'a>,
+    pub(super) wanted: Wanted,
+    pub(super) members: Vec<Member>,
+    pub(super) left: Left,
+    pub(super) raised: BTreeMap<String, Arc<Raised>>,
     /// Since when writes are refused.
-    since: Option<Duration>,
+    pub(super) since: Option<Duration>,
 }
 
 impl Switch<'_> {
@@ -365,39 +266,6 @@ impl Switch<'_> {
         }
     }
 
-    /// Writes down what is there before the fences.
-    async fn write_down(&mut self, fence: Fence) -> Result<BTreeMap<String, Before>, Against> {
-        let before = each(&self.members, |member| async move { member.before(fence).await });
-        let before = before.await.map_err(Against::by)?;
-        for (source, before) in &before {
-            self.left.add(source.clone(), before.clone());
-        }
-        if let Some(folder) = &self.job.plan.job.folder {
-            let kept = self.left.keep(folder).and_then(|()| Left::sync(folder));
-            kept.map_err(|error| Against::of(flow::chain(&error)))?;
-        }
-        Ok(before)
-    }
-
-    async fn put_up(
-        &mut self,
-        fence: Fence,
-        before: BTreeMap<String, Before>,
-    ) -> Result<(), Against> {
-        let raised = each(&self.members, |member| {
-            let before = before.get(&member.name).cloned();
-            async move {
-                match before {
-                    Some(before) => member.put_up(fence, before).await,
-                    None => Err("what is there before the fence is not known".to_owned()),
-                }
-            }
-        });
-        let raised = raised.await.map_err(Against::by)?;
-        self.raised = raised.into_iter().map(|(name, raised)| (name, Arc::new(raised))).collect();
-        Ok(())
-    }
-
     /// Who still writes.
     async fn still_written(&self, fence: Fence) -> Against {
         let mut told = vec![match fence {
@@ -411,127 +279,6 @@ impl Switch<'_> {
         Against(told)
     }
 
-    /// Compares sources and target. Gives how many keys were.
-    async fn compare(
-        &self,
-        facts: Facts,
-        tell: &mut (dyn FnMut(Told) + Send),
-    ) -> Result<u64, Against> {
-        let Job { net, plan, orders, .. } = self.job;
-        let facts = self.with_keys(facts).await?;
-        let seed = RandomState::new().hash_one(0);
-        let comparing = Comparing { sample: self.wanted.sample, seed, ..Comparing::default() };
-        let counters: Vec<Arc<Counters>> =
-            plan.sources.iter().map(|_| Arc::default()).chain([Arc::default()]).collect();
-        let mut told_differences = 0;
-        let verified = flow::verify(
-            net,
-            (plan, &facts),
-            comparing,
-            &counters,
-            &orders.subscribe(),
-            &mut |told| {
-                if let flow::Told::Differs(difference) = told
-                    && told_differences < DIFFERENCES
-                {
-                    told_differences += 1;
-                    tell(Told::Differs(difference));
-                }
-            },
-        )
-        .await;
-        // Without a fence a key may change too often to be compared. Behind one it holds still.
-        judge(&verified, self.wanted.fence.is_none())?;
-        tell(Told::Step(
-            "compare",
-            format!(
-                "{} keys of the sources, {} of the target, no difference{}; {:.0} ms",
-                verified.counts.expected,
-                verified.counts.found,
-                match verified.unproven {
-                    0 => String::new(),
-                    keys => format!(" ({keys} changed too often to be compared)"),
-                },
-                verified.report.seconds * 1000.0
-            ),
-        ));
-        Ok(verified.counts.expected)
-    }
-
-    /// The same facts, with the keys that the target holds now.
-    async fn with_keys(&self, mut facts: Facts) -> Result<Facts, Against> {
-        let (Place::Server(place), Some(target)) = (&self.job.plan.target, &mut facts.target)
-        else {
-            return Ok(facts);
-        };
-        let asked = async { Control::open(self.job.net, place).await?.info("keyspace").await };
-        let info =
-            asked.await.map_err(|error| Against::of(format!("target: {}", flow::chain(&error))))?;
-        target.keys = info.lines().filter_map(keys_of_db).collect();
-        Ok(facts)
-    }
-
-    /// Undoes what was done. Gives what could not be.
-    async fn undo(&mut self, tell: &mut (dyn FnMut(Told) + Send)) -> Vec<String> {
-        let mut left = Vec::new();
-        // Only a run that settles is told to go on: one that was told something else does that.
-        let settles = self.job.orders.send_if_modified(|now| {
-            let settles = *now == Order::Settle;
-            if settles {
-                *now = Order::Go;
-            }
-            settles
-        });
-        if settles {
-            // While the fences stand no deadline is renewed there, so that none can be missed.
-            let restored = each(&self.members, |member| member.enters(Phase::Following));
-            match timeout(RESTORED, restored).await {
-                Ok(Ok(_)) => tell(Told::Step("undo", "deadlines are held back again".to_owned())),
-                Ok(Err((name, why))) => left.push(format!("{name}: deadlines are not held back again: {why}")),
-                Err(_) => left.push("deadlines are not held back again yet: what is renewed on a source before they are may be lost, and the job may have to copy anew".to_owned()),
-            }
-        }
-        let Some(since) = self.since else {
-            // Nothing was put up, so that nothing needs to be remembered.
-            self.left = Left::new();
-            if let Some(folder) = &self.job.plan.job.folder {
-                let _ = self.left.keep(folder);
-            }
-            return left;
-        };
-        let fenced: Vec<String> = self.left.sources().map(str::to_owned).collect();
-        for member in self.members.iter().filter(|member| fenced.contains(&member.name)) {
-            let Some(before) = self.left.of(&member.name).cloned() else { continue };
-            let mut tried = Ok(());
-            for _ in 0..TRIES {
-                tried = member.clone().take_down(before.clone()).await;
-                if tried.is_ok() {
-                    break;
-                }
-                sleep(Duration::from_millis(200)).await;
-            }
-            match tried {
-                Ok(()) => self.left.remove(&member.name),
-                Err(why) => left.push(format!(
-                    "{}: IT IS STILL FENCED: {why}; understudy cutover --lift with the same places takes the fence away",
-                    member.name
-                )),
-            }
-        }
-        if let Some(Err(error)) =
-            self.job.plan.job.folder.as_ref().map(|folder| self.left.keep(folder))
-        {
-            left.push(flow::chain(&error));
-        }
-        if self.left.sources().next().is_none() {
-            tell(Told::Step(
-                "undo",
-                format!("the sources take writes again, after {} ms", self.ms_since(since)),
-            ));
-        }
-        left
-    }
-
     fn offsets(&self) -> BTreeMap<String, u64> {
         let offset =
             |member: &Member| (member.name.clone(), member.counters.snapshot().confirmed_offset);
@@ -542,43 +289,8 @@ impl Switch<'_> {
         self.job.net.clock().now()
     }
 
-    fn ms_since(&self, since: Duration) -> u64 {
+    pub(super) fn ms_since(&self, since: Duration) -> u64 {
         ms(self.now().saturating_sub(since))
-    }
-}
-
-/// Whether a comparison allows to switch.
-fn judge(verified: &Verified, may_be_unproven: bool) -> Result<(), Against> {
-    if let Some((failure, advice)) = &verified.failure {
-        return Err(Against(vec![format!("not all was compared: {failure}"), advice.clone()]));
-    }
-    for source in &verified.report.sources {
-        if let Some((failure, advice)) = &source.failure {
-            return Err(Against(vec![
-                format!("{}: it was not compared: {failure}", source.name),
-                advice.clone(),
-            ]));
-        }
-    }
-    match verified.ended() {
-        Ended::Done => Ok(()),
-        Ended::Differences
-            if may_be_unproven && verified.differences.iter().all(|count| *count == 0) =>
-        {
-            Ok(())
-        }
-        Ended::Differences => {
-            let kinds = Kind::ALL.iter().zip(verified.differences).filter(|(_, count)| *count > 0);
-            let mut kinds: Vec<String> =
-                kinds.map(|(kind, count)| format!("{count} {kind}")).collect();
-            if verified.unproven > 0 {
-                kinds.push(format!("{} that nobody can tell", verified.unproven));
-            }
-            Err(Against::of(format!("source and target differ: {}", kinds.join(", "))))
-        }
-        Ended::Stopped | Ended::Refused | Ended::Failed => {
-            Err(Against::of("not all was compared".to_owned()))
-        }
     }
 }
 
@@ -591,15 +303,4 @@ fn sources(count: usize) -> String {
 
 fn ms(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-}
-
-impl std::fmt::Display for Late {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { source, write, .. } = self;
-        write!(f, "{source}: {} at offset {}", write.command, write.offset)?;
-        match &write.key {
-            Some(key) => write!(f, ", key {}", Escaped(key)),
-            None => Ok(()),
-        }
-    }
 }

@@ -1,9 +1,11 @@
 //! What the sources are sent behind GO: each write is an alarm, for it is lost.
 
+use std::fmt;
 use std::time::Duration;
 
 use tokio::time::sleep;
 
+use crate::key::Escaped;
 use crate::progress::LateWrite;
 
 use super::switch::Member;
@@ -17,6 +19,17 @@ pub struct Late {
     pub write: LateWrite,
     /// The clients that had said something just then, as the source lists them.
     pub clients: Vec<String>,
+}
+
+impl fmt::Display for Late {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { source, write, .. } = self;
+        write!(f, "{source}: {} at offset {}", write.command, write.offset)?;
+        match &write.key {
+            Some(key) => write!(f, ", key {}", Escaped(key)),
+            None => Ok(()),
+        }
+    }
 }
 
 /// How often it is looked.

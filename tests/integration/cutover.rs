@@ -194,7 +194,10 @@ fn no_acknowledged_write_is_missing_behind_any_fence() {
         assert!(refusal.is_error(), "{what}");
         let state = Arc::clone(followed.running.state());
         let places = followed.places();
-        followed.running.wait(PATIENCE).assert_code(0);
+        let job = followed.running.wait(PATIENCE);
+        job.assert_code(0);
+        assert_eq!(job.reported("cutover.verdict"), "GO", "{what}");
+        assert_eq!(job.reported("cutover.gone"), &told["gone"], "{what}");
         let places: Vec<&str> = places.iter().map(String::as_str).collect();
         let lift = Understudy::start_telling_in(
             &[&["cutover", "--lift"], places.as_slice()].concat(),

@@ -18,6 +18,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Mutex as AsyncMutex, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
+use understudy::cutover::Verdict;
 use understudy::flow::{Order, TooLate};
 use understudy::net::{Clock, Net};
 use understudy::plan::{Facts, Plan};
@@ -62,6 +63,8 @@ struct Job {
     known: OnceLock<Known>,
     /// Whoever cuts over has it.
     turn: AsyncMutex<()>,
+    /// How the last cutover has ended.
+    verdict: Mutex<Option<Verdict>>,
 }
 
 /// What a job is about, once it has begun.
@@ -118,6 +121,7 @@ impl Door {
             paused: Mutex::new(None),
             known: OnceLock::new(),
             turn: AsyncMutex::new(()),
+            verdict: Mutex::new(None),
         };
         let job = Arc::new(job);
         door.answering = Some(tokio::spawn(Arc::clone(&job).answer(listener)));
@@ -133,6 +137,12 @@ impl Door {
             // It begins once.
             let _ = job.known.set(Known { net, plan, facts, counters });
         }
+    }
+
+    /// How the last cutover has ended, if there was one.
+    pub(super) fn verdict(&self) -> Option<Verdict> {
+        let job = self.job.as_ref()?;
+        job.verdict.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Waits until no cutover is under way any more: one that has to be undone is.

@@ -10,6 +10,8 @@ use understudy::key::Db;
 use understudy::progress::{Counters, Phase};
 use understudy::verify::Sample;
 
+use super::super::report;
+
 /// The version of the answers' form.
 const VERSION: u32 = 1;
 
@@ -144,14 +146,12 @@ fn gone_as_json(gone: &Gone) -> Value {
 
 /// How a cutover has ended.
 pub(super) fn verdict(job: &str, verdict: &Verdict) -> Value {
-    json!({ "verdict": {
-        "version": VERSION,
-        "job": job,
-        "verdict": if verdict.gone.is_some() { "GO" } else { "NO-GO" },
-        "gone": verdict.gone.as_ref().map(gone_as_json),
-        "against": verdict.against,
-        "late_writes": verdict.late,
-    } })
+    let mut told = report::verdict(verdict);
+    if let Value::Object(fields) = &mut told {
+        fields.insert("version".to_owned(), VERSION.into());
+        fields.insert("job".to_owned(), job.into());
+    }
+    json!({ "verdict": told })
 }
 
 /// The answer to an order that comes too late.

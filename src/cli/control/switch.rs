@@ -1,7 +1,7 @@
 //! A cutover that is asked for over the socket: a line for each step, and whoever asks may go away, which gives it up.
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -68,7 +68,11 @@ impl Job {
                 // Nobody may listen any more, or so slowly that the log alone has all of it.
                 let _ = sender.try_send(protocol::told(&told));
             };
-            let verdict = cutover(job, wanted, gives_up, &mut tell).await;
+            let verdict = Box::pin(cutover(job, wanted, gives_up, &mut tell)).await;
+            if wanted.fence.is_some() {
+                let mut kept = self.verdict.lock().unwrap_or_else(PoisonError::into_inner);
+                *kept = Some(verdict.clone());
+            }
             match &verdict.gone {
                 Some(_) => notice::note("cutover: GO"),
                 None => notice::warning(

@@ -3,6 +3,7 @@
 mod digest;
 mod document;
 mod page;
+mod switched;
 mod tables;
 
 use std::ffi::OsStr;
@@ -18,6 +19,7 @@ use understudy::plan::{Facts, Finding, Plan, ServerFacts};
 use understudy::progress::History;
 
 pub(super) use document::{Document, Section, text};
+pub(super) use switched::{fields as verdict, section as of_cutover};
 pub(super) use tables::{as_f64, or_dash, print_tables, print_target, servers, table};
 
 use super::notice;
