@@ -7,7 +7,7 @@ use understudy::plan::check::{Seen, Sight, findings, format_name, is_blocked, ro
 use understudy::plan::{Facts, Finding, Kind, Plan, ServerFacts, Severity};
 use understudy::preflight::{inspect, judge_records};
 
-use super::args::{Check, Sync, Writing};
+use super::args::{Check, Sync};
 use super::outcome::{Outcome, refused};
 use super::progress::{Mode, grouped, size};
 use super::report::as_f64;
@@ -67,28 +67,11 @@ fn sources(count: usize) -> String {
 
 /// The plan of a `sync` of the same places under the same rules.
 fn as_sync(args: Check) -> Sync {
-    let Check { places, schedule, bounds, rules, .. } = args;
-    let writing = Writing {
-        bounds,
-        rules,
-        on_conflict: args.on_conflict,
-        limit_rate: args.limit_rate,
-        to_tls: args.to_tls,
-        to_ssh: args.to_ssh,
-        ssh: args.ssh,
-        ..Writing::default()
-    };
-    Sync {
-        places,
-        dry_run: true,
-        method: args.method,
-        accept_eviction: args.accept_eviction,
-        schedule,
-        writing,
-        from_tls: args.from_tls,
-        from_ssh: args.from_ssh,
-        ..Sync::default()
-    }
+    let mut sync = Sync::looking(args.places, args.rules, args.access);
+    (sync.method, sync.accept_eviction) = (args.method, args.accept_eviction);
+    (sync.schedule, sync.writing.bounds) = (args.schedule, args.bounds);
+    (sync.writing.on_conflict, sync.writing.limit_rate) = (args.on_conflict, args.limit_rate);
+    sync
 }
 
 /// What was found, to be shown.

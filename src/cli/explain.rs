@@ -13,7 +13,7 @@ use understudy::preflight::{expand, look};
 use understudy::rdb::opcode::ValueType;
 use understudy::verify::{Answer, Compared, Presence, Seen, Standing, answer};
 
-use super::args::{Explain, Sync, Writing};
+use super::args::{Explain, Sync};
 use super::control::standing;
 use super::outcome::{Outcome, failed, refused};
 use super::progress::{grouped, size, span};
@@ -55,20 +55,10 @@ pub(crate) async fn run(args: Explain) -> Outcome {
 
 /// The plan of a `sync` of the same places under the same rules.
 fn as_sync(args: Explain) -> Sync {
-    let Explain { places, on_conflict, memory, rules, to_tls, to_ssh, ssh, .. } = args;
-    let mut writing = Writing { on_conflict, rules, to_tls, to_ssh, ssh, ..Writing::default() };
-    writing.bounds.memory = memory;
-    Sync {
-        places,
-        // Nothing is written.
-        dry_run: true,
-        census: true,
-        once: true,
-        writing,
-        from_tls: args.from_tls,
-        from_ssh: args.from_ssh,
-        ..Sync::default()
-    }
+    let mut sync = Sync::looking(args.places, args.rules, args.access);
+    (sync.census, sync.once) = (true, true);
+    (sync.writing.on_conflict, sync.writing.bounds.memory) = (args.on_conflict, args.memory);
+    sync
 }
 
 /// What was found out of a key.

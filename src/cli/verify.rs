@@ -17,7 +17,7 @@ use understudy::preflight::{Unreachable, expand, look};
 use understudy::progress::Counters;
 use understudy::verify::{Kind, Share};
 
-use super::args::{ByArg, Sync, Verify, Writing};
+use super::args::{ByArg, Sync, Verify};
 use super::outcome::{Outcome, refused};
 use super::progress::{Mode, Show, Watched, grouped};
 use super::report::Files;
@@ -202,21 +202,11 @@ fn narrowed(mut plan: Plan, only: &[Glob]) -> Plan {
 
 /// The plan of a `sync` of the same places under the same rules.
 fn as_sync(args: Verify) -> Sync {
-    let Verify { places, schedule, bounds, rules, .. } = args;
-    let (to_tls, to_ssh, ssh) = (args.to_tls, args.to_ssh, args.ssh);
-    let writing = Writing { bounds, rules, to_tls, to_ssh, ssh, ..Writing::default() };
-    Sync {
-        places,
-        // Nothing is written, and all is noted on a disk: as for a census.
-        dry_run: true,
-        census: true,
-        once: true,
-        schedule,
-        writing,
-        from_tls: args.from_tls,
-        from_ssh: args.from_ssh,
-        ..Sync::default()
-    }
+    let mut sync = Sync::looking(args.places, args.rules, args.access);
+    // All is noted on a disk: as for a census.
+    (sync.census, sync.once) = (true, true);
+    (sync.schedule, sync.writing.bounds) = (args.schedule, args.bounds);
+    sync
 }
 
 /// What is said of the keys that differ.

@@ -308,7 +308,7 @@ pub fn remarks(facts: &Facts, plan: &Plan) -> Vec<Finding> {
     if let Some(policy) = facts.target.as_ref().and_then(|target| target.evicts.as_ref()) {
         remarks.push(Finding::warning(Kind::Eviction, plan.target.to_string(), format!(
                 "the target may evict keys when its memory is full (maxmemory-policy {policy})"
-            ), "see that its maxmemory is well above what the sources hold, or set maxmemory-policy noeviction".to_owned()));
+            ), "see that its maxmemory is well above what the sources hold, or CONFIG SET maxmemory-policy noeviction there".to_owned()));
     }
     remarks
 }
@@ -394,7 +394,7 @@ fn judge_target(facts: &ServerFacts, plan: &Plan, goes_on: bool, findings: &mut 
             format!(
                 "the target evicts any key when its memory is full (maxmemory-policy {policy})"
             ),
-            "set maxmemory-policy noeviction there while the job runs; or --accept-eviction: what is evicted is lost then, and the job's position may be",
+            "CONFIG SET maxmemory-policy noeviction there while the job runs; or --accept-eviction: what is evicted is lost then, and the job's position may be",
         );
     }
     // What a job that goes on finds there it has brought itself.

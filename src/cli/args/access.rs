@@ -97,3 +97,22 @@ pub(crate) struct SshArgs {
     )]
     pub(crate) ssh_command: Option<SshCommand>,
 }
+
+/// How both sides are reached, for commands that read both.
+#[derive(Debug, Default, clap::Args)]
+pub(crate) struct Access {
+    #[command(flatten)]
+    pub(crate) from_tls: FromTls,
+
+    #[command(flatten)]
+    pub(crate) to_tls: ToTls,
+
+    #[command(flatten)]
+    pub(crate) from_ssh: FromSsh,
+
+    #[command(flatten)]
+    pub(crate) to_ssh: ToSsh,
+
+    #[command(flatten)]
+    pub(crate) ssh: SshArgs,
+}

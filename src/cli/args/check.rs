@@ -2,7 +2,7 @@
 
 use understudy::plan::Rate;
 
-use super::access::{FromSsh, FromTls, SshArgs, ToSsh, ToTls};
+use super::access::Access;
 use super::job::{Bounds, MethodArg, OnConflictArg, Places, Schedule};
 use crate::cli::rules::RuleArgs;
 use crate::cli::values;
@@ -43,17 +43,5 @@ pub(crate) struct Check {
     pub(crate) rules: RuleArgs,
 
     #[command(flatten)]
-    pub(crate) from_tls: FromTls,
-
-    #[command(flatten)]
-    pub(crate) to_tls: ToTls,
-
-    #[command(flatten)]
-    pub(crate) from_ssh: FromSsh,
-
-    #[command(flatten)]
-    pub(crate) to_ssh: ToSsh,
-
-    #[command(flatten)]
-    pub(crate) ssh: SshArgs,
+    pub(crate) access: Access,
 }

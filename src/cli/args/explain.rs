@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 
-use super::access::{FromSsh, FromTls, SshArgs, ToSsh, ToTls};
+use super::access::Access;
 use super::job::{OnConflictArg, Places};
 use crate::cli::rules::RuleArgs;
 use crate::cli::values;
@@ -36,17 +36,5 @@ pub(crate) struct Explain {
     pub(crate) rules: RuleArgs,
 
     #[command(flatten)]
-    pub(crate) from_tls: FromTls,
-
-    #[command(flatten)]
-    pub(crate) to_tls: ToTls,
-
-    #[command(flatten)]
-    pub(crate) from_ssh: FromSsh,
-
-    #[command(flatten)]
-    pub(crate) to_ssh: ToSsh,
-
-    #[command(flatten)]
-    pub(crate) ssh: SshArgs,
+    pub(crate) access: Access,
 }

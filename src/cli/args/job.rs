@@ -7,7 +7,7 @@ use clap::ValueEnum;
 use understudy::plan::Rate;
 use understudy::server::Server;
 
-use super::access::{FromSsh, FromTls, SshArgs, ToSsh, ToTls};
+use super::access::{Access, FromSsh, FromTls, SshArgs, ToSsh, ToTls};
 use crate::cli::progress::Mode;
 use crate::cli::rules::{FlushArgs, RuleArgs};
 use crate::cli::{state, values};
@@ -136,6 +136,15 @@ pub(crate) struct Sync {
 
     #[command(flatten)]
     pub(crate) from_ssh: FromSsh,
+}
+
+impl Sync {
+    /// Between these places, under these rules, and writing nothing: what commands stand for that only look.
+    pub(crate) fn looking(places: Places, rules: RuleArgs, access: Access) -> Self {
+        let Access { from_tls, to_tls, from_ssh, to_ssh, ssh } = access;
+        let writing = Writing { rules, to_tls, to_ssh, ssh, ..Writing::default() };
+        Self { places, dry_run: true, writing, from_tls, from_ssh, ..Self::default() }
+    }
 }
 
 /// How data is written to a target, and what is said of it.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::ValueEnum;
 use understudy::verify::Sample;
 
-use super::access::{FromSsh, FromTls, SshArgs, ToSsh, ToTls};
+use super::access::Access;
 use super::job::{Bounds, Places, Schedule};
 use crate::cli::rules::RuleArgs;
 use crate::cli::values;
@@ -66,19 +66,7 @@ pub(crate) struct Verify {
     pub(crate) rules: RuleArgs,
 
     #[command(flatten)]
-    pub(crate) from_tls: FromTls,
-
-    #[command(flatten)]
-    pub(crate) to_tls: ToTls,
-
-    #[command(flatten)]
-    pub(crate) from_ssh: FromSsh,
-
-    #[command(flatten)]
-    pub(crate) to_ssh: ToSsh,
-
-    #[command(flatten)]
-    pub(crate) ssh: SshArgs,
+    pub(crate) access: Access,
 }
 
 #[derive(Clone, Copy, Debug, Default, ValueEnum)]
