@@ -240,8 +240,15 @@ impl Asking {
         for why in &against {
             notice::note(&format!("against  {why}"));
         }
+        let unwatched = of(verdict, "unwatched").as_array().map(Vec::as_slice).unwrap_or_default();
+        for why in unwatched.iter().filter_map(Value::as_str) {
+            notice::error(
+                &format!("it could not be watched to the end: {why}"),
+                "see whether anybody has written there since GO: what was written is not in the target",
+            );
+        }
         let outcome = match (gone.is_null(), late) {
-            (false, 0) => acted,
+            (false, 0) if unwatched.is_empty() => acted,
             _ => Outcome::Differences,
         };
         if self.json {

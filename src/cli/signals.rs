@@ -33,8 +33,8 @@ impl Signals {
         let waiting = tokio::spawn(async move {
             stop_signal().await;
             notice::note("stopping, within 10 s; Ctrl-C once more ends at once");
-            // Nobody listens any more: the run has ended by itself.
-            let _ = stop.send(Order::Stop);
+            // It may follow any other.
+            let _ = Order::Stop.give(&stop);
             // Whoever started us may pass on a signal that we got already, as `timeout` and many a wrapper do.
             sleep(ONE_AND_THE_SAME).await;
             stop_signal().await;

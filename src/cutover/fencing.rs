@@ -4,22 +4,19 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{sleep, timeout};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 use crate::flow::{self, Order};
-use crate::progress::Phase;
 
 use super::fence::{Before, Fence};
 use super::fenced::Left;
 use super::run::Switch;
-use super::switch::each;
+use super::switch::{Member, each};
 use super::told::{Against, Told};
 
 /// How long deadlines may take to be held back again before the sources take writes all the same: then the job copies anew.
 const RESTORED: Duration = Duration::from_secs(20);
-
-/// How often a fence is tried to be taken away.
-const TRIES: u32 = 10;
 
 impl Switch<'_> {
     /// Writes down what is there before the fences.
@@ -27,7 +24,8 @@ impl Switch<'_> {
         &mut self,
         fence: Fence,
     ) -> Result<BTreeMap<String, Before>, Against> {
-        let before = each(&self.members, |member| async move { member.before(fence).await });
+        let leaders = self.leaders();
+        let before = each(&leaders, |member| async move { member.before(fence).await });
         let before = before.await.map_err(Against::by)?;
         for (source, before) in &before {
             self.left.add(source.clone(), before.clone());
@@ -44,18 +42,25 @@ impl Switch<'_> {
         fence: Fence,
         before: BTreeMap<String, Before>,
     ) -> Result<(), Against> {
-        let raised = each(&self.members, |member| {
-            let before = before.get(&member.name).cloned();
-            async move {
-                match before {
-                    Some(before) => member.put_up(fence, before).await,
-                    None => Err("what is there before the fence is not known".to_owned()),
-                }
-            }
-        });
-        let raised = raised.await.map_err(Against::by)?;
-        self.raised = raised.into_iter().map(|(name, raised)| (name, Arc::new(raised))).collect();
+        for member in self.leaders() {
+            let (name, before) = (member.name.clone(), before.get(&member.name).cloned());
+            let Some(before) = before else { continue };
+            self.raising.insert(name, tokio::spawn(member.put_up(fence, before)));
+        }
+        while let Some(mut next) = self.raising.first_entry() {
+            let raised = next.get_mut().await;
+            let (name, _) = next.remove_entry();
+            let raised =
+                raised.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
+            let raised = raised.map_err(|why| Against::by((name.clone(), why)))?;
+            self.raised.insert(name, Arc::new(raised));
+        }
         Ok(())
+    }
+
+    /// The sources of which one is fenced for each server.
+    pub(super) fn leaders(&self) -> Vec<Member> {
+        self.members.iter().filter(|member| member.leads).cloned().collect()
     }
 
     /// Undoes what was done. Gives what could not be.
@@ -69,15 +74,6 @@ impl Switch<'_> {
             }
             settles
         });
-        if settles {
-            // While the fences stand no deadline is renewed there, so that none can be missed.
-            let restored = each(&self.members, |member| member.enters(Phase::Following));
-            match timeout(RESTORED, restored).await {
-                Ok(Ok(_)) => tell(Told::Step("undo", "deadlines are held back again".to_owned())),
-                Ok(Err((name, why))) => left.push(format!("{name}: deadlines are not held back again: {why}")),
-                Err(_) => left.push("deadlines are not held back again yet: what is renewed on a source before they are may be lost, and the job may have to copy anew".to_owned()),
-            }
-        }
         let Some(since) = self.since else {
             // Nothing was put up, so that nothing needs to be remembered.
             self.left = Left::new();
@@ -86,22 +82,32 @@ impl Switch<'_> {
             }
             return left;
         };
-        let fenced: Vec<String> = self.left.sources().map(str::to_owned).collect();
-        for member in self.members.iter().filter(|member| fenced.contains(&member.name)) {
+        // While the fences stand no deadline is renewed there, so that none can be missed. Who was told to stop does so behind that.
+        let restored = timeout(RESTORED, each(&self.members, Member::goes_on)).await;
+        match restored {
+            Ok(_) if settles => tell(Told::Step("undo", "deadlines are held back again".to_owned())),
+            Ok(_) => {}
+            Err(_) => left.push("deadlines are not held back again yet: what is renewed on a source before they are may be lost, and the job may have to copy anew".to_owned()),
+        }
+        let mut lowering = JoinSet::new();
+        for member in self.leaders() {
             let Some(before) = self.left.of(&member.name).cloned() else { continue };
-            let mut tried = Ok(());
-            for _ in 0..TRIES {
-                tried = member.clone().take_down(before.clone()).await;
-                if tried.is_ok() {
-                    break;
+            let raising = self.raising.remove(&member.name);
+            lowering.spawn(async move {
+                if let Some(raising) = raising {
+                    // It was tried, and may have come through.
+                    let _ = raising.await;
                 }
-                sleep(Duration::from_millis(200)).await;
-            }
-            match tried {
-                Ok(()) => self.left.remove(&member.name),
+                (member.name.clone(), member.take_down(before).await)
+            });
+        }
+        while let Some(lowered) = lowering.join_next().await {
+            let (name, lowered) =
+                lowered.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
+            match lowered {
+                Ok(()) => self.left.remove(&name),
                 Err(why) => left.push(format!(
-                    "{}: IT IS STILL FENCED: {why}; understudy cutover --lift with the same places takes the fence away",
-                    member.name
+                    "{name}: IT IS STILL FENCED: {why}; understudy cutover --lift with the same places takes the fence away"
                 )),
             }
         }

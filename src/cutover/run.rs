@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
 use crate::flow::{self, Order};
@@ -29,6 +30,9 @@ const SHORT: Duration = Duration::from_millis(200);
 /// and behind others.
 const LONG: Duration = Duration::from_secs(1);
 
+/// How long is waited for the silence, of what writes may be refused.
+const PATIENCE: Duration = Duration::from_secs(30);
+
 /// Switches a job that follows, as far as it goes. `gives_up` comes when nobody wants it any more. Whatever happens before GO, the job follows again in
 /// the end and no source is fenced, unless the verdict says otherwise.
 pub async fn cutover(
@@ -38,25 +42,32 @@ pub async fn cutover(
     tell: &mut (dyn FnMut(Told) + Send),
 ) -> Verdict {
     let members = members(job.net, job.plan, job.facts, job.counters);
-    let mut switch =
-        Switch { job, wanted, members, left: Left::new(), raised: BTreeMap::new(), since: None };
+    let mut switch = Switch {
+        job,
+        wanted,
+        members,
+        left: Left::new(),
+        raising: BTreeMap::new(),
+        raised: BTreeMap::new(),
+        since: None,
+        writes: 0,
+    };
     let went = tokio::select! {
         went = switch.go(tell) => went,
         why = gives_up => Err(Against::of(why)),
     };
     match went {
-        Ok(gone) if wanted.fence.is_none() => {
-            Verdict { gone: Some(gone), against: Vec::new(), late: 0 }
-        }
+        Ok(gone) if wanted.fence.is_none() => Verdict { gone: Some(gone), ..Verdict::default() },
         Ok(gone) => {
-            let late =
-                watch(&switch.members, wanted.watch, &mut |late| tell(Told::Late(late))).await;
-            let _ = job.give(Order::Finish);
-            Verdict { gone: Some(gone), against: Vec::new(), late }
+            let watched = (switch.writes, wanted.watch);
+            let late = &mut |late| tell(Told::Late(late));
+            let (late, unwatched) = watch(&switch.members, watched, late).await;
+            let _ = job.give(Order::Leave);
+            Verdict { gone: Some(gone), late, unwatched, ..Verdict::default() }
         }
         Err(Against(mut against)) => {
             against.extend(switch.undo(tell).await);
-            Verdict { gone: None, against, late: 0 }
+            Verdict { against, ..Verdict::default() }
         }
     }
 }
@@ -67,9 +78,13 @@ pub(super) struct Switch<'a> {
     pub(super) wanted: Wanted,
     pub(super) members: Vec<Member>,
     pub(super) left: Left,
+    /// Fences on their way up. They are not broken off: what is on its way to a server would come behind what takes the fence away.
+    pub(super) raising: BTreeMap<String, JoinHandle<Result<Raised, String>>>,
     pub(super) raised: BTreeMap<String, Arc<Raised>>,
     /// Since when writes are refused.
     pub(super) since: Option<Duration>,
+    /// Writes that all sources had been sent when their streams ended.
+    writes: u64,
 }
 
 impl Switch<'_> {
@@ -95,6 +110,11 @@ impl Switch<'_> {
     /// Everything up to here is nearly in the target.
     async fn is_ready(&self, tell: &mut (dyn FnMut(Told) + Send)) -> Result<(), Against> {
         let begun = self.now();
+        if *self.job.orders.borrow() == Order::Pause {
+            return Err(Against::of(
+                "the job is paused: understudy resume lets it go on".to_owned(),
+            ));
+        }
         loop {
             let away: Vec<&str> = { self.members.iter() }
                 .filter(|member| member.counters.snapshot().phase != Phase::Following)
@@ -169,7 +189,7 @@ impl Switch<'_> {
             format!(
                 "{} stands on {} after {} ms",
                 fence.name(),
-                sources(self.members.len()),
+                servers(self.leaders().len()),
                 self.ms_since(since)
             ),
         ));
@@ -179,7 +199,7 @@ impl Switch<'_> {
             let lasting = if fence.is_tight(member.server) { SHORT } else { LONG };
             member.falls_silent(lasting).await
         });
-        let patience = timeout(self.wanted.most / 2, silent).await;
+        let patience = timeout(PATIENCE.min(self.wanted.most / 2), silent).await;
         let ends = match patience {
             Ok(ends) => ends.map_err(Against::by)?,
             Err(_) => return Err(self.still_written(fence).await),
@@ -189,6 +209,7 @@ impl Switch<'_> {
             format!("nothing more is written; {} ms", self.ms_since(begun)),
         ));
 
+        self.writes = ends.values().map(|ends| ends.seen.writes).sum();
         let begun = self.now();
         self.job.give(Order::Settle).map_err(Against::of)?;
         each(&self.members, |member| member.enters(Phase::Settled)).await.map_err(Against::by)?;
@@ -294,10 +315,10 @@ impl Switch<'_> {
     }
 }
 
-fn sources(count: usize) -> String {
+fn servers(count: usize) -> String {
     match count {
-        1 => "1 source".to_owned(),
-        count => format!("{count} sources"),
+        1 => "1 server".to_owned(),
+        count => format!("{count} servers"),
     }
 }
 

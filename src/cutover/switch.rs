@@ -1,6 +1,6 @@
 //! What a cutover asks of each of its sources, all of them at a time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,6 +21,10 @@ use super::silence::{Seen, Silence, is_untouched};
 /// How often a source is looked at while something is waited for.
 const OFTEN: Duration = Duration::from_millis(20);
 
+/// How often a fence is tried to be taken away, and how long is waited between.
+const TRIES: u32 = 10;
+const AGAIN: Duration = Duration::from_millis(200);
+
 /// What a server is taken for that does not say what it is.
 const OLDEST: Server = Server { flavour: Flavour::Redis, version: Version(2, 6, 0) };
 
@@ -32,6 +36,8 @@ pub(super) struct Member {
     pub(super) server: Server,
     pub(super) net: Net,
     pub(super) counters: Arc<Counters>,
+    /// Of several sources on one server the first is fenced, and with it all.
+    pub(super) leads: bool,
 }
 
 /// Where a stream ends, and how many keys its source had let die by then.
@@ -58,16 +64,20 @@ pub(super) fn members(
     facts: &Facts,
     counters: &[Arc<Counters>],
 ) -> Vec<Member> {
+    let mut seen = BTreeSet::new();
     let all = plan.sources.iter().zip(counters).enumerate();
     all.filter_map(|(index, (source, counters))| {
         let Place::Server(place) = &source.place else { return None };
         let its = facts.sources.get(index).and_then(Option::as_ref);
+        let process = its.map(|facts| facts.run_id.clone()).filter(|process| !process.is_empty());
+        let leads = process.is_none_or(|process| seen.insert(process));
         Some(Member {
             name: source.name.clone(),
             place: place.clone(),
             server: its.and_then(|facts| facts.server).unwrap_or(OLDEST),
             net: net.clone(),
             counters: Arc::clone(counters),
+            leads,
         })
     })
     .collect()
@@ -128,9 +138,17 @@ impl Member {
         raised.map_err(|error| chain(&error))
     }
 
+    /// Takes a fence away, and tries it more than once.
     pub(super) async fn take_down(self, before: Before) -> Result<(), String> {
-        let down = fenced::take_down(&self.net, &self.place, &before).await;
-        down.map_err(|error| chain(&error))
+        let mut tries = 0;
+        loop {
+            match fenced::take_down(&self.net, &self.place, &before).await {
+                Ok(()) => return Ok(()),
+                Err(error) if tries == TRIES => return Err(chain(&error)),
+                Err(_) => tries += 1,
+            }
+            sleep(AGAIN).await;
+        }
     }
 
     pub(super) async fn stands(self, fence: Fence, raised: Arc<Raised>) -> Result<(), String> {
@@ -174,6 +192,17 @@ impl Member {
                 return Err(self.broken_off());
             }
             sleep(OFTEN).await;
+        }
+    }
+
+    /// Waits until the lane follows again, or has ended.
+    pub(super) async fn goes_on(self) -> Result<(), String> {
+        loop {
+            let phase = self.counters.snapshot().phase;
+            if phase == Phase::Following || phase.is_end() {
+                return Ok(());
+            }
+            sleep(OFTEN / 4).await;
         }
     }
 
@@ -236,7 +265,7 @@ impl Member {
         ))
     }
 
-    fn broken_off(&self) -> String {
+    pub(super) fn broken_off(&self) -> String {
         self.counters.trouble().unwrap_or_else(|| "it is not followed any more".to_owned())
     }
 

@@ -68,7 +68,7 @@ pub struct Gone {
 }
 
 /// How a cutover has ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Verdict {
     /// What was switched; `None`: NO-GO.
     pub gone: Option<Gone>,
@@ -76,6 +76,8 @@ pub struct Verdict {
     pub against: Vec<String>,
     /// Writes that came behind GO.
     pub late: u64,
+    /// Sources that could not be watched to the end, each with the reason: what they were sent nobody has seen.
+    pub unwatched: Vec<String>,
 }
 
 /// Why it is no GO.

@@ -35,15 +35,17 @@ impl fmt::Display for Late {
 /// How often it is looked.
 const EVERY: Duration = Duration::from_millis(250);
 
-/// Looks on for so long, and tells each late write as it comes. Gives how many came: the first hundred of a moment are told by name.
+/// Looks on for so long, and tells each late write as it comes: the first hundred of a moment by name. Gives how many came since there had been `before` of
+/// all sources, and who could not be watched to the end.
 pub(super) async fn watch(
     members: &[Member],
-    lasting: Duration,
+    (before, lasting): (u64, Duration),
     tell: &mut (dyn FnMut(Late) + Send),
-) -> u64 {
+) -> (u64, Vec<String>) {
     let counted = || members.iter().map(|member| member.counters.snapshot().writes).sum::<u64>();
-    let before = counted();
-    let Some(clock) = members.first().map(|member| member.net.clock()) else { return 0 };
+    let Some(clock) = members.first().map(|member| member.net.clock()) else {
+        return (0, Vec::new());
+    };
     let begun = clock.now();
     loop {
         for member in members {
@@ -58,9 +60,11 @@ pub(super) async fn watch(
             }
         }
         let left = lasting.saturating_sub(clock.now().saturating_sub(begun));
-        let ended = members.iter().all(|member| member.counters.snapshot().phase.is_end());
-        if left.is_zero() || ended {
-            return counted().saturating_sub(before);
+        let has_ended = |member: &&Member| member.counters.snapshot().phase.is_end();
+        if left.is_zero() || members.iter().all(|member| has_ended(&member)) {
+            let gone = members.iter().filter(has_ended).filter(|_| !lasting.is_zero());
+            let told = |member: &Member| format!("{}: {}", member.name, member.broken_off());
+            return (counted().saturating_sub(before), gone.map(told).collect());
         }
         sleep(EVERY.min(left)).await;
     }

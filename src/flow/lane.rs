@@ -181,6 +181,7 @@ struct Lane<'a> {
     /// A cutover is under way, and has been through.
     settles: bool,
     hands_over: bool,
+    leaves: bool,
     /// One was given up when deadlines were being set already.
     unsettles: bool,
     /// Up to here the stream was looked at, and not taken.
@@ -278,6 +279,9 @@ impl Lane<'_> {
     async fn go_round(&mut self) -> Result<Ended, LaneError> {
         loop {
             self.obey();
+            if self.is_too_late() {
+                return Ok(Ended::Done);
+            }
             match self.take_events() {
                 // It answers that it cannot serve us now, and may later.
                 Err(LaneError::Source(SourceError::Repl(refusal)))

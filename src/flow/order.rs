@@ -4,6 +4,8 @@ use std::future::pending;
 
 use tokio::sync::watch;
 
+use super::report::Ended;
+
 /// What a run is to do.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Order {
@@ -19,6 +21,8 @@ pub enum Order {
     Settle,
     /// Behind that: the target is handed over, so that nothing is written there any more, and what the sources are still sent is told.
     Watch,
+    /// Behind that: end. What follows a hand-over is known as such, for nothing may be written to the target any more, whatever goes wrong.
+    Leave,
     /// Take what the sources have now, and end as a run does that is told to end once it has caught up.
     Finish,
 }
@@ -41,9 +45,10 @@ impl Order {
     pub fn then(self, given: Self) -> Result<Self, TooLate> {
         match (self, given) {
             // Only what has settled can be handed over.
-            (Self::Go | Self::Pause, given) if given != Self::Watch => Ok(given),
-            (Self::Settle, given) if given != Self::Pause => Ok(given),
-            (Self::Watch, Self::Watch | Self::Finish | Self::Stop)
+            (Self::Go | Self::Pause, given) if !given.is_behind_go() => Ok(given),
+            (Self::Settle, given) if !matches!(given, Self::Pause | Self::Leave) => Ok(given),
+            (Self::Watch | Self::Leave, Self::Finish | Self::Leave | Self::Stop) => Ok(Self::Leave),
+            (Self::Watch, Self::Watch)
             | (Self::Finish, Self::Finish | Self::Stop)
             | (Self::Stop, Self::Stop) => Ok(given),
             (follows, _) => Err(TooLate { follows }),
@@ -63,6 +68,12 @@ impl Order {
         before
     }
 
+    /// Whether the target has been handed over.
+    #[must_use]
+    pub const fn is_behind_go(self) -> bool {
+        matches!(self, Self::Watch | Self::Leave)
+    }
+
     /// A word for it.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -72,6 +83,7 @@ impl Order {
             Self::Stop => "stop",
             Self::Settle => "settle",
             Self::Watch => "watch",
+            Self::Leave => "leave",
             Self::Finish => "finish",
         }
     }
@@ -81,6 +93,16 @@ impl Order {
 pub(super) async fn stop_requested(orders: &mut Orders) {
     if orders.wait_for(|order| *order == Order::Stop).await.is_err() {
         pending::<()>().await;
+    }
+}
+
+/// Returns once nothing more may be begun: the run is told to stop, or the target has been handed over. Gives how it ends then.
+pub(super) async fn ends(orders: &mut Orders) -> Ended {
+    let given = orders.wait_for(|order| *order == Order::Stop || order.is_behind_go()).await;
+    match given.map(|order| order.is_behind_go()) {
+        Ok(true) => Ended::Done,
+        Ok(false) => Ended::Stopped,
+        Err(_) => pending().await,
     }
 }
 
@@ -97,7 +119,7 @@ mod tests {
 
     #[test]
     fn what_was_handed_over_is_not_taken_back() {
-        use Order::{Finish, Go, Pause, Settle, Stop, Watch};
+        use Order::{Finish, Go, Leave, Pause, Settle, Stop, Watch};
         for given in [Go, Settle, Watch, Finish, Stop] {
             assert_eq!(Settle.then(given), Ok(given));
         }
@@ -107,6 +129,12 @@ mod tests {
         }
         for before in [Go, Pause, Finish, Stop] {
             assert_eq!(before.then(Watch), Err(TooLate { follows: before }));
+            assert_eq!(before.then(Leave), Err(TooLate { follows: before }));
+        }
+        // However it is told to end, it is known that nothing may be written any more.
+        for given in [Finish, Leave, Stop] {
+            assert_eq!(Watch.then(given), Ok(Leave));
+            assert_eq!(Leave.then(given), Ok(Leave));
         }
     }
 

@@ -466,7 +466,7 @@ fn a_cluster_is_cut_over() {
         .wait(PATIENCE);
     ended.assert_code(0);
     assert!(ended.stdout.lines().any(|line| line.starts_with("GO ")), "{}", ended.stdout);
-    assert!(ended.stderr.contains("acl stands on 3 sources"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("acl stands on 3 servers"), "{}", ended.stderr);
     for master in &cluster.masters {
         let refusal = master.client().try_call(cmd!("SET", "x", 1));
         assert!(

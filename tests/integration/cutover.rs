@@ -481,3 +481,84 @@ fn a_job_that_is_stopped_takes_its_fence_away() {
     assert_eq!(followed.source.client().call(cmd!("SET", "x", 1)).text(), "OK");
     scripts.end();
 }
+
+/// The old source is started anew behind GO, without its data: the job must not copy that over what the target's new users have written.
+#[test]
+fn behind_go_nothing_is_written_whatever_the_source_does() {
+    let Some(mut followed) = Followed::start("redis-7.0.15", "redis-7.0.15", &[]) else { return };
+    let state = Arc::clone(followed.running.state());
+    let flags = ["cutover", "--fence", "min-replicas", "--watch-after", "1m", "--json"];
+    let cutover = Understudy::start_telling_in(&flags, &state);
+    followed.running.status_when(PATIENCE, |status| status["sources"][0]["phase"] == "watching");
+    let mut target = followed.target.client();
+    target.call(cmd!("SET", "session:7", "of the new users"));
+    let before = Dump::read(&mut target);
+    followed.source.kill_and_start_empty();
+    followed.source.client().call(cmd!("SET", "session:7", "of the old source"));
+    // The only source cannot be watched any more, and with it the watch ends.
+    let ended = cutover.wait(PATIENCE);
+    ended.assert_code(1);
+    let told = verdict(&ended);
+    assert_eq!(told["verdict"], "GO", "{told}");
+    assert_eq!(told["unwatched"].as_array().map(Vec::len), Some(1), "{told}");
+    assert!(ended.stderr.contains("could not be watched to the end"), "{}", ended.stderr);
+    followed.running.wait(PATIENCE).assert_code(0);
+    let after = Dump::read(&mut target);
+    judge::assert_same(&before, &after, untold(&followed.target), "behind GO");
+    assert!(target.call(cmd!("KEYS", "understudy*")).array().is_empty());
+}
+
+/// Whoever stops a job that is watched behind GO has a job that is done.
+#[test]
+fn a_watch_that_is_stopped_is_over() {
+    let Some(followed) = Followed::start("redis-7.0.15", "redis-7.0.15", &[]) else { return };
+    let state = Arc::clone(followed.running.state());
+    let cutover =
+        Understudy::start_telling_in(&["cutover", "--fence", "acl", "--watch-after", "1m"], &state);
+    followed.running.status_when(PATIENCE, |status| status["sources"][0]["phase"] == "watching");
+    let mut target = followed.target.client();
+    followed.running.stop(PATIENCE).0.assert_code(0);
+    assert!(cutover.wait(PATIENCE).stdout.starts_with("GO "));
+    assert!(target.call(cmd!("KEYS", "understudy*")).array().is_empty());
+}
+
+/// Two sources that are databases of one server: one fence, and nobody ends the other's connections in its midst.
+#[test]
+fn databases_of_one_server_are_fenced_once() {
+    let (Some(source), Some(target)) =
+        (Server::start("redis-7.0.15"), Server::start("redis-7.0.15"))
+    else {
+        return;
+    };
+    let mut client = source.client();
+    for db in 0..6 {
+        client.select(db);
+        client.call(cmd!("SET", "key", db));
+    }
+    let (urls, to) =
+        (Vec::from_iter((0..6).map(|db| format!("{}/{db}", source.url()))), target.url());
+    let from = urls.iter().flat_map(|url| ["--from", url]).collect::<Vec<_>>();
+    for (fence, flags) in [("acl", &[][..]), ("min-replicas", &["--on-conflict", "replace"])] {
+        let args = [&["cutover", "--to", &to, "--fence", fence], from.as_slice(), flags].concat();
+        let state = Arc::new(tempfile::tempdir().unwrap());
+        let ended = Understudy::start_telling_in(&args, &state).wait(PATIENCE);
+        ended.assert_code(0);
+        assert!(ended.stderr.contains(&format!("{fence} stands on 1 server")), "{}", ended.stderr);
+        assert!(source.client().try_call(cmd!("SET", "x", 1)).is_error(), "{fence}");
+        let lift = [&["cutover", "--lift", "--to", &to], from.as_slice()].concat();
+        Understudy::start_telling_in(&lift, &state).wait(PATIENCE).assert_code(0);
+        client = source.client();
+        assert_eq!(client.call(cmd!("SET", "x", 1)).text(), "OK", "{fence}");
+        client.call(cmd!("DEL", "x"));
+    }
+}
+
+#[test]
+fn a_paused_job_is_not_cut_over() {
+    let Some(followed) = Followed::start("redis-7.0.15", "redis-7.0.15", &[]) else { return };
+    followed.running.beside(&["pause"]).assert_code(0);
+    let ended = followed.cutover(&["--fence", "acl"]);
+    ended.assert_code(1);
+    assert!(ended.stderr.contains("understudy resume"), "{}", ended.stderr);
+    assert_eq!(followed.source.client().call(cmd!("SET", "x", 1)).text(), "OK");
+}

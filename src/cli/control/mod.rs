@@ -247,7 +247,9 @@ impl Job {
                     "told to pause: nothing more is taken from the sources; understudy resume goes on"
                 }
                 Order::Stop => "told to stop: stopping, within 10 s",
-                Order::Settle | Order::Watch => "told to settle: a cutover is under way",
+                Order::Settle | Order::Watch | Order::Leave => {
+                    "told to settle: a cutover is under way"
+                }
                 Order::Finish => "told to finish: ending with what the sources have now",
             });
         }

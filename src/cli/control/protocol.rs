@@ -159,7 +159,7 @@ pub(super) fn too_late(error: TooLate) -> Value {
     let what = match error.follows {
         Order::Stop => "the job is stopping",
         Order::Settle => "a cutover of the job is under way",
-        Order::Watch => "the job has been cut over",
+        Order::Watch | Order::Leave => "the job has been cut over",
         _ => "the job is finishing",
     };
     json!({ "version": VERSION, "error": what })

@@ -57,7 +57,7 @@ pub(crate) async fn order(args: &Steered, order: Order) -> Outcome {
             "{job} is paused: it takes nothing more from its sources; understudy resume --job {job} goes on\n"
         ),
         Order::Stop => format!("{job} stops within 10 s; the same sync command goes on with it\n"),
-        Order::Settle | Order::Watch | Order::Finish => {
+        Order::Settle | Order::Watch | Order::Leave | Order::Finish => {
             format!("{job} takes what its sources have now, and ends\n")
         }
     });

@@ -16,6 +16,7 @@ pub(crate) fn fields(verdict: &Verdict) -> Value {
         }),
         "against": verdict.against,
         "late_writes": verdict.late,
+        "unwatched": verdict.unwatched,
     })
 }
 
@@ -41,7 +42,10 @@ pub(crate) fn section(verdict: &Verdict) -> Section {
         name: "cutover",
         title: "The switch".to_owned(),
         fields: fields(verdict),
-        verdict: (verdict.gone.is_some() && verdict.late == 0, words),
+        verdict: (
+            verdict.gone.is_some() && verdict.late == 0 && verdict.unwatched.is_empty(),
+            words,
+        ),
         facts,
         about_rows: about_rows.to_owned(),
         heads,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::sleep;
+use tracing::warn;
 
 use crate::key::Db;
 use crate::net::{Control, Net, info_field};
@@ -14,7 +15,7 @@ use crate::target::TargetError;
 
 use super::super::cluster::Member;
 use super::super::loss::Loss;
-use super::super::order::{Orders, stop_requested};
+use super::super::order::{Orders, ends};
 use super::super::remedy::{Remedy, pause, remedy};
 use super::super::report::{Ended, SourceReport};
 use super::super::rivals::Rival;
@@ -53,7 +54,7 @@ pub(in super::super) async fn run(
         let opened = tokio::select! {
             biased;
             opened = open => opened,
-            () = stop_requested(&mut stop) => break Ok(Ended::Stopped),
+            ended = ends(&mut stop) => break Ok(ended),
         };
         let ended = match opened {
             Ok(mut lane) => {
@@ -69,6 +70,16 @@ pub(in super::super) async fn run(
             Err(error) => Err(error),
         };
         let Err(mut error) = ended else { break ended };
+        if orders.borrow().is_behind_go() {
+            // Whatever would mend it must not touch what is another's by now.
+            warn!(
+                error = chain(&error),
+                "the source is not watched any more; the target has been handed over"
+            );
+            counters.set_trouble(chain(&error));
+            job.withdraw(known.net, to).await;
+            break Ok(Ended::Done);
+        }
         if let (LaneError::CopyCut(why), Place::Server(from)) = (&error, &source.place)
             && is_unsaved(known.net, from).await
         {
@@ -99,7 +110,7 @@ pub(in super::super) async fn run(
         tally.progressed = false;
         tokio::select! {
             biased;
-            () = stop_requested(&mut stop) => break Ok(Ended::Stopped),
+            ended = ends(&mut stop) => break Ok(ended),
             () = sleep(wait) => {}
         }
     };

@@ -7,7 +7,7 @@
 //! ```
 //! Meanwhile the stream is looked at and not taken. If the lane goes on, the source is asked for it once more.
 
-use tracing::{info, warn};
+use tracing::info;
 
 use crate::command::keys::keys;
 use crate::command::{Class, lookup};
@@ -25,6 +25,12 @@ impl Lane<'_> {
     /// Whether the source is listened to although nothing of it is taken.
     pub(super) fn is_settled(&self) -> bool {
         matches!(self.end, End::Settled | End::Restoring | End::Watching)
+    }
+
+    /// Whether the target has been handed over and the lane has not settled, because it was broken off just then: it writes nothing more.
+    pub(super) fn is_too_late(&self) -> bool {
+        self.hands_over
+            && !matches!(self.end, End::Settled | End::Watching | End::Storing | End::Done)
     }
 
     /// All deadlines are what they are: the job is done, or settled.
@@ -63,6 +69,8 @@ impl Lane<'_> {
             self.forget()
         } else if self.unsettles || self.stopping.is_some() {
             self.restore()
+        } else if self.leaves {
+            self.forget()
         } else if self.hands_over {
             // Whoever starts the same command again must not copy over what the target's new users have written.
             self.target.keeper_mut().amend(|record| record.phase = position::Phase::Done);
@@ -123,20 +131,16 @@ impl Lane<'_> {
                     self.history = Some(at);
                     self.source_lost = None;
                 }
-                Event::FullSync { at, .. } => {
-                    warn!(
-                        "the source does not go on where its stream was lost: what it was sent meanwhile nobody has seen"
-                    );
+                Event::FullSync { .. } => {
+                    // What it was sent meanwhile nobody has seen.
                     self.counters.was_sent(false);
-                    let offset = at.map_or(0, |at| at.offset.get());
-                    let command = "FULLRESYNC".to_owned();
-                    self.counters.comes_late(LateWrite { command, key: None, offset });
                     return Err(LaneError::Overrun);
                 }
                 _ => {}
             }
         }
         self.starved = true;
+        Counters::set(&self.counters.doubts, self.doubts.open() as u64);
         if let Some(looked) = self.looked {
             Counters::set(&self.counters.read_offset, looked.get());
         }

@@ -149,8 +149,7 @@ impl Lane<'_> {
                     }
                     next => next,
                 },
-                End::Watching if self.is_finishing => self.forget(),
-                End::Watching if self.stopping.is_some() => End::Storing,
+                End::Watching if self.leaves => self.forget(),
                 End::Storing if self.target.is_idle() => End::Done,
                 End::Closing(mut closing) if !closing.is_done() && self.has_room() => {
                     match closing.take_walk() {

@@ -122,7 +122,7 @@ impl Job {
         digest(&format!("{}\n{}", self.name, self.source))
     }
 
-    /// Takes back the record of a job that has not begun.
+    /// Takes back what a job keeps that has not begun, or is not to go on.
     pub(super) async fn withdraw(&mut self, net: &Net, to: &ServerPlace) {
         let Some(claimed) = self.claimed else { return };
         for tries in 0..QUESTION_TRIES {
@@ -149,7 +149,7 @@ impl Job {
         let is_taken = |stored| fenced_by(stored).is_some_and(|owner| owner != self.owner);
         let is_ours = |one: Record| one.owner == self.owner && one.generation == claimed;
         if record.is_some_and(is_ours) && !stored.as_deref().is_some_and(is_taken) {
-            control.ask::<()>("DEL", &[&self.key]).await?;
+            control.ask::<()>("DEL", &[&self.key, &self.scripts]).await?;
         }
         Ok(())
     }

@@ -24,7 +24,7 @@ impl Lane<'_> {
             self.stopping = Some(self.clock.now());
             self.counters.enter(Phase::Finishing);
         }
-        let settles = matches!(order, Order::Settle | Order::Watch);
+        let settles = order == Order::Settle || order.is_behind_go();
         if settles != self.settles && self.stopping.is_none() && order != Order::Finish {
             self.settles = settles;
             match settles {
@@ -32,7 +32,8 @@ impl Lane<'_> {
                 false => self.unsettle(),
             }
         }
-        self.hands_over |= order == Order::Watch;
+        self.hands_over |= order.is_behind_go();
+        self.leaves |= order == Order::Leave;
         if order == Order::Finish && !self.is_finishing {
             self.is_finishing = true;
             if self.stage == Stage::Following && self.plan.until == Until::Forever {

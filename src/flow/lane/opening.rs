@@ -210,6 +210,7 @@ impl<'a> Lane<'a> {
             is_let_go: false,
             settles: false,
             hands_over: false,
+            leaves: false,
             unsettles: false,
             looked: None,
             target_lost: None,
