@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::client::{Client, Command, cmd};
-use crate::data::{self, Holds};
+use crate::data;
 use crate::servers::Server;
 use crate::tool::Understudy;
-use crate::verify::{Said, copied, keys, run, said, set, verify};
+use crate::verify::{Said, copied, copied_whole, keys, run, said, set, verify};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -104,11 +104,7 @@ drawn! {
 fn every_type_is_the_same_key_by_key() {
     for (from, to) in [("redis-2.8.17", "redis-8.0.6"), ("redis-6.2.14", "valkey-9.1.2")] {
         let (Some(source), Some(target)) = (Server::start(from), Server::start(to)) else { return };
-        let mut client = source.client();
-        let holds = Holds::of(&mut client).and(Holds::of(&mut target.client()));
-        data::fill(&mut client, source.version, holds);
-        data::near().for_each(|key| drop(client.call(cmd!("DEL", key))));
-        copied(&source, &target, &[]);
+        let mut client = copied_whole(&source, &target);
         let (from, to) = (source.url(), target.url());
         let all = verify(&from, &to, &["--sample", "100%"]);
         assert_eq!(all.sample(), ("100 %", "names"));

@@ -106,14 +106,20 @@ pub(crate) fn copied_within(source: &Server, target: &Server, patience: Duration
         .assert_code(0);
 }
 
-/// What one server holds in its own encodings and another in others is the same.
-fn across(from: &'static str, to: &'static str) {
-    let (Some(source), Some(target)) = (Server::start(from), Server::start(to)) else { return };
+/// All that both can hold and that does not die meanwhile, copied. Gives a client of the source.
+pub(crate) fn copied_whole(source: &Server, target: &Server) -> Client {
     let mut client = source.client();
     let holds = Holds::of(&mut client).and(Holds::of(&mut target.client()));
     data::fill(&mut client, source.version, holds);
     data::near().for_each(|key| drop(client.call(cmd!("DEL", key))));
-    copied(&source, &target, &[]);
+    copied(source, target, &[]);
+    client
+}
+
+/// What one server holds in its own encodings and another in others is the same.
+fn across(from: &'static str, to: &'static str) {
+    let (Some(source), Some(target)) = (Server::start(from), Server::start(to)) else { return };
+    let mut client = copied_whole(&source, &target);
     let what = format!("{from} and {to}");
     verify(&source.url(), &target.url(), &[]).assert_same(keys(&mut client), &what);
     // Nothing of a value is held longer than it takes.
