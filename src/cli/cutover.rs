@@ -7,7 +7,7 @@ use serde_json::Value;
 use tokio::process::Command;
 use tokio::task::JoinError;
 use tokio::time::sleep;
-use understudy::cutover::{Fence, allowed, left_behind, lift as take_away};
+use understudy::cutover::{Fence, Lifted, allowed, left_behind, lift as take_away};
 use understudy::flow::{Order, chain};
 use understudy::key::Escaped;
 use understudy::net::Net;
@@ -49,9 +49,6 @@ pub(crate) async fn run(args: Cutover) -> Outcome {
     }
     let places = &args.sync.places;
     let has_places = !places.from.is_empty() || places.to.is_some() || places.config.is_some();
-    if args.lift {
-        return lift(&args.sync).await;
-    }
     if !has_places && !args.sync.writing.report.is_empty() {
         return refused(
             "--report: a job that runs writes its own, and how it was cut over is in that",
@@ -62,6 +59,7 @@ pub(crate) async fn run(args: Cutover) -> Outcome {
         true => Request::CutOver(wish(&args)),
         false => Request::Fences,
     };
+    let request = if args.lift { Request::Lift } else { request };
     let asking = Asking { json: args.json, rehearse: args.rehearse, on_go: args.on_go };
     if !has_places {
         let named = args.running.as_deref().or(places.job.as_deref());
@@ -74,6 +72,7 @@ pub(crate) async fn run(args: Cutover) -> Outcome {
     match (control::running_as(&job).await, request) {
         (true, request) => asking.ask(Some(&job), request).await.end(),
         (false, Request::Fences) => asking.look(&args.sync).await,
+        (false, Request::Lift) => lift(&args.sync).await,
         (false, request) => begin(args.sync, &job, asking, request).await,
     }
 }
@@ -150,6 +149,13 @@ impl Asking {
             }
             if let Some(fences) = of(&told, "fences").as_array() {
                 return self.fences(fences);
+            }
+            if let Some(sources) = of(&told, "lifted").as_array() {
+                let failed = of(&told, "failed").as_array().map(Vec::as_slice).unwrap_or_default();
+                let failed =
+                    { failed.iter() }.map(|one| (text(of(one, "error")), text(of(one, "mend"))));
+                let sources: Vec<String> = sources.iter().map(text).collect();
+                return Answer::of(end_lift(&job, &sources, failed));
             }
             if let Some(step) = of(&told, "step").as_str() {
                 notice::note(&format!("{step:<8} {}", text(of(&told, "told"))));
@@ -307,18 +313,9 @@ async fn lift(told: &Sync) -> Outcome {
         Err(Refusal { what, mend }) => return refused(&what, &mend),
     };
     let job = &plan.job.name;
-    if control::running_as(job).await {
-        return refused(
-            &format!("the job {job} runs: fences are a matter of the cutover that has put them up"),
-            "end that command (Ctrl-C), and they are taken away",
-        );
-    }
     let left = match left_behind(&plan) {
         Ok(Some(left)) => left,
-        Ok(None) => {
-            notice::note(&format!("no cutover of the job {job} has left a fence on this machine"));
-            return Outcome::Done;
-        }
+        Ok(None) => return end_lift(job, &[], std::iter::empty()),
         Err(error) => return refused(&chain(&error), error.advice()),
     };
     let net = Net::system();
@@ -328,13 +325,29 @@ async fn lift(told: &Sync) -> Outcome {
             return failed(&format!("{}: {}", error.place, chain(&error.source)), &error.advice());
         }
     };
-    match take_away(&net, &plan, left).await {
-        Ok(sources) => {
-            notice::note(&format!("{} take writes again", sources.join(", ")));
-            Outcome::Done
-        }
-        Err(error) => failed(&chain(&error), error.advice()),
+    let Lifted { sources, failed } = take_away(&net, &plan, left).await;
+    let failed = failed.iter().map(|error| (chain(error), error.advice().to_owned()));
+    end_lift(job, &sources, failed)
+}
+
+/// Says which sources take writes again, and why others do not.
+fn end_lift(
+    job: &str,
+    sources: &[String],
+    failures: impl Iterator<Item = (String, String)>,
+) -> Outcome {
+    let mut outcome = Outcome::Done;
+    let is_any = !sources.is_empty();
+    if is_any {
+        notice::note(&format!("{} take writes again", sources.join(", ")));
     }
+    for (what, mend) in failures {
+        outcome = failed(&what, &mend);
+    }
+    if !is_any && outcome == Outcome::Done {
+        notice::note(&format!("no cutover of the job {job} has left a fence on this machine"));
+    }
+    outcome
 }
 
 /// A key as a person reads it.

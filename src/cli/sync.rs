@@ -194,10 +194,12 @@ async fn settle_fences(plan: &Plan, net: &Net) -> Option<Outcome> {
         &format!("a cutover of this job was broken off, and has left fences on {sources}"),
         "they are taken away now",
     );
-    match lift(net, plan, left).await {
-        Ok(_) => None,
-        Err(error) => Some(refused(&chain(&error), error.advice())),
+    let failed = lift(net, plan, left).await.failed;
+    let mut ended = None;
+    for error in failed {
+        ended = Some(refused(&chain(&error), error.advice()));
     }
+    ended
 }
 
 /// Says what became of a source, unless it is plainly done.

@@ -117,6 +117,30 @@ impl Fence {
 }
 
 impl Before {
+    /// What is asked to see whether all is as it was, and whose answers [`is`](Self::is) takes.
+    #[must_use]
+    pub fn questions(&self) -> Vec<Words> {
+        match self {
+            Self::Users(_) => vec![words(&["ACL", "LIST"])],
+            Self::Settings(settings) => {
+                settings.iter().map(|(name, _)| words(&["CONFIG", "GET", name])).collect()
+            }
+            Self::Nothing => Vec::new(),
+        }
+    }
+
+    /// Whether all is as it was.
+    #[must_use]
+    pub fn is(&self, answers: &[Vec<String>]) -> bool {
+        match self {
+            Self::Users(users) => answers.first() == Some(users),
+            Self::Settings(settings) => { settings.iter() }
+                .map(|(name, value)| vec![name.clone(), value.clone()])
+                .eq(answers.iter().cloned()),
+            Self::Nothing => true,
+        }
+    }
+
     /// What puts the fence up.
     #[must_use]
     pub fn up(&self) -> Vec<Words> {
@@ -269,6 +293,14 @@ mod tests {
             text(&before.down()),
             ["CONFIG SET min-slaves-to-write 1", "CONFIG SET min-slaves-max-lag 0"]
         );
+        assert_eq!(
+            text(&before.questions()),
+            ["CONFIG GET min-slaves-to-write", "CONFIG GET min-slaves-max-lag"]
+        );
+        assert!(before.is(&answers));
+        for other in [&answers[..1], &[answers[0].clone(), list(&["min-slaves-max-lag", "10"])]] {
+            assert!(!before.is(other), "{other:?}");
+        }
         assert_eq!(Fence::MinReplicas.before(&[list(&["min-slaves-to-write", "1"])]), None);
         let usual = [list(&["min-replicas-to-write", "0"]), list(&["min-replicas-max-lag", "15"])];
         let usual = Fence::MinReplicas.before(&usual).unwrap();

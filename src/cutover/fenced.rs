@@ -6,6 +6,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use tokio::task::JoinSet;
 
 use crate::net::{Control, ControlError, Net};
 use crate::plan::{Place, Plan, ServerPlace};
@@ -160,30 +161,44 @@ pub fn left_behind(plan: &Plan) -> Result<Option<Left>, LeftError> {
     }
 }
 
-/// Takes away every fence that was left behind. Gives the sources that take writes again.
-///
-/// # Errors
-/// With the first that could not be taken away; those before it are gone.
-pub async fn lift(net: &Net, plan: &Plan, mut left: Left) -> Result<Vec<String>, LeftError> {
-    let mut lifted = Vec::new();
-    for name in left.sources().map(str::to_owned).collect::<Vec<_>>() {
+/// What came of taking fences away.
+#[derive(Debug, Default)]
+pub struct Lifted {
+    /// The sources that take writes again.
+    pub sources: Vec<String>,
+    /// Why others do not, each by itself.
+    pub failed: Vec<LeftError>,
+}
+
+/// Takes away every fence that was left behind, all of them at a time: one source that cannot be reached keeps no other from taking writes.
+pub async fn lift(net: &Net, plan: &Plan, mut left: Left) -> Lifted {
+    let (mut lifted, mut lowering) = (Lifted::default(), JoinSet::new());
+    for Fenced { source: name, before } in left.fences.clone() {
         let source = plan.sources.iter().find(|source| source.name == name);
-        let (Some(Place::Server(place)), Some(before)) =
-            (source.map(|source| &source.place), left.of(&name))
-        else {
-            return Err(LeftError::Stranger(name));
+        let Some(Place::Server(place)) = source.map(|source| source.place.clone()) else {
+            lifted.failed.push(LeftError::Stranger(name));
+            continue;
         };
-        let down = take_down(net, place, before).await;
-        down.map_err(|source| LeftError::Source { name: name.clone(), source })?;
+        let net = net.clone();
+        lowering.spawn(async move { (name, take_down(&net, &place, &before).await) });
+    }
+    while let Some(lowered) = lowering.join_next().await {
+        let (name, lowered) =
+            lowered.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
+        if let Err(source) = lowered {
+            lifted.failed.push(LeftError::Source { name, source });
+            continue;
+        }
         left.remove(&name);
+        lifted.sources.push(name);
         if let Some(folder) = &plan.job.folder {
-            left.keep(folder)?;
+            lifted.failed.extend(left.keep(folder).err());
             // Of a job that is done nothing else is in it.
             let _ = fs::remove_dir(folder);
         }
-        lifted.push(name);
     }
-    Ok(lifted)
+    lifted.sources.sort_by_key(|name| plan.sources.iter().position(|source| source.name == *name));
+    lifted
 }
 
 /// What was there before a fence, and what is to be seen while it stands.
@@ -221,7 +236,7 @@ pub(super) async fn put_up(
     Ok(Raised { shown: answers(&mut control, &fence.questions(server)).await? })
 }
 
-/// Takes a fence away.
+/// Takes a fence away. Where that is refused and none stands, all is well: whoever refuses this may have refused the fence too.
 pub(super) async fn take_down(
     net: &Net,
     place: &ServerPlace,
@@ -233,7 +248,11 @@ pub(super) async fn take_down(
     }
     let mut control = Control::open(net, place).await?;
     for words in down {
-        say(&mut control, &words).await?;
+        let Err(error) = say(&mut control, &words).await else { continue };
+        return match answers(&mut control, &before.questions()).await {
+            Ok(answers) if before.is(&answers) => Ok(()),
+            _ => Err(error),
+        };
     }
     Ok(())
 }

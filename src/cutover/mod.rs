@@ -20,7 +20,7 @@ mod told;
 mod watch;
 
 pub use fence::{Before, Fence, Words};
-pub use fenced::{Left, LeftError, left_behind, lift};
+pub use fenced::{Left, LeftError, Lifted, left_behind, lift};
 pub use run::cutover;
 pub use silence::{Seen, Silence, is_untouched};
 pub use switch::{Allowed, allowed};

@@ -50,6 +50,7 @@ pub async fn cutover(
         raising: BTreeMap::new(),
         raised: BTreeMap::new(),
         since: None,
+        settles: false,
         writes: 0,
     };
     let went = tokio::select! {
@@ -83,6 +84,8 @@ pub(super) struct Switch<'a> {
     pub(super) raised: BTreeMap<String, Arc<Raised>>,
     /// Since when writes are refused.
     pub(super) since: Option<Duration>,
+    /// The job was told to settle.
+    pub(super) settles: bool,
     /// Writes that all sources had been sent when their streams ended.
     writes: u64,
 }
@@ -180,6 +183,7 @@ impl Switch<'_> {
         fence: Fence,
         tell: &mut (dyn FnMut(Told) + Send),
     ) -> Result<Gone, Against> {
+        self.clear().await?;
         let before = self.write_down(fence).await?;
         let since = self.now();
         self.since = Some(since);
@@ -212,6 +216,7 @@ impl Switch<'_> {
         self.writes = ends.values().map(|ends| ends.seen.writes).sum();
         let begun = self.now();
         self.job.give(Order::Settle).map_err(Against::of)?;
+        self.settles = true;
         each(&self.members, |member| member.enters(Phase::Settled)).await.map_err(Against::by)?;
         tell(Told::Step(
             "settle",
@@ -315,7 +320,7 @@ impl Switch<'_> {
     }
 }
 
-fn servers(count: usize) -> String {
+pub(super) fn servers(count: usize) -> String {
     match count {
         1 => "1 server".to_owned(),
         count => format!("{count} servers"),

@@ -1,6 +1,6 @@
 //! What a cutover asks of each of its sources, all of them at a time.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,8 +36,8 @@ pub(super) struct Member {
     pub(super) server: Server,
     pub(super) net: Net,
     pub(super) counters: Arc<Counters>,
-    /// Of several sources on one server the first is fenced, and with it all.
-    pub(super) leads: bool,
+    /// Of several sources on one server the first is fenced, and with it all. This is its name.
+    pub(super) leader: String,
 }
 
 /// Where a stream ends, and how many keys its source had let die by then.
@@ -64,20 +64,21 @@ pub(super) fn members(
     facts: &Facts,
     counters: &[Arc<Counters>],
 ) -> Vec<Member> {
-    let mut seen = BTreeSet::new();
+    let mut leaders = BTreeMap::new();
     let all = plan.sources.iter().zip(counters).enumerate();
     all.filter_map(|(index, (source, counters))| {
         let Place::Server(place) = &source.place else { return None };
         let its = facts.sources.get(index).and_then(Option::as_ref);
         let process = its.map(|facts| facts.run_id.clone()).filter(|process| !process.is_empty());
-        let leads = process.is_none_or(|process| seen.insert(process));
+        let leader = process
+            .map(|process| leaders.entry(process).or_insert_with(|| source.name.clone()).clone());
         Some(Member {
             name: source.name.clone(),
             place: place.clone(),
             server: its.and_then(|facts| facts.server).unwrap_or(OLDEST),
             net: net.clone(),
             counters: Arc::clone(counters),
-            leads,
+            leader: leader.unwrap_or_else(|| source.name.clone()),
         })
     })
     .collect()
@@ -122,6 +123,11 @@ where
 }
 
 impl Member {
+    /// Whether it is fenced, for all on its server.
+    pub(super) fn leads(&self) -> bool {
+        self.leader == self.name
+    }
+
     /// What is there before this fence.
     pub(super) async fn before(&self, fence: Fence) -> Result<Before, String> {
         if !fence.is_known_to(self.server) {

@@ -214,6 +214,7 @@ impl Job {
             None => protocol::unknown(),
             Some(Request::Status) => protocol::status(&self.standing(), &sources),
             Some(Request::Fences) => return Ok(Some((client, Switch::Fences))),
+            Some(Request::Lift) => return Ok(Some((client, Switch::Lift))),
             Some(Request::CutOver(wish)) => return Ok(Some((client, Switch::CutOver(wish)))),
             Some(Request::Do(order)) => match self.obey(order) {
                 Ok(()) => protocol::done(&self.name, order, &sources),

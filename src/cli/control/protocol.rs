@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use understudy::cutover::{Allowed, Fence, Gone, Told, Verdict, Wanted};
-use understudy::flow::{Order, TooLate};
+use understudy::cutover::{Allowed, Fence, Gone, Lifted, Told, Verdict, Wanted};
+use understudy::flow::{Order, TooLate, chain};
 use understudy::key::Db;
 use understudy::progress::{Counters, Phase};
 use understudy::verify::Sample;
@@ -30,6 +30,8 @@ pub(crate) enum Request {
     Do(Order),
     /// Which fences its sources allow.
     Fences,
+    /// To take away fences that a cutover has left.
+    Lift,
     /// To be switched. The answer has a line for each step.
     CutOver(Wish),
 }
@@ -59,9 +61,10 @@ impl Wish {
 
 impl Request {
     /// Those that are a word.
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
         Self::Status,
         Self::Fences,
+        Self::Lift,
         Self::Do(Order::Pause),
         Self::Do(Order::Go),
         Self::Do(Order::Stop),
@@ -72,6 +75,7 @@ impl Request {
         match self {
             Self::Status => "status",
             Self::Fences => "fences",
+            Self::Lift => "lift",
             Self::CutOver(_) => "cutover",
             Self::Do(Order::Go) => "resume",
             Self::Do(order) => order.name(),
@@ -115,6 +119,13 @@ pub(crate) fn fences(allowed: &[Allowed]) -> Value {
         json!({ "fence": one.fence.name(), "allowed": one.obstacle.is_none(), "source": source, "why": why })
     });
     json!({ "version": VERSION, "fences": told.collect::<Vec<_>>() })
+}
+
+/// Which sources take writes again, and why others do not.
+pub(super) fn lifted(lifted: &Lifted) -> Value {
+    let failed = { lifted.failed.iter() }
+        .map(|error| json!({ "error": chain(error), "mend": error.advice() }));
+    json!({ "version": VERSION, "lifted": lifted.sources, "failed": failed.collect::<Vec<_>>() })
 }
 
 /// What is told while a cutover goes on.
@@ -260,7 +271,7 @@ mod tests {
         }
         assert_eq!(
             unknown()["error"],
-            "a request is one of: status, fences, pause, resume, stop, finish, cutover"
+            "a request is one of: status, fences, lift, pause, resume, stop, finish, cutover"
         );
     }
 

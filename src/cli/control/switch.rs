@@ -7,7 +7,8 @@ use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::sync::mpsc::channel;
-use understudy::cutover::{self, Told, Wanted, allowed, cutover};
+use understudy::cutover::{self, Lifted, Told, Wanted, allowed, cutover, left_behind};
+use understudy::flow::chain;
 use understudy::plan::Until;
 
 use super::super::notice;
@@ -21,6 +22,8 @@ const LINES: usize = 1024;
 pub(super) enum Switch {
     /// To see which fences there may be.
     Fences,
+    /// To take away what a cutover has left.
+    Lift,
     /// To be switched.
     CutOver(Wish),
 }
@@ -40,10 +43,11 @@ impl Job {
             (Some(known), Switch::CutOver(wish)) => match (self.turn.try_lock(), wish.wanted()) {
                 (Ok(_turn), Some(wanted)) => return self.cut_over(client, known, wanted).await,
                 (Ok(_), None) => protocol::unknown(),
-                (Err(_), _) => protocol::refusal(
-                    "a cutover of this job is under way",
-                    "wait until it has ended, or end the command that has asked for it",
-                ),
+                (Err(_), _) => under_way(),
+            },
+            (Some(known), Switch::Lift) => match self.turn.try_lock() {
+                Ok(_turn) => lift(known).await,
+                Err(_) => under_way(),
             },
         };
         // One that is gone gets no answer.
@@ -91,6 +95,22 @@ impl Job {
             write.shutdown().await
         };
         let ((), _): ((), io::Result<()>) = tokio::join!(cutting, writing);
+    }
+}
+
+fn under_way() -> Value {
+    protocol::refusal(
+        "a cutover of this job is under way",
+        "wait until it has ended, or end the command that has asked for it",
+    )
+}
+
+/// Takes away what an earlier cutover of the job could not.
+async fn lift(known: &Known) -> Value {
+    match left_behind(&known.plan) {
+        Ok(None) => protocol::lifted(&Lifted::default()),
+        Ok(Some(left)) => protocol::lifted(&cutover::lift(&known.net, &known.plan, left).await),
+        Err(error) => protocol::refusal(&chain(&error), error.advice()),
     }
 }
 

@@ -35,7 +35,14 @@ impl Acknowledged {
     /// Nothing is missing. One more may be there, whose answer was lost with its connection.
     #[track_caller]
     pub(super) fn assert_is_in(&self, target: &mut Client, what: &str) {
-        let there = u64::try_from(target.call(cmd!("LLEN", "written")).int()).unwrap();
+        self.assert_is_under("", target, what);
+    }
+
+    /// Nothing is missing behind this prefix.
+    #[track_caller]
+    pub(super) fn assert_is_under(&self, prefix: &str, target: &mut Client, what: &str) {
+        let list = format!("{prefix}written");
+        let there = u64::try_from(target.call(cmd!("LLEN", list)).int()).unwrap();
         assert!(
             (self.pushed..=self.pushed + 1).contains(&there),
             "{what}: {there} of {}",
@@ -54,6 +61,13 @@ impl Writer {
                 // A script that writes passes some fences, up to the next that is none.
                 _ => cmd!("EVAL", script, 2, "written", "count", next),
             }
+        })
+    }
+
+    /// It writes with scripts only, which pass `min-replicas` up to 6.2: while it goes on there is no silence.
+    pub(super) fn scripts(port: u16) -> Self {
+        Self::begin(port, |next| {
+            cmd!("EVAL", "return redis.call('RPUSH',KEYS[1],ARGV[1])", 1, "written", next)
         })
     }
 
@@ -131,12 +145,15 @@ impl Followed {
     }
 }
 
-/// Waits until it follows its source.
+/// Waits until it follows all of its sources.
 #[track_caller]
 pub(super) fn follows(running: &Understudy) {
     let answers = || running.beside(&["status"]).code == Some(0);
     assert!(asking::within(PATIENCE, answers));
-    running.status_when(PATIENCE, |status| status["sources"][0]["phase"] == "following");
+    running.status_when(PATIENCE, |status| {
+        let sources = status["sources"].as_array();
+        sources.is_some_and(|all| all.iter().all(|source| source["phase"] == "following"))
+    });
 }
 
 /// All that both can hold.

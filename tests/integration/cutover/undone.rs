@@ -151,9 +151,7 @@ fn a_job_that_is_stopped_takes_its_fence_away() {
     let Some(followed) = Followed::start("redis-6.2.14", "redis-7.0.15", &[]) else { return };
     let state = Arc::clone(followed.running.state());
     // Scripts that write pass this fence on 6.2, so that no silence comes.
-    let scripts = Writer::begin(followed.source.port, |next| {
-        cmd!("EVAL", "return redis.call('RPUSH',KEYS[1],ARGV[1])", 1, "written", next)
-    });
+    let scripts = Writer::scripts(followed.source.port);
     let flags = ["cutover", "--fence", "min-replicas", "--max-pause", "30s"];
     let cutover = Understudy::start_telling_in(&flags, &state);
     cutover.tells("fence    min-replicas", PATIENCE);
