@@ -128,10 +128,18 @@ impl Switch<'_> {
                 false => None,
             };
             if let Some(lag) = lag.filter(|lag| *lag < LAG) {
+                let doubts = { self.members.iter() }
+                    .map(|member| member.counters.snapshot().doubts)
+                    .sum::<u64>();
+                let doubts = match doubts {
+                    0 => "no key is in doubt".to_owned(),
+                    1 => "1 key is in doubt just now".to_owned(),
+                    doubts => format!("{doubts} keys are in doubt just now"),
+                };
                 tell(Told::Step(
                     "ready",
                     format!(
-                        "all that was written was in the target within {} ms; no key is in doubt",
+                        "all that was written was in the target within {} ms; {doubts}",
                         lag.as_millis()
                     ),
                 ));

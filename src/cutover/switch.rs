@@ -21,6 +21,9 @@ use super::silence::{Seen, Silence, is_untouched};
 /// How often a source is looked at while something is waited for.
 const OFTEN: Duration = Duration::from_millis(20);
 
+/// So many keys in doubt are soon read once nothing more is written: as many as a record holds.
+const FEW: u64 = 1000;
+
 /// How often a fence is tried to be taken away, and how long is waited between.
 const TRIES: u32 = 10;
 const AGAIN: Duration = Duration::from_millis(200);
@@ -172,8 +175,13 @@ impl Member {
         let (goal, _) = self.stands_at(&mut control).await?;
         loop {
             let now = self.counters.snapshot();
-            let is_taken = goal.is_none_or(|goal| now.read_offset >= goal);
-            if is_taken && now.phase == Phase::Following && now.in_flight == 0 && now.doubts == 0 {
+            // To a source that is written to all the time something is always on its way, and keys that others write to too come and go as doubts.
+            let is_there = match goal {
+                Some(goal) if now.confirmed_offset >= goal => true,
+                Some(goal) => now.read_offset >= goal && now.in_flight == 0,
+                None => now.in_flight == 0,
+            };
+            if is_there && now.phase == Phase::Following && now.doubts <= FEW {
                 return Ok(self.net.clock().now().saturating_sub(begun));
             }
             if now.phase.is_end() {

@@ -1,5 +1,6 @@
 //! The switch: whoever writes until the end, no write that was acknowledged is missing in the target.
 
+mod contested;
 mod followed;
 mod many;
 mod undone;
