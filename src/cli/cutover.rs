@@ -220,8 +220,12 @@ impl Asking {
     fn fences(&self, fences: &[Value]) -> Answer {
         let mut table = String::new();
         for fence in fences {
+            let others = match of(fence, "others").as_u64() {
+                Some(others @ 1..) => format!(" (and {others} more)"),
+                _ => String::new(),
+            };
             let why = match (of(fence, "source").as_str(), of(fence, "why").as_str()) {
-                (Some(source), Some(why)) => format!("no: {source}: {why}"),
+                (Some(source), Some(why)) => format!("no: {source}: {why}{others}"),
                 _ => "yes".to_owned(),
             };
             table.push_str(&format!("{:<14}{why}\n", text(of(fence, "fence"))));

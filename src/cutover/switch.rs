@@ -58,6 +58,8 @@ pub struct Allowed {
     pub fence: Fence,
     /// The first source that does not allow it, and why; `None` if all do.
     pub obstacle: Option<(String, String)>,
+    /// So many others do not allow it either.
+    pub others: usize,
 }
 
 /// The sources that are servers: others take no writes.
@@ -93,8 +95,12 @@ pub async fn allowed(net: &Net, plan: &Plan, facts: &Facts) -> Vec<Allowed> {
     let members = members(net, plan, facts, &counters);
     let mut all = Vec::new();
     for fence in Fence::ALL {
-        let asked = each(&members, |member| async move { member.before(fence).await.map(drop) });
-        all.push(Allowed { fence, obstacle: asked.await.err() });
+        let asked = each(&members, |member| async move { Ok(member.before(fence).await.err()) });
+        let mut asked = asked.await.unwrap_or_default();
+        // In the order in which they were given.
+        let mut against = { members.iter() }
+            .filter_map(|member| Some((member.name.clone(), asked.remove(&member.name)??)));
+        all.push(Allowed { fence, obstacle: against.next(), others: against.count() });
     }
     all
 }

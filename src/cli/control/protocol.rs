@@ -116,7 +116,7 @@ pub(super) fn refusal(what: &str, mend: &str) -> Value {
 pub(crate) fn fences(allowed: &[Allowed]) -> Value {
     let told = allowed.iter().map(|one| {
         let (source, why) = one.obstacle.clone().unzip();
-        json!({ "fence": one.fence.name(), "allowed": one.obstacle.is_none(), "source": source, "why": why })
+        json!({ "fence": one.fence.name(), "allowed": one.obstacle.is_none(), "source": source, "why": why, "others": one.others })
     });
     json!({ "version": VERSION, "fences": told.collect::<Vec<_>>() })
 }

@@ -85,6 +85,11 @@ fn one_that_refuses_its_fence_is_no_go_for_all() {
     many.rights("+config|get");
     let writers: Vec<Writer> =
         many.sources.iter().map(|source| Writer::start(source.port)).collect();
+    let told = many.running.beside(&["cutover"]).stdout;
+    assert!(
+        told.contains("acl           no: old-0: Redis 2.8.17 does not know it (and 3 more)\n"),
+        "{told}"
+    );
     let flags = ["cutover", "--json", "--fence", "min-replicas", "--verify", "full"];
     let ended = many.running.beside(&flags);
     ended.assert_code(1);
