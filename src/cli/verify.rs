@@ -34,6 +34,7 @@ pub(crate) async fn run(args: Verify) -> Outcome {
     let files = Files::new("verify", &paths, mode);
     let by = match args.by {
         ByArg::Auto => By::Auto,
+        ByArg::Psync => By::Psync,
         ByArg::Replication => By::Replication,
         ByArg::Scan => By::Scan,
     };
@@ -284,13 +285,9 @@ impl Telling {
         if mode == Mode::None {
             return;
         }
-        let mut methods: Vec<&str> =
-            verified.report.sources.iter().map(|source| source.method).collect();
-        methods.sort_unstable();
-        methods.dedup();
         notice::note(&format!(
             "read: the sources by {}, the target by {}, in {:.1} s",
-            methods.join(", "),
+            verified.methods().join(", "),
             verified.method,
             verified.report.seconds
         ));
@@ -307,6 +304,15 @@ impl Telling {
                 settled => format!(", {} of them when they were looked at again", grouped(settled)),
             }
         ));
+        if verified.written > 0 {
+            notice::note(&format!(
+                "{} written since the copy, and read anew on both sides",
+                match verified.written {
+                    1 => "1 key was".to_owned(),
+                    many => format!("{} keys were", grouped(many)),
+                }
+            ));
+        }
         if verified.loose_deadlines {
             notice::note(
                 "of deadlines that are set when the job ends it was compared only whether there are any",

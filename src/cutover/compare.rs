@@ -48,12 +48,15 @@ impl Switch<'_> {
         .await;
         // Without a fence a key may change too often to be compared. Behind one it holds still.
         judge(&verified, self.wanted.fence.is_none())?;
+        let methods = verified.methods();
         tell(Told::Step(
             "compare",
             format!(
-                "{} keys of the sources, {} of the target, no difference{}; {:.0} ms",
+                "{} keys of the sources by {}, {} of the target by {}, no difference{}; {:.0} ms",
                 verified.counts.expected,
+                methods.join(", "),
                 verified.counts.found,
+                verified.method,
                 match verified.unproven {
                     0 => String::new(),
                     keys => format!(" ({keys} changed too often to be compared)"),

@@ -11,6 +11,7 @@ use crate::net::{Control, ControlError, Net};
 use crate::plan::{Facts, Job, Place, Plan};
 use crate::position;
 
+use super::digests;
 use super::held::{KEPT, REPLACED};
 use super::lane::chain;
 use super::names::{HOLDERS, NAMES, NAMES_ANEW, NAMES_LOST};
@@ -107,6 +108,7 @@ pub(super) async fn end(net: &Net, plan: &Plan, facts: &Facts, report: &Report) 
                 debug!(%error, name, "a file of the job is not there");
             }
         }
+        digests::forget(folder);
         let _ = fs::remove_dir(folder);
     }
 }

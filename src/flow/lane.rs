@@ -13,6 +13,7 @@
 mod attempts;
 mod contested;
 mod cutover;
+mod digests;
 mod doubts;
 mod end;
 mod error;
@@ -50,6 +51,7 @@ use crate::spool::Store;
 use crate::target::{Confirmed, Entrance, Standalone, Surprise, TargetError};
 
 use super::cluster::Member;
+use super::digests::Digests;
 use super::held::Held;
 use super::loss::Loss;
 use super::order::{Orders, changed};
@@ -133,6 +135,10 @@ struct Lane<'a> {
     unseen_to: Offset,
     /// Keys that other sources have too.
     rivalry: Rivalry,
+    /// What the copy was and what was written since, for whoever compares.
+    digests: Option<Box<Digests>>,
+    /// The database in which the source runs what is looked at and not taken.
+    looked_in: Option<Db>,
     /// The source is being read for keys in doubt.
     fetching: Option<Fetching>,
     /// Values that were read and are not confirmed.

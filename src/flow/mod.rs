@@ -8,6 +8,7 @@ mod asking;
 mod census;
 mod cluster;
 mod contested;
+mod digests;
 mod ending;
 mod folder;
 mod held;

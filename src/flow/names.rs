@@ -246,7 +246,7 @@ fn appended(path: &Path) -> io::Result<File> {
 }
 
 /// Which start of the machine this is; empty where it does not tell.
-fn boot() -> String {
+pub(super) fn boot() -> String {
     let told = fs::read_to_string("/proc/sys/kernel/random/boot_id");
     told.map(|id| id.trim().to_owned()).unwrap_or_default()
 }

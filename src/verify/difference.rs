@@ -73,6 +73,9 @@ impl Measure {
     #[must_use]
     pub fn difference(&self, [source, target]: [(Content, Option<i64>); 2]) -> Option<Kind> {
         let (expected, found) = (source.0, target.0);
+        if !expected.is_known() || !found.is_known() {
+            return Some(Kind::Value);
+        }
         if expected.kind != found.kind {
             return Some(Kind::Type);
         }

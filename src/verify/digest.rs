@@ -37,10 +37,19 @@ impl Content {
     pub const UNREAD: Self =
         Self { kind: ValueType::Module, digest: u128::MAX, fields: 0, history: None };
 
+    /// Of a value that was written since it was read. It is like no other either, and nobody knows whether there is one.
+    pub const WRITTEN: Self = Self { digest: u128::MAX - 1, ..Self::UNREAD };
+
+    /// Whether it tells something of a value.
+    #[must_use]
+    pub fn is_known(&self) -> bool {
+        ![Self::UNREAD, Self::WRITTEN].contains(self)
+    }
+
     /// Whether a value is the same but for the deadlines of its fields.
     #[must_use]
     pub fn is_equal_but_for_fields(&self, other: &Self) -> bool {
-        if [self, other].contains(&&Self::UNREAD) {
+        if !self.is_known() || !other.is_known() {
             return false;
         }
         let same_past = match (self.history, other.history) {

@@ -2,7 +2,7 @@
 
 use crate::rdb::dump::Footer;
 use crate::rdb::error::RdbError;
-use crate::rdb::event::Event;
+use crate::rdb::event::{Event, Payload};
 use crate::rdb::format::Family;
 use crate::rdb::opcode::ObjectType;
 use crate::rdb::parser::{Parser, Step};
@@ -115,6 +115,37 @@ impl Dumped {
     #[must_use]
     pub const fn is_done(&self) -> bool {
         self.left == 0 && self.footer == 0
+    }
+
+    /// What a whole value says, as it stands in a data set; `None` if nothing of it lives any more. No element larger than `limit` bytes is held, as
+    /// it is when it is no longer compressed.
+    ///
+    /// # Errors
+    /// If it is none.
+    pub fn of_value(
+        payload: &Payload<'_>,
+        limit: usize,
+        digester: &mut Digester,
+        times: &Times,
+    ) -> Result<Option<Content>, DumpedError> {
+        digester.begin(payload.object.value_type());
+        let mut parser = Parser::for_value(payload.object);
+        parser.set_element_limit(limit);
+        let mut rest = payload.body;
+        loop {
+            let (step, used) = parser.step(rest)?;
+            rest = rest.get(used..).unwrap_or_default();
+            match step {
+                Step::Event(Event::Element(element)) => digester.add(&element, times),
+                Step::Event(Event::ValueEnd) | Step::End(_) => break,
+                Step::Event(_) => {}
+                Step::NeedMore => return Err(parser.truncated().into()),
+            }
+        }
+        match rest.len() {
+            0 => Ok(digester.end()),
+            left => Err(DumpedError::Behind(left as u64)),
+        }
     }
 
     /// What a whole payload says; `None` if nothing of it lives any more. No element larger than `limit` bytes is held, as it is when it is no

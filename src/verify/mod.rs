@@ -10,6 +10,7 @@
 mod compare;
 mod difference;
 mod digest;
+pub mod digests;
 mod dumped;
 mod explain;
 mod notes;

@@ -147,6 +147,11 @@ impl Batch {
     pub fn is_empty(&self) -> bool {
         self.records.is_empty()
     }
+
+    /// Their records.
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.records
+    }
 }
 
 /// The keys that are noted.

@@ -31,6 +31,7 @@ mod deadlines;
 mod demo;
 mod dense;
 mod dice;
+mod digests;
 mod documents;
 mod doubts;
 mod explain;

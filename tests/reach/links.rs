@@ -25,6 +25,7 @@ use understudy::repl::Method;
 use understudy::source::{self, FetchError, Fetcher, Limits, SourceError, Wants};
 use understudy::spool::Store;
 use understudy::target::{Confirmed, FileError, Keeper, RdbPlace, Standalone, TargetError};
+use understudy::verify::digests::{DigestsError, Head, Reader};
 
 use crate::formats::{EMPTY, FULLRESYNC, redis};
 use crate::peers::Says::{self, Last, On, Usual};
@@ -462,6 +463,7 @@ fn every_error_of_the_older_keys_is_reached() {
     assert_eq!(names(reached), variants("OlderError"));
 }
 
+#[derive(Debug)]
 struct Unread;
 
 impl io::Read for Unread {
@@ -479,6 +481,26 @@ fn every_error_of_a_log_of_names_is_reached() {
     let reached: [LogError; 3] =
         [unreadable, recall(&head[1..], 1 << 20), recall(&[&head[..], &many].concat(), 0)];
     assert_eq!(names(reached), variants("LogError"));
+}
+
+impl io::Seek for Unread {
+    fn seek(&mut self, _: io::SeekFrom) -> io::Result<u64> {
+        Ok(0)
+    }
+}
+
+#[test]
+fn every_error_of_what_a_job_keeps_is_reached() {
+    let head = Head::new("now", 1, 2);
+    let read = |bytes: Vec<u8>| {
+        let mut reader = Reader::new(io::Cursor::new(bytes), &head)?;
+        while reader.next_told()?.is_some() {}
+        Ok::<_, DigestsError>(())
+    };
+    let foreign = read(Head::new("then", 1, 2).encode()).unwrap_err();
+    let damaged = read([head.encode(), b"?0000".to_vec()].concat()).unwrap_err();
+    let reached = [Reader::new(Unread, &head).unwrap_err(), foreign, damaged];
+    assert_eq!(names(reached), variants("DigestsError"));
 }
 
 #[test]

@@ -71,9 +71,12 @@ pub(crate) struct Verify {
 
 #[derive(Clone, Copy, Debug, Default, ValueEnum)]
 pub(crate) enum ByArg {
-    /// The sources through their replica links, the target by SCAN
+    /// The sources by what a running job keeps of its copy, else through their replica links; the
+    /// target by SCAN
     #[default]
     Auto,
+    /// The sources through their replica links whatever a job keeps: they fork. The target by SCAN
+    Psync,
     /// Both through their replica links: the target forks too
     Replication,
     /// Both by SCAN: none forks

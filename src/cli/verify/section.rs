@@ -36,6 +36,7 @@ pub(super) fn counts(verified: &Verified, written: u64) -> Value {
         "mended": verified.mended,
         "unproven": verified.unproven,
         "changed_meanwhile": verified.settled,
+        "written_since_copy": verified.written,
         "shared": counts.shared,
         "foreign": verified.foreign,
         "sample": verified.sampled.as_ref().map(of_sample),

@@ -16,6 +16,7 @@ use crate::position;
 use crate::progress::{Counters, LateWrite, Phase};
 use crate::repl::{Command, Event, Resume};
 
+use super::digests;
 use super::end::End;
 use super::outage::only_removes;
 use super::{Goal, Lane, LaneError};
@@ -89,6 +90,7 @@ impl Lane<'_> {
             let offset = self.taken;
             let resume = self.history.map(|at| Resume { replid: at.replid, offset });
             self.source.reconnect(resume, std::time::Duration::ZERO);
+            self.looked_in = None;
         }
         let is_set = self.target.keeper().record().phase == position::Phase::Finishing;
         if is_set {
@@ -117,6 +119,10 @@ impl Lane<'_> {
             match event {
                 Event::Command(command) => {
                     let end = command.end;
+                    let db = *self.looked_in.get_or_insert_with(|| self.stream.db());
+                    let rules = self.plan.sources.get(self.index).map(|source| &source.rules);
+                    let next = digests::look_on(&mut self.digests, &command, db, rules);
+                    self.looked_in = Some(next);
                     if let Some(write) = write_of(&command, end) {
                         let removes = only_removes(&command);
                         self.counters.was_sent(removes);
@@ -138,6 +144,9 @@ impl Lane<'_> {
                 }
                 _ => {}
             }
+        }
+        if let Some(looked) = self.looked {
+            self.keep_digests(looked);
         }
         self.starved = true;
         Counters::set(&self.counters.doubts, self.doubts.open() as u64);

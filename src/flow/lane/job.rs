@@ -37,6 +37,8 @@ pub(super) struct Job {
     pub(super) known: bool,
     /// An earlier one was stopped before it had brought anything, and took its record back.
     pub(super) had_not_begun: bool,
+    /// Who had written the record that was found last.
+    pub(super) before: Option<String>,
     /// The generation of the record that this process has written.
     claimed: Option<u64>,
     /// Nothing of the job was in the target when it was looked at first.
@@ -94,6 +96,7 @@ impl Job {
             owner: format!("{token:016x}"),
             known,
             had_not_begun: false,
+            before: None,
             claimed: None,
             is_first: false,
             links: 0,
@@ -115,6 +118,11 @@ impl Job {
     pub(super) fn next_connection(&mut self) -> String {
         self.links += 1;
         format!("understudy:{}:{}-{}", self.token(), self.owner, self.links)
+    }
+
+    /// Who we are.
+    pub(super) fn owner(&self) -> &str {
+        &self.owner
     }
 
     /// What tells this job and source from all others, in names.
@@ -214,6 +222,7 @@ impl Job {
         };
         let old = self.read(stored)?;
         self.sole = old.sole;
+        self.before = Some(old.owner.clone());
         if self.copy_anew.is_none() && old.phase == Phase::Done {
             return Ok((Beginning::Done, old));
         }

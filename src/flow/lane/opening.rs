@@ -27,6 +27,7 @@ use super::super::upstream::{Limits, Upstream};
 use super::super::watchdog::Watchdog;
 use super::attempts::Tally;
 use super::contested::Rivalry;
+use super::digests;
 use super::end::{End, Goal};
 use super::job::{Beginning, Job, doubts_of};
 use super::outage::Outage;
@@ -113,6 +114,7 @@ impl<'a> Lane<'a> {
             (Beginning::Resume(resume), _) => (Some(*resume), Some(*resume), None),
             (_, begun) => (None, None, begun),
         };
+        let digests = digests::open(plan, source, job, &beginning, (clocks, &share)).map(Box::new);
         let (source, full) = match begun {
             Some((upstream, full)) => (upstream, Some(full)),
             None => {
@@ -179,6 +181,8 @@ impl<'a> Lane<'a> {
             doubts,
             unseen_to,
             rivalry,
+            digests,
+            looked_in: None,
             fetching: None,
             fetched: 0,
             unwritten: 0,

@@ -119,6 +119,7 @@ impl Lane<'_> {
                             self.source.choose(Depth::Skip);
                             continue;
                         }
+                        let told = head;
                         let name = match verdict {
                             Verdict::Keep => self.stream.name_of(head.key)?,
                             Verdict::Drop(_) => scope.rules().names().of(head.key),
@@ -146,6 +147,12 @@ impl Lane<'_> {
                         if verdict.is_keep() {
                             chosen(self.counters, head.object.value_type());
                         }
+                        if let Some(digests) = self.digests.as_mut().filter(|_| verdict.is_keep()) {
+                            match met {
+                                None => digests.writer.key(&told),
+                                Some(_) => digests.writer.wrote(told.db, told.key),
+                            }
+                        }
                         let depth = match verdict {
                             Verdict::Keep if met.is_some() => Depth::Skip,
                             Verdict::Keep => self.copy.key(&head, &mut self.deadlines),
@@ -157,19 +164,31 @@ impl Lane<'_> {
                         self.source.choose(depth);
                     }
                     RdbEvent::Payload(payload) if !self.stream.scope().admits_payload(&payload) => {
+                        if let Some(digests) = &mut self.digests {
+                            digests.writer.leaves_out();
+                        }
                         not_chosen(self.counters, ValueType::Module);
                         left_out(self.counters, Why::Type, Left::Key);
                     }
                     RdbEvent::Payload(payload) => {
+                        if let Some(digests) = &mut self.digests {
+                            digests.writer.payload(&payload);
+                        }
                         let put = self.copy.payload(&payload, &mut self.deadlines, &mut self.draft);
                         put.map_err(|source| refused(&self.copy, source))?;
                     }
                     RdbEvent::Element(element) => {
+                        if let Some(digests) = &mut self.digests {
+                            digests.writer.element(&element);
+                        }
                         let put = self.copy.element(&element, &mut self.deadlines);
                         put.map_err(|source| refused(&self.copy, source))?;
                         self.push_pieces();
                     }
                     RdbEvent::ValueEnd => {
+                        if let Some(digests) = &mut self.digests {
+                            digests.writer.value_end();
+                        }
                         self.copy.value_end().map_err(|source| refused(&self.copy, source))?;
                         self.push_pieces();
                     }
@@ -191,8 +210,12 @@ impl Lane<'_> {
                     let slots = &mut self.slots;
                     let rules = self.plan.sources.get(self.index).map(|source| &source.rules);
                     let (rivalry, mut unnoted) = (&mut self.rivalry, None);
+                    let digests = &mut self.digests;
                     let mut admits = |known, args: &[&[u8]], db| {
                         let call = Call { command: known, args, db, end };
+                        if let (Some(digests), Some(rules)) = (digests.as_mut(), rules) {
+                            digests.writer.ran(&call, rules);
+                        }
                         if slots.as_mut().is_some_and(|slots| !slots.admits(&call)) {
                             *changed = true;
                             left_out_of(&call, doubts, unproven);
@@ -233,6 +256,11 @@ impl Lane<'_> {
                             return Err(LaneError::Emptied(name));
                         }
                         Err(error @ StreamError::Unknown { .. }) => {
+                            if let Some(digests) = &mut self.digests {
+                                digests
+                                    .writer
+                                    .ends("a command that is not known ran since its copy");
+                            }
                             self.counters.was_sent(false);
                             let args = command.args().map(<[u8]>::to_vec).collect();
                             self.unknown(args, end, error)?;
@@ -292,6 +320,7 @@ impl Lane<'_> {
         if !self.holds_much() && self.has_room() {
             self.excess.give_back();
         }
+        self.keep_digests(self.taken);
         self.tell_outage();
         self.observe();
         Ok(())
@@ -319,6 +348,7 @@ impl Lane<'_> {
         self.counters.copy_begins();
         self.source_is_there();
         self.history = at;
+        self.digests_begin();
         // What it sends is as it was then.
         let then = self.source.recorded_ms().map(|then| self.deadlines.on_target(then));
         self.outage.begins(then.unwrap_or_else(|| self.target_ms()));
@@ -384,6 +414,9 @@ impl Lane<'_> {
             rival.has_read()?;
         }
         self.tally.begun = true;
+        if let Some(digests) = &mut self.digests {
+            digests.writer.is_whole();
+        }
         self.turn.is_over();
         let replid = self.history.map(|at| at.replid.to_string());
         let spot = Spot::new(self.taken, self.stream.db());

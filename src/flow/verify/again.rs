@@ -436,7 +436,7 @@ pub(super) fn admits(rules: &Rules, kind: ValueType, digester: &Digester) -> boo
 }
 
 /// How a source's deadlines are to be understood, when our clock shows this.
-pub(super) fn times_of(source: &Source, clocks: Clocks, unix_ms: i64) -> Times {
+pub(in super::super) fn times_of(source: &Source, clocks: Clocks, unix_ms: i64) -> Times {
     Times {
         now_ms: unix_ms.saturating_add(clocks.source),
         later_by: source.rules.ttl().extends().saturating_add(clocks.apart()),

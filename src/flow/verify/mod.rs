@@ -9,6 +9,7 @@
 
 mod again;
 mod by_type;
+mod digests;
 mod drawn;
 mod explain;
 mod functions;
@@ -21,6 +22,8 @@ mod sides;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tracing::warn;
+
 use crate::key::Db;
 use crate::net::Net;
 use crate::plan::{Facts, Plan};
@@ -30,7 +33,9 @@ use crate::verify::{Counts, Kind, Sample, Share, Suspect};
 use super::folder::Folder;
 use super::order::Orders;
 use super::report::{Ended, Report, SourceReport};
+pub(super) use again::times_of;
 use again::{Looked, follows};
+use digests::Kept;
 pub use explain::{Explained, Question, explain};
 use run::{Broke, Run};
 
@@ -52,9 +57,11 @@ pub struct Comparing {
 /// How both sides are read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum By {
-    /// The sources through their replica links, the target by `SCAN`.
+    /// The sources by what a job keeps that is under way, else through their replica links; the target by `SCAN`.
     #[default]
     Auto,
+    /// The sources through their replica links whatever a job keeps, the target by `SCAN`.
+    Psync,
     /// Both through their replica links: both fork.
     Replication,
     /// Both by `SCAN`: none forks.
@@ -133,6 +140,8 @@ pub struct Verified {
     pub unproven: u64,
     /// Keys that differed when they were read and did not when they were looked at again, or were gone.
     pub settled: u64,
+    /// Keys that were written since a job had copied them, and so were read of both sides.
+    pub written: u64,
     /// Which part of the keys was compared; `None`: all.
     pub sampled: Option<Sampled>,
     /// Keys of the target that no source can have brought, by the rules: they were not compared.
@@ -154,6 +163,37 @@ pub struct Verified {
 const UNKEPT: &str = "what was read of all keys is kept there while it is compared: give --spool a folder on a disk that has room (some 70 bytes a key on either side), and --spool-limit as much";
 
 impl Verified {
+    /// What is known before anything was read.
+    fn of(plan: &Plan, facts: &Facts) -> Self {
+        let names = plan.sources.iter().map(|one| SourceReport::new(one.name.clone()));
+        Self {
+            report: Report { sources: names.collect(), seconds: 0.0 },
+            method: "rdb",
+            counts: Counts::default(),
+            differences: Default::default(),
+            mended: 0,
+            unproven: 0,
+            settled: 0,
+            written: 0,
+            sampled: None,
+            foreign: 0,
+            follows: is_under_way(facts),
+            loose_deadlines: false,
+            on_disk: 0,
+            failure: None,
+            stopped: false,
+        }
+    }
+
+    /// How the sources were read, each way once.
+    #[must_use]
+    pub fn methods(&self) -> Vec<&'static str> {
+        let mut methods: Vec<&str> = self.report.sources.iter().map(|one| one.method).collect();
+        methods.sort_unstable();
+        methods.dedup();
+        methods
+    }
+
     /// How it ended.
     #[must_use]
     pub fn ended(&self) -> Ended {
@@ -182,30 +222,31 @@ pub async fn verify(
     tell: &mut (dyn FnMut(Told) + Send),
 ) -> Verified {
     let plan = &Arc::new(plan.clone());
-    let names = plan.sources.iter().map(|one| SourceReport::new(one.name.clone()));
-    let mut verified = Verified {
-        report: Report { sources: names.collect(), seconds: 0.0 },
-        method: "rdb",
-        counts: Counts::default(),
-        differences: Default::default(),
-        mended: 0,
-        unproven: 0,
-        settled: 0,
-        sampled: None,
-        foreign: 0,
-        follows: is_under_way(facts),
-        loose_deadlines: false,
-        on_disk: 0,
-        failure: None,
-        stopped: false,
-    };
     let folder = Folder::of(plan);
     let begun = net.clock().now();
-    let run = Run { net, plan, facts, comparing, counters, orders };
-    // What both sides take while they are read is too much for whoever compares on the way to something else.
-    match Box::pin(run.compare_all(&folder, &mut verified, tell)).await {
+    let may_be_kept = comparing.by == By::Auto && comparing.sample.is_none();
+    let mut kept = if may_be_kept { Kept::find(plan) } else { Kept::default() };
+    let (mut verified, compared) = loop {
+        let mut verified = Verified::of(plan, facts);
+        let seed = if kept.is_any() { kept.seed } else { comparing.seed };
+        let comparing = Comparing { seed, ..comparing };
+        let run = Run { net, plan, facts, comparing, kept: &kept, counters, orders };
+        // What both sides take while they are read is too much for whoever compares on the way to something else.
+        match Box::pin(run.compare_all(&folder, &mut verified, tell)).await {
+            Err(Broke::Unkept(source, why)) => {
+                warn!(
+                    source,
+                    why, "the digests of the job's copy cannot be used: all is read anew"
+                );
+                kept = Kept::default();
+            }
+            compared => break (verified, compared),
+        }
+    };
+    match compared {
         Ok(()) => {}
-        Err(Broke::Stopped) => verified.stopped = true,
+        // It was told above, and cannot come again.
+        Err(Broke::Stopped | Broke::Unkept(..)) => verified.stopped = true,
         Err(Broke::Disk(error)) => verified.failure = Some(folder.unkept(error.into(), UNKEPT)),
         Err(Broke::Target(failure, advice)) => verified.failure = Some((failure, advice)),
     }
@@ -245,9 +286,18 @@ impl Verified {
         parting: Option<String>,
         tell: &mut (dyn FnMut(Told) + Send),
     ) {
+        let was_written = suspect.was_written();
+        self.written += u64::from(was_written);
+        // Whether the source holds such a key is known only now.
+        let is_expected = match looked {
+            Looked::Same { is_there } => is_there,
+            Looked::Differs(kind, _) => kind != Kind::Extra,
+            Looked::Unproven(_) => true,
+        };
+        self.counts.expected += u64::from(was_written && is_expected);
         match looked {
             Looked::Same { is_there } => {
-                self.settled += 1;
+                self.settled += u64::from(!was_written);
                 self.counts.same += u64::from(is_there);
             }
             Looked::Differs(kind, _) => {

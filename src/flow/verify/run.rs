@@ -21,6 +21,7 @@ use super::super::order::{Orders, stop_requested};
 use super::super::reading::places;
 use super::super::report::Ended;
 use super::again::{Again, Looked, follows};
+use super::digests::Kept;
 use super::mending::Mender;
 use super::sides::{OLDEST, Outcomes, unread};
 use super::{Comparing, Difference, Doubt, Told, Verified, functions};
@@ -35,6 +36,8 @@ const WAITING: usize = 16;
 pub(super) enum Broke {
     Disk(LedgerError),
     Target(String, String),
+    /// What a job keeps of this source cannot be used, for this reason.
+    Unkept(String, String),
     Stopped,
 }
 
@@ -45,6 +48,7 @@ pub(super) struct Run<'a> {
     pub(super) plan: &'a Arc<Plan>,
     pub(super) facts: &'a Facts,
     pub(super) comparing: Comparing,
+    pub(super) kept: &'a Kept,
     pub(super) counters: &'a [Arc<Counters>],
     pub(super) orders: &'a Orders,
 }
@@ -71,7 +75,7 @@ impl Run<'_> {
         let read = self.read(sender, verified).await;
         let notes =
             keeping.await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
-        let (attempts, outcomes, target) = read.into(verified);
+        let (attempts, outcomes, target) = read?.into(verified);
         let notes = notes.map_err(Broke::Disk)?;
         target?;
         if verified.report.ended() != Ended::Done {
@@ -121,7 +125,12 @@ impl Run<'_> {
         }
         self.compare_functions(&outcomes, mender, verified, tell).await?;
         let counts = comparison.counts();
-        verified.counts = Counts { same: counts.same + verified.counts.same, ..counts };
+        let of_looks = verified.counts;
+        verified.counts = Counts {
+            expected: counts.expected + of_looks.expected,
+            same: counts.same + of_looks.same,
+            ..counts
+        };
         verified.on_disk = comparison.on_disk();
         Ok(())
     }

@@ -76,7 +76,14 @@ impl Run<'_> {
     }
 
     /// Reads both sides, and says what was read of them.
-    pub(super) async fn read(&self, to: mpsc::Sender<Batch>, verified: &mut Verified) -> ReadAll {
+    ///
+    /// # Errors
+    /// If what a job keeps of its copy cannot be used, or it was told to stop.
+    pub(super) async fn read(
+        &self,
+        to: mpsc::Sender<Batch>,
+        verified: &mut Verified,
+    ) -> Result<ReadAll, Broke> {
         verified.sampled = self.sampled();
         let whole = (self.comparing.by == By::Scan).then_some(Share::ALL);
         let only = verified.sampled.map(|sampled| sampled.share).or(whole);
@@ -84,33 +91,41 @@ impl Run<'_> {
             && sampled.drawn == Drawn::Places
         {
             match self.read_drawn(&to, sampled.share).await {
-                Ok(Some(all)) => return all,
+                Ok(Some(all)) => return Ok(all),
                 Ok(None) => sampled.drawn = Drawn::Names,
-                Err(failed) => return failed,
+                Err(failed) => return Ok(failed),
             }
         }
         let mut sources = pin!(self.read_sources(&to, only));
         let mut target = pin!(self.read_target(to.clone(), only));
-        tokio::select! {
-            outcomes = &mut sources => ReadAll { outcomes, target: target.await },
+        let all = tokio::select! {
+            outcomes = &mut sources => ReadAll { outcomes: outcomes?, target: target.await },
             target = &mut target => match target {
                 // Nothing can be compared, so the sources need not be read any further.
                 Err(broke @ Broke::Target(..)) => {
                     ReadAll { outcomes: Vec::new(), target: Err(broke) }
                 }
-                target => ReadAll { outcomes: sources.await, target },
+                target => ReadAll { outcomes: sources.await?, target },
             },
+        };
+        if all.target.is_ok() {
+            self.read_written(&to).await?;
         }
+        Ok(all)
     }
 
     /// Reads all sources, or of each that is a server only a share of its keys.
-    async fn read_sources(&self, to: &mpsc::Sender<Batch>, only: Option<Share>) -> Outcomes {
+    async fn read_sources(
+        &self,
+        to: &mpsc::Sender<Batch>,
+        only: Option<Share>,
+    ) -> Result<Outcomes, Broke> {
         let Self { net, plan, facts, counters, orders, .. } = *self;
         let is_whole = |index: &usize| {
             let place = plan.sources.get(*index).map(|source| &source.place);
             only.is_none() || !matches!(place, Some(Place::Server(_)))
         };
-        let all = 0..plan.sources.len();
+        let all = (0..plan.sources.len()).filter(|index| !self.kept.has(*index));
         let (mut whole, scanned): (Vec<usize>, Vec<usize>) = all.partition(is_whole);
         let mut read = Plan { sources: Vec::new(), ..Plan::clone(plan) };
         let mut known = Facts { sources: Vec::new(), ..facts.clone() };
@@ -140,15 +155,18 @@ impl Run<'_> {
                 false => noting.of_target(self.target_sorts(None), is_under_way(facts)),
             }
         };
-        let ((read, _), scanned) =
-            tokio::join!(all.read(to, noting), self.scan_sources(&scanned, to, only));
+        let ((read, _), scanned, kept) = tokio::join!(
+            all.read(to, noting),
+            self.scan_sources(&scanned, to, only),
+            self.read_kept(to)
+        );
         let mut outcomes: Outcomes = (0..=self.plan.sources.len()).map(|_| None).collect();
-        for (index, outcome) in whole.iter().copied().zip(read).chain(scanned) {
+        for (index, outcome) in whole.iter().copied().zip(read).chain(scanned).chain(kept?) {
             if let Some(place) = outcomes.get_mut(index) {
                 *place = outcome;
             }
         }
-        outcomes
+        Ok(outcomes)
     }
 
     /// Whether the target is a file, or is read as a source is: through its replica link.
