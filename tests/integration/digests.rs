@@ -1,6 +1,7 @@
 //! What a running job keeps of its copy is compared in place of the source, and is no less true.
 
 use std::fs;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -331,7 +332,7 @@ fn rules_hold_for_them_too() {
 fn a_cutover_compares_all_by_them() {
     for planted in [true, false] {
         let Some(job) = Job::start("redis-7.0.15", "redis-7.0.15") else { return };
-        let (before, state) = (copies(&job.source), job.running.state().clone());
+        let (before, state) = (copies(&job.source), Arc::clone(job.running.state()));
         if planted {
             job.target.client().call(cmd!("SET", "extra", 1));
         }
