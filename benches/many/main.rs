@@ -35,17 +35,18 @@ mod dice;
 #[expect(dead_code, reason = "the other bench asks more of it")]
 mod servers;
 mod ssh;
+#[path = "../sync/tool.rs"]
+#[expect(dead_code, reason = "the other bench asks more of it")]
+mod tool;
 
 use std::env;
-use std::fs;
-use std::process::{Command, Stdio};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::client::cmd;
 use crate::data::Commands;
-use crate::servers::{Cost, LOOK, Server, cached, cost, program};
+use crate::servers::{Cost, Server, cached, program};
 use crate::ssh::Sshd;
+use crate::tool::Tool;
 
 /// An odd number: the digest of all data is then that of the target.
 const SOURCES: usize = 37;
@@ -170,32 +171,11 @@ fn keys_of(source: usize, count: u32) -> Commands {
 
 /// One whole run, from the start of the tool to its end.
 fn run(sources: &[&Server], target: &Server, args: &[String]) -> (Duration, Cost) {
-    let state = tempfile::tempdir().unwrap();
-    let stderr = state.path().join("stderr");
     let from = sources.iter().flat_map(|source| ["--from".to_owned(), source.url()]);
+    let fixed = ["sync", "--once", "--progress", "none", "--to", &target.url()].map(str::to_owned);
     let begun = Instant::now();
-    let mut child = Command::new(env!("CARGO_BIN_EXE_understudy"))
-        .args(["sync", "--once", "--progress", "none", "--to", &target.url()])
-        .args(from)
-        .args(args)
-        .env("UNDERSTUDY_STATE", state.path())
-        .stdout(Stdio::null())
-        .stderr(fs::File::create(&stderr).unwrap())
-        .spawn()
-        .unwrap();
-    let mut so_far = Cost::default();
-    loop {
-        let (now, ended) = cost(child.id(), so_far);
-        so_far = now;
-        if ended {
-            break;
-        }
-        thread::sleep(LOOK);
-    }
-    let took = begun.elapsed();
-    let ended = child.wait().unwrap();
-    assert!(ended.success(), "{}", fs::read_to_string(stderr).unwrap());
-    (took, so_far)
+    let (cost, _) = Tool::start(fixed.into_iter().chain(from).chain(args.to_vec())).end(0);
+    (begun.elapsed(), cost)
 }
 
 /// Digests of data in one database each: all begin alike, and each key is put on by exclusive or (`computeDatasetDigest` in Redis's

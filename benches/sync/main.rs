@@ -26,23 +26,26 @@ mod client;
 mod data;
 #[path = "../../tests/integration/dice.rs"]
 mod dice;
+mod figures;
 #[expect(dead_code, reason = "the other bench asks more of it")]
 mod servers;
+mod tool;
 
 use std::env;
 use std::fs;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use comfy_table::{CellAlignment, Table, presets};
-use tempfile::TempDir;
+use comfy_table::Table;
 
 use crate::client::cmd;
 use crate::data::{Commands, SETS, Set, writes};
 use crate::dice::Dice;
+use crate::figures::{median, ratio, seconds, table};
 use crate::servers::{Cost, LOOK, Server, cost, program};
+use crate::tool::Tool;
 
 /// Each figure is the median of so many.
 const ROUNDS: usize = 3;
@@ -93,24 +96,6 @@ fn main() {
     }
 }
 
-fn table<const N: usize>(header: [&str; N]) -> Table {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING);
-    table.set_header(header);
-    table.column_iter_mut().skip(1).for_each(|column| {
-        column.set_cell_alignment(CellAlignment::Right);
-    });
-    table
-}
-
-fn seconds(time: Duration) -> String {
-    format!("{:.2}", time.as_secs_f64())
-}
-
-fn ratio(one: f64, other: f64) -> String {
-    format!("{:.2}", one / other)
-}
-
 /// Measures one set: its row.
 fn copy(program: &Path, set: &Set, scale: f64) -> Vec<String> {
     let (source, target) = (Server::start(program), Server::start(program));
@@ -148,49 +133,12 @@ fn copy(program: &Path, set: &Set, scale: f64) -> Vec<String> {
     ]
 }
 
-fn median<T: Copy>(mut all: Vec<T>, by: impl Fn(&T) -> Duration) -> T {
-    all.sort_by_key(by);
-    all[all.len() / 2]
-}
-
-/// The tool, running.
-struct Tool {
-    child: Child,
-    /// Its own state, and what it says.
-    state: TempDir,
-}
-
-impl Tool {
-    fn start(source: &Server, target: &Server, rest: &[&str]) -> Self {
-        let state = tempfile::tempdir().unwrap();
-        let child = Command::new(env!("CARGO_BIN_EXE_understudy"))
-            .args(["sync", "--from", &source.url(), "--to", &target.url()])
-            .args(["--memory", "64MiB", "--progress", "none"])
-            .args(rest)
-            .env("UNDERSTUDY_STATE", state.path())
-            .stdout(Stdio::null())
-            .stderr(fs::File::create(state.path().join("stderr")).unwrap())
-            .spawn()
-            .unwrap();
-        Self { child, state }
-    }
-
-    /// Waits for its end.
-    fn cost(mut self, code: i32) -> Cost {
-        let mut so_far = Cost::default();
-        loop {
-            let (now, ended) = cost(self.child.id(), so_far);
-            so_far = now;
-            if ended {
-                break;
-            }
-            thread::sleep(LOOK);
-        }
-        let ended = self.child.wait().unwrap();
-        let said = fs::read_to_string(self.state.path().join("stderr")).unwrap();
-        assert_eq!(ended.code(), Some(code), "{said}");
-        so_far
-    }
+/// Starts the tool between these two.
+fn start(source: &Server, target: &Server, rest: &[&str]) -> Tool {
+    let (source, target) = (source.url(), target.url());
+    let between = ["sync", "--from", &source, "--to", &target];
+    let quiet = ["--memory", "64MiB", "--progress", "none"];
+    Tool::start([&between[..], &quiet, rest].concat())
 }
 
 /// One whole run, from the start of the tool to its end, and how many bytes the source has sent.
@@ -198,8 +146,7 @@ fn run(source: &Server, target: &Server) -> (Duration, Cost, u64) {
     let folder = tempfile::tempdir().unwrap();
     let report = folder.path().join("report.json");
     let begun = Instant::now();
-    let cost =
-        Tool::start(source, target, &["--once", "--report", report.to_str().unwrap()]).cost(0);
+    let (cost, _) = start(source, target, &["--once", "--report", report.to_str().unwrap()]).end(0);
     let took = begun.elapsed();
     let report: serde_json::Value = serde_json::from_slice(&fs::read(report).unwrap()).unwrap();
     (took, cost, report["totals"]["bytes"].as_u64().unwrap())
@@ -235,16 +182,16 @@ fn live(program: &Path) -> Table {
         target.empty();
         source.empty();
 
-        let tool = Tool::start(&source, &target, &[]);
+        let tool = start(&source, &target, &[]);
         arrive(&source, &target, "begin");
-        let process = tool.child.id();
+        let process = tool.id();
         let before = cost(process, Cost::default()).0.cpu;
         let followed = follow(&source, &target, &commands);
         let cpu = cost(process, Cost::default()).0.cpu - before;
         ours.push(Followed { cpu, ..followed });
         let stopped = Command::new("kill").args(["-INT", &process.to_string()]).status();
         assert!(stopped.unwrap().success());
-        tool.cost(130);
+        tool.end(130);
         assert_eq!(target.digest(), source.digest(), "live: the target's digest");
         target.empty();
         source.empty();
