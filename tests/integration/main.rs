@@ -36,6 +36,7 @@ mod documents;
 mod doubts;
 mod explain;
 mod failover;
+mod far;
 mod faults;
 mod fetched;
 mod gate;

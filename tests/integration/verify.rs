@@ -11,6 +11,7 @@ use crate::asking;
 use crate::client::{Client, Command, cmd};
 use crate::data::{self, Holds};
 use crate::dice::Dice;
+use crate::far::away;
 use crate::judge::{self, Dump, Forgiving, Kind};
 use crate::planted;
 use crate::servers::Server;
@@ -744,4 +745,41 @@ fn keys_that_may_not_be_read_hold_up_no_other() {
     assert_eq!(said.counts["unproven"], 40);
     assert!(said.stderr.contains("let this user read the source's keys"), "{}", said.stderr);
     assert_eq!(said.code, Some(1));
+}
+
+/// The next names are asked for in front of the values of those that have come: else a server has nothing to do while they are on their way. Where that
+/// takes long they come in larger pages.
+#[test]
+fn names_are_asked_for_ahead_of_values() {
+    let name = "redis-7.0.15";
+    let (Some(source), Some(target)) = (Server::start(name), Server::start(name)) else { return };
+    let keys: Vec<Command> = (0..6000).map(|n| cmd!("SET", format!("key:{n}"), n)).collect();
+    for server in [&source, &target] {
+        data::all(&mut server.client(), &keys);
+    }
+    let mut client = target.client();
+    client.call(cmd!("CONFIG", "SET", "slowlog-max-len", 100_000));
+    client.call(cmd!("CONFIG", "SET", "slowlog-log-slower-than", 0));
+    let mut asked = |to: &str| -> Vec<Vec<Vec<u8>>> {
+        client.call(cmd!("SLOWLOG", "RESET"));
+        verify(&source.url(), to, &[]).assert_same(6000, to);
+        let told = client.call(cmd!("SLOWLOG", "GET", -1));
+        let commands = told.array().iter().rev().map(|entry| entry.array()[3].strings());
+        // Whether DUMP may be asked for is asked before all others. Who looks for our own keys names a pattern.
+        let is_page = |args: &[Vec<u8>]| args[0] == b"SCAN" && args[2] == b"COUNT";
+        let wanted = commands.filter(|args| is_page(args) || args[0] == b"DUMP");
+        wanted.skip_while(|args| args[0] == b"DUMP").collect()
+    };
+    let names = |asked: &[Vec<Vec<u8>>]| -> Vec<usize> {
+        let places = asked.iter().enumerate().filter(|(_, args)| args[0] == b"SCAN");
+        places.map(|(at, _)| at).collect()
+    };
+    let near = asked(&target.url());
+    assert_eq!(names(&near)[..2], [0, 1], "the second page, in front of the values of the first");
+    let port = away(target.port, Duration::from_millis(10));
+    let far = asked(&format!("redis://127.0.0.1:{port}"));
+    assert_eq!(names(&far)[..2], [0, 1], "the same from afar");
+    let counts: Vec<&[u8]> =
+        names(&far).into_iter().take(3).map(|at| far[at][3].as_slice()).collect();
+    assert_eq!(counts, [b"1000", b"1000", b"2000"], "they are slow to come");
 }

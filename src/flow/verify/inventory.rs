@@ -2,9 +2,11 @@
 //! memory allows.
 //!
 //! ```text
-//! SCAN │ TIME, PTTL k …, TIME, DUMP k … │ SCAN │ …        before 7.0
-//! SCAN │ PEXPIRETIME k …, DUMP k …      │ SCAN │ …
+//! SCAN │ SCAN, TIME, PTTL k …, TIME, DUMP k … │ SCAN, …        before 7.0
+//! SCAN │ SCAN, PEXPIRETIME k …, DUMP k …      │ SCAN, …
 //! ```
+//! The next names are asked for in front of the values of those that have come, so that the server has these to answer while the names are on their way.
+//!
 //! A database in which no key has a deadline, by what INFO says before and behind, is not asked for any. Where the time goes on between the two looks at it, nobody can tell the deadlines to the millisecond, and those keys are looked at again.
 //! A value that is small is taken when it is whole, and a larger one as it comes.
 
@@ -136,6 +138,9 @@ const SMALL: usize = 64 << 10;
 const PAGE: usize = 1000;
 const LARGEST_PAGE: usize = 16_000;
 
+/// Names are slow to come if nothing else has for so long: the way to the server is longer than its work on the values of a page.
+const SLOW: Duration = Duration::from_millis(2);
+
 /// So many keys may be asked for ahead.
 const MOST_AHEAD: usize = 32_000;
 
@@ -164,6 +169,8 @@ struct Reader<'a> {
     /// What the next page is asked with; `None` while one is under way, and behind the last.
     cursor: Option<u64>,
     page: usize,
+    /// Whether the names that come were slow to.
+    is_slow: bool,
     /// Bytes of a key, as they were of late.
     usual: usize,
     /// Keys of the database that have a deadline, as far as the server tells.
@@ -262,6 +269,7 @@ impl Inventory {
             db: Db::default(),
             cursor: None,
             page: PAGE,
+            is_slow: false,
             usual: 1024,
             expires: None,
             asks_deadlines: true,
@@ -354,6 +362,12 @@ impl Reader<'_> {
     fn ask_on(&mut self) {
         let ahead = (self.task.room / self.usual.max(1)).clamp(4, MOST_AHEAD);
         let by_time = self.asks_deadlines && !self.task.tells_deadlines();
+        if self.names.len() < ahead
+            && let Some(cursor) = self.cursor.take()
+        {
+            let (cursor, count) = (cursor.to_string(), self.page.to_string());
+            self.ask(&[b"SCAN", cursor.as_bytes(), b"COUNT", count.as_bytes()], Asked::Scan);
+        }
         while self.keys_asked < ahead && !self.names.is_empty() {
             let count = TOGETHER.min(self.names.len());
             if by_time {
@@ -374,17 +388,15 @@ impl Reader<'_> {
             }
             self.keys_asked += count;
         }
-        if self.names.len() < ahead
-            && let Some(cursor) = self.cursor.take()
-        {
-            let (cursor, count) = (cursor.to_string(), self.page.to_string());
-            self.ask(&[b"SCAN", cursor.as_bytes(), b"COUNT", count.as_bytes()], Asked::Scan);
-        }
     }
 
     /// Sends what is to be sent, until something has been read.
     async fn exchange(&mut self) -> Result<(), ControlError> {
         const AT_ONCE: usize = 128 << 10;
+        let is_for_names = matches!(self.asked.front(), Some(Asked::Scan))
+            && matches!(self.answer, Answer::Begins)
+            && self.inbox.is_empty();
+        let begun = self.clock.now();
         self.inbox.reserve(AT_ONCE);
         let silent = sleep(PATIENCE);
         tokio::pin!(silent);
@@ -397,6 +409,7 @@ impl Reader<'_> {
                         return Err(ControlError::Closed);
                     }
                     Counters::add(&self.task.counters.bytes, count as u64);
+                    self.is_slow |= is_for_names && self.clock.now().saturating_sub(begun) > SLOW;
                     return Ok(());
                 }
                 sent = self.said.write(&self.out), if !self.out.is_empty() => {

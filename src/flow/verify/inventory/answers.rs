@@ -174,8 +174,7 @@ impl Reader<'_> {
 
     fn page_ends(&mut self) -> Result<(), ControlError> {
         self.now_ms = self.clock.unix_ms().saturating_add(self.task.clock_ahead);
-        // Nothing else was under way: the way to the server is longer than its work.
-        if self.asked.len() == 1 && self.cursor.is_some() {
+        if std::mem::take(&mut self.is_slow) {
             self.page = (self.page * 2).min(LARGEST_PAGE);
         }
         self.next()
