@@ -142,11 +142,12 @@ impl Digests {
         Ok(Self { path, file, writer, covered, unlooked })
     }
 
-    /// Goes on with those of an earlier attempt or process, if they tell all up to the record that `before` has written.
+    /// Goes on with those of an earlier attempt or process, if they tell all up to here, where the record that `before` has written goes on.
     pub(super) fn go_on(
         path: PathBuf,
         head: &Head,
         mut writer: Writer,
+        from: Offset,
         (before, token): (&str, &str),
     ) -> Result<Option<Self>, DigestsError> {
         let file = OpenOptions::new().read(true).write(true).open(&path)?;
@@ -160,6 +161,9 @@ impl Digests {
             return Ok(None);
         }
         let covered = Offset::new(reader.covered()?);
+        if covered < from {
+            return Ok(None);
+        }
         // A block that was cut off is of nothing that had been sent.
         file.set_len(skimmed.end)?;
         writer.goes_on_from(skimmed.keys, skimmed.names);

@@ -1,6 +1,7 @@
 //! What a running job keeps of its copy is compared in place of the source, and is no less true.
 
 use std::fs;
+use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -270,6 +271,35 @@ fn who_goes_on_with_the_job_goes_on_with_them() {
     let mut job = Job { source, target, running: again.follow(), flags, prefix };
     job.arrives("home");
     job.assert_read_anew("the process that has the job now does not keep them");
+    job.running.end_job(PATIENCE);
+}
+
+/// Where a file says up to where it tells all.
+const COVERED: u64 = 76;
+
+/// What is not as it was written, or does not reach as far as the record, stands for nothing.
+#[test]
+fn what_is_damaged_or_too_old_is_read_anew() {
+    let Some(job) = Job::start("redis-7.0.15", "redis-7.0.15") else { return };
+    let folders = fs::read_dir(job.running.state().path()).unwrap().flatten();
+    let files = folders.filter_map(|folder| fs::read_dir(folder.path()).ok()).flatten();
+    let is_it = |name: &str| name.starts_with("digests.") && name != "digests.seed";
+    let mut paths = files.flatten().map(|file| file.path());
+    let path = paths.find(|path| is_it(&path.file_name().unwrap().to_string_lossy())).unwrap();
+    let file = fs::OpenOptions::new().read(true).write(true).open(path).unwrap();
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, COVERED + 100).unwrap();
+    file.write_all_at(&[!byte[0]], COVERED + 100).unwrap();
+    job.assert_read_anew("damaged");
+    file.write_all_at(&byte, COVERED + 100).unwrap();
+    job.assert(&[], "it is as it was");
+
+    let Job { source, target, running, flags, prefix } = job;
+    let again = running.kill();
+    file.write_all_at(&[0; 8], COVERED).unwrap();
+    let mut job = Job { source, target, running: again.follow(), flags, prefix };
+    job.arrives("back");
+    job.assert_read_anew("does not keep them");
     job.running.end_job(PATIENCE);
 }
 

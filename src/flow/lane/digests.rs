@@ -36,8 +36,8 @@ pub(super) fn open(
             (Beginning::First | Beginning::Again, _) => {
                 Ok(Some(Digests::begin(path.clone(), &head, writer, ours)?))
             }
-            (Beginning::Resume(_), Some(before)) if path.exists() => {
-                Digests::go_on(path.clone(), &head, writer, (before, ours))
+            (Beginning::Resume(from), Some(before)) if path.exists() => {
+                Digests::go_on(path.clone(), &head, writer, from.offset, (before, ours))
             }
             (Beginning::Resume(_) | Beginning::Done, _) => Ok(None),
         }

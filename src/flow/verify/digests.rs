@@ -10,16 +10,16 @@
 use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::mpsc::Sender;
 use tokio::task::spawn_blocking;
 use tokio::time::sleep;
-use tracing::{debug, warn};
+use tracing::warn;
 
 use crate::plan::{Place, Plan, Rules};
-use crate::progress::Phase;
+use crate::progress::{Counters, Phase};
 use crate::verify::digests::{DigestsError, Reader, Told};
 use crate::verify::{Batch, Content, Noted, Times};
 
@@ -61,7 +61,13 @@ struct Terms {
 
 impl Kept {
     /// What the job of this plan keeps, if it is under way.
-    pub(super) fn find(plan: &Plan) -> Self {
+    pub(super) async fn of(plan: &Arc<Plan>) -> Self {
+        let plan = Arc::clone(plan);
+        let finding = spawn_blocking(move || Self::find(&plan));
+        finding.await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
+    }
+
+    fn find(plan: &Plan) -> Self {
         let Some(seed) = plan.job.folder.as_deref().and_then(kept_seed) else {
             return Self::default();
         };
@@ -184,9 +190,10 @@ impl Run<'_> {
             reading: u32::try_from(index).unwrap_or(u32::MAX).saturating_mul(COPIES),
         };
         let to = to.clone();
+        let counters = self.counters.get(index).map(Arc::clone).unwrap_or_default();
         let taking = spawn_blocking(move || {
             let mut open = open;
-            let taken = open.take(&terms, &to);
+            let taken = open.take(&terms, &to, &counters);
             (open, taken)
         });
         let (open, taken) =
@@ -208,11 +215,19 @@ impl Run<'_> {
 
 impl Open {
     /// Hands on what is there. If nothing more is told, it gives why.
-    fn take(&mut self, terms: &Terms, to: &Sender<Batch>) -> Result<Option<String>, DigestsError> {
-        let (mut batch, mut keys) = (Batch::default(), 0_u64);
+    fn take(
+        &mut self,
+        terms: &Terms,
+        to: &Sender<Batch>,
+        counters: &Counters,
+    ) -> Result<Option<String>, DigestsError> {
+        let mut batch = Batch::default();
         while let Some(told) = self.reader.next_told()? {
             match told {
-                Told::Key(noted) => terms.note(&noted, &mut batch),
+                Told::Key(noted) => {
+                    terms.note(&noted, &mut batch);
+                    Counters::add(&counters.keys, 1);
+                }
                 Told::Written(db, name) => {
                     let (content, deadline) = (Content::WRITTEN, None);
                     let noted = Noted { reading: 0, db, name, origin: None, content, deadline };
@@ -221,13 +236,11 @@ impl Open {
                 Told::Whole | Told::TakenBy(_) => {}
                 Told::Ends(why) => return Ok(Some(why.to_owned())),
             }
-            keys += 1;
             if batch.is_full() && to.blocking_send(std::mem::take(&mut batch)).is_err() {
                 // Whoever compares is gone.
                 return Ok(None);
             }
         }
-        debug!(keys, path = %self.path.display(), "what a job keeps was taken");
         if !batch.is_empty() {
             let _ = to.blocking_send(batch);
         }

@@ -225,7 +225,7 @@ pub async fn verify(
     let folder = Folder::of(plan);
     let begun = net.clock().now();
     let may_be_kept = comparing.by == By::Auto && comparing.sample.is_none();
-    let mut kept = if may_be_kept { Kept::find(plan) } else { Kept::default() };
+    let mut kept = if may_be_kept { Kept::of(plan).await } else { Kept::default() };
     let (mut verified, compared) = loop {
         let mut verified = Verified::of(plan, facts);
         let seed = if kept.is_any() { kept.seed } else { comparing.seed };
