@@ -1,5 +1,6 @@
 //! Where a job keeps [what its copies were](crate::verify::digests), in its folder: for each source a file, and one seed for all.
 
+use std::error::Error;
 use std::fs::{self, File, OpenOptions};
 use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Write};
@@ -109,6 +110,15 @@ pub(super) fn is_written(file: &File) -> io::Result<bool> {
     }
 }
 
+/// Says that nothing is kept, and what follows from that.
+pub(super) fn are_not_kept(path: &Path, error: &dyn Error) {
+    warn!(
+        error = chain(error),
+        path = %path.display(),
+        "the digests of the copy are not kept: verify and cutover will read the source anew"
+    );
+}
+
 /// Takes them away.
 pub(super) fn forget(folder: &Path) {
     let Ok(files) = fs::read_dir(folder) else { return };
@@ -211,11 +221,7 @@ impl Digests {
             Err(error) => Some(error),
         };
         if let Some(error) = failure {
-            warn!(
-                error = chain(&error),
-                path = %digests.path.display(),
-                "the digests of the copy are not kept: verify and cutover will read the source anew"
-            );
+            are_not_kept(&digests.path, &error);
             // It tells up to where it counts; what is there takes up room that is wanted.
             let _ = fs::remove_file(&digests.path);
         }

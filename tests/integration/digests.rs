@@ -3,16 +3,13 @@
 use std::fs;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::client::{Client, Command, cmd};
 use crate::data::{self, Holds};
-use crate::dice::Dice;
 use crate::servers::Server;
 use crate::tool::Understudy;
-use crate::verify::{Said, keys, said, set};
+use crate::verify::{Said, keys, said, set, while_written, write};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -75,6 +72,25 @@ impl Job {
         said(&self.running.beside(&args))
     }
 
+    /// Kills the job, and gives the same command again when this has been done.
+    fn killed(self, meanwhile: impl FnOnce(&Server)) -> Self {
+        let Self { source, target, running, flags, prefix } = self;
+        let again = running.kill();
+        meanwhile(&source);
+        Self { source, target, running: again.follow(), flags, prefix }
+    }
+
+    /// Ends the job, empties the target and begins anew: then the source has offsets when it copies.
+    fn begun_anew(mut self) -> Self {
+        self.running.end_job(PATIENCE).assert_code(130);
+        self.target.client().call(cmd!("FLUSHALL"));
+        let (from, to) = (self.source.url(), self.target.url());
+        self.running = Understudy::start(&["sync", "--from", &from, "--to", &to]);
+        self.arrives("again");
+        self.arrives("and again");
+        self
+    }
+
     /// Compares by them.
     #[track_caller]
     fn assert(&self, expected: &[(&str, u32, &str)], what: &str) -> Said {
@@ -121,17 +137,11 @@ fn plant<'k>(target: &Server, keys: &'k [String]) -> Vec<(&'static str, u32, &'k
 }
 
 fn told(from: &'static str, to: &'static str) {
-    let Some(mut job) = Job::start(from, to) else { return };
+    let Some(job) = Job::start(from, to) else { return };
     let what = format!("{from} to {to}");
     let plain: Vec<Command> = (0..2000).map(|n| set(n, 1)).collect();
     data::all(&mut job.source.client(), &plain);
-    // All that was written so far is written since.
-    job.running.end_job(PATIENCE).assert_code(130);
-    let (from, to) = (job.source.url(), job.target.url());
-    job.target.client().call(cmd!("FLUSHALL"));
-    job.running = Understudy::start(&["sync", "--from", &from, "--to", &to]);
-    job.arrives("again");
-    job.arrives("and again");
+    let mut job = job.begun_anew();
     let said = job.assert(&[], &what);
     assert_eq!(said.counts["expected"], keys(&mut job.source.client()), "{what}");
     assert!(said.counts["written_since_copy"].as_u64() <= Some(2), "{what}");
@@ -169,7 +179,6 @@ fn told(from: &'static str, to: &'static str) {
         _ => (kind, db, key),
     }));
     job.assert(&planted, &what);
-    // What only the source has changed, as if the job had not brought it.
     job.running.end_job(PATIENCE);
 }
 
@@ -196,42 +205,16 @@ fn nothing_is_invented_under_writes() {
         let Some(mut job) = Job::start(from, to) else { return };
         data::all(&mut job.source.client(), &(0..20_000).map(|n| set(n, 0)).collect::<Vec<_>>());
         job.arrives("written");
-        let stops = AtomicBool::new(false);
-        thread::scope(|scope| {
-            scope.spawn(|| {
-                let (mut dice, mut client) = (Dice::new(9), job.source.client());
-                let begun = Instant::now();
-                for due in (0_u32..).map(|n| begun + Duration::from_millis(5) * n) {
-                    if stops.load(Ordering::Relaxed) {
-                        break;
-                    }
-                    // Ten thousand a second: the rate is what is tried.
-                    thread::sleep(due.saturating_duration_since(Instant::now()));
-                    let commands = (0..50).map(|n| {
-                        let key = dice.below(10_000);
-                        match dice.below(5) {
-                            0 => cmd!("INCR", format!("counter:{}", key % 3000)),
-                            1 => cmd!("RPUSH", format!("list:{}", key % 500), key),
-                            2 => cmd!("DEL", format!("key:{key}")),
-                            3 => cmd!("PEXPIRE", format!("key:{key}"), 1 + key * 10),
-                            _ => set(u32::try_from(key).unwrap(), n),
-                        }
-                    });
-                    client.pipeline(&commands.collect::<Vec<_>>());
-                }
-            });
-            let checked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        while_written(
+            &job.source,
+            |_, dice, _| write(dice),
+            || {
                 job.assert(&[], from);
                 let keys: Vec<String> =
                     (19_990..19_994).map(|n| format!("key:{n}")).chain(["new".into()]).collect();
-                let planted = plant(&job.target, &keys);
-                job.assert(&planted, from);
-            }));
-            stops.store(true, Ordering::Relaxed);
-            if let Err(panic) = checked {
-                std::panic::resume_unwind(panic);
-            }
-        });
+                job.assert(&plant(&job.target, &keys), from);
+            },
+        );
         job.running.end_job(PATIENCE);
     }
 }
@@ -242,10 +225,9 @@ fn who_goes_on_with_the_job_goes_on_with_them() {
     let Some(mut job) = Job::start("redis-7.0.15", "redis-7.0.15") else { return };
     for round in 0..5 {
         data::all(&mut job.source.client(), &(0..500).map(|n| set(n, round)).collect::<Vec<_>>());
-        let Job { source, target, running, flags, prefix } = job;
-        let again = running.kill();
-        data::all(&mut source.client(), &[cmd!("SET", format!("meanwhile:{round}"), round)]);
-        job = Job { source, target, running: again.follow(), flags, prefix };
+        job = job.killed(|source| {
+            source.client().call(cmd!("SET", format!("meanwhile:{round}"), round));
+        });
         job.arrives(&format!("back:{round}"));
         let said = job.assert(&[], "it goes on");
         assert!(said.counts["written_since_copy"].as_u64() >= Some(501), "{}", said.counts);
@@ -281,6 +263,7 @@ const COVERED: u64 = 76;
 #[test]
 fn what_is_damaged_or_too_old_is_read_anew() {
     let Some(job) = Job::start("redis-7.0.15", "redis-7.0.15") else { return };
+    let job = job.begun_anew();
     let folders = fs::read_dir(job.running.state().path()).unwrap().flatten();
     let files = folders.filter_map(|folder| fs::read_dir(folder.path()).ok()).flatten();
     let is_it = |name: &str| name.starts_with("digests.") && name != "digests.seed";
@@ -294,15 +277,9 @@ fn what_is_damaged_or_too_old_is_read_anew() {
     file.write_all_at(&byte, COVERED + 100).unwrap();
     job.assert(&[], "it is as it was");
 
-    let Job { source, target, running, flags, prefix } = job;
-    let (again, before) = (running.kill(), copies(&source));
-    file.write_all_at(&[0; 8], COVERED).unwrap();
-    let mut job = Job { source, target, running: again.follow(), flags, prefix };
+    let mut job = job.killed(|_| file.write_all_at(&[0; 8], COVERED).unwrap());
     job.arrives("back");
-    // One that had to copy anew keeps what that copy was.
-    if copies(&job.source) == before {
-        job.assert_read_anew("does not keep them");
-    }
+    job.assert_read_anew("does not keep them");
     job.running.end_job(PATIENCE);
 }
 

@@ -321,52 +321,64 @@ fn nothing_is_invented_while_a_job_runs() {
         assert!(
             Client::wait_for_key(target.port, 0, "key:19999", PATIENCE, || running.is_running())
         );
-        let stops = AtomicBool::new(false);
-        thread::scope(|scope| {
-            scope.spawn(|| {
-                let (mut dice, mut client) = (Dice::new(9), source.client());
-                let begun = Instant::now();
-                for due in (0_u32..).map(|n| begun + Duration::from_millis(5) * n) {
-                    if stops.load(Ordering::Relaxed) {
-                        break;
-                    }
-                    // Ten thousand a second: the rate is what is tried.
-                    thread::sleep(due.saturating_duration_since(Instant::now()));
-                    let commands = (0..50).map(|n| match n {
-                        // Four that change a thousand times a second.
-                        0..20 => hot(n, due.duration_since(begun).as_millis()),
-                        _ => write(&mut dice),
-                    });
-                    client.pipeline(&commands.collect::<Vec<_>>());
-                }
-            });
-            let checked = std::panic::catch_unwind(|| {
-                for by in ["auto", "scan", "replication"] {
-                    let said = verify(&from, &to, &["--by", by]);
-                    said.assert(&[], "nothing was planted");
-                    assert_eq!(said.counts["unproven"], 0, "{by}: {}", said.stderr);
-                }
-                target.client().call(cmd!("INCRBY", "hot:0", 1_000_000));
-                target.client().call(cmd!("SET", "planted:extra", 1));
-                target.client().call(cmd!("APPEND", "key:19999", "#"));
-                target.client().call(cmd!("PEXPIREAT", "key:19998", "4000000000000"));
-                let differ = [
-                    ("extra", 0, "planted:extra"),
-                    ("value", 0, "key:19999"),
-                    ("ttl", 0, "key:19998"),
-                    ("value", 0, "hot:0"),
-                ];
-                let said = verify(&from, &to, &[]);
-                said.assert(&differ, "what was planted");
-                assert_eq!(said.counts["unproven"], 0, "{}", said.stderr);
-            });
-            stops.store(true, Ordering::Relaxed);
-            if let Err(panic) = checked {
-                std::panic::resume_unwind(panic);
+        let turn = |n: u32, dice: &mut Dice, passed: u128| match n {
+            // Four that change a thousand times a second.
+            0..20 => hot(n, passed),
+            _ => write(dice),
+        };
+        while_written(&source, turn, || {
+            for by in ["auto", "scan", "replication"] {
+                let said = verify(&from, &to, &["--by", by]);
+                said.assert(&[], "nothing was planted");
+                assert_eq!(said.counts["unproven"], 0, "{by}: {}", said.stderr);
             }
+            target.client().call(cmd!("INCRBY", "hot:0", 1_000_000));
+            target.client().call(cmd!("SET", "planted:extra", 1));
+            target.client().call(cmd!("APPEND", "key:19999", "#"));
+            target.client().call(cmd!("PEXPIREAT", "key:19998", "4000000000000"));
+            let differ = [
+                ("extra", 0, "planted:extra"),
+                ("value", 0, "key:19999"),
+                ("ttl", 0, "key:19998"),
+                ("value", 0, "hot:0"),
+            ];
+            let said = verify(&from, &to, &[]);
+            said.assert(&differ, "what was planted");
+            assert_eq!(said.counts["unproven"], 0, "{}", said.stderr);
         });
         running.end_job(PATIENCE).assert_code(130);
     }
+}
+
+/// Checks something while fifty commands are written each five milliseconds, which is ten thousand a second. Each is made of its number among the fifty
+/// and of how many milliseconds have passed.
+pub(crate) fn while_written(
+    source: &Server,
+    mut make: impl FnMut(u32, &mut Dice, u128) -> Command + Send,
+    check: impl FnOnce(),
+) {
+    let stops = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let (mut dice, mut client) = (Dice::new(9), source.client());
+            let begun = Instant::now();
+            for due in (0_u32..).map(|n| begun + Duration::from_millis(5) * n) {
+                if stops.load(Ordering::Relaxed) {
+                    break;
+                }
+                // The rate is what is tried.
+                thread::sleep(due.saturating_duration_since(Instant::now()));
+                let passed = due.duration_since(begun).as_millis();
+                let commands: Vec<_> = (0..50).map(|n| make(n, &mut dice, passed)).collect();
+                client.pipeline(&commands);
+            }
+        });
+        let checked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(check));
+        stops.store(true, Ordering::Relaxed);
+        if let Err(panic) = checked {
+            std::panic::resume_unwind(panic);
+        }
+    });
 }
 
 pub(crate) fn set(n: u32, round: u32) -> Command {
@@ -384,7 +396,7 @@ fn hot(n: u32, turn: u128) -> Command {
 }
 
 /// A write to one of the keys that are not planted, some of which are written often.
-fn write(dice: &mut Dice) -> Command {
+pub(crate) fn write(dice: &mut Dice) -> Command {
     let n = dice.below(10_000);
     match dice.below(6) {
         0 => cmd!("INCR", format!("counter:{}", n % 3000)),

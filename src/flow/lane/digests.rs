@@ -1,20 +1,18 @@
 //! What a lane keeps of its copy and of its stream, so that a comparison needs no second copy of the source.
 
-use tracing::info;
-
-use crate::command::{Class, lookup};
+use crate::command::{Class, class_of, lookup};
 use crate::doubt::Call;
 use crate::key::Db;
 use crate::offset::Offset;
 use crate::plan::{Clocks, Plan, Rules, Source};
 use crate::repl::Command;
-use crate::verify::digests::Writer;
+use crate::verify::digests::{DigestsError, Writer};
 
 use super::super::digests::{self, Digests};
 use super::super::share::Share;
 use super::super::verify::times_of;
 use super::job::{Beginning, Job};
-use super::{Lane, Stage, chain};
+use super::{Lane, Stage};
 
 /// Opens what an attempt writes. `None`: nothing is kept.
 pub(super) fn open(
@@ -24,9 +22,10 @@ pub(super) fn open(
     beginning: &Beginning,
     (clocks, share): (Clocks, &Share),
 ) -> Option<Digests> {
+    let folder = plan.job.folder.as_deref()?;
     let path = digests::place(plan, source).filter(|_| digests::are_kept(plan))?;
-    let opened = || -> Result<Option<Digests>, crate::verify::digests::DigestsError> {
-        let seed = digests::seed(path.parent().unwrap_or(&path))?;
+    let opened = || -> Result<Option<Digests>, DigestsError> {
+        let seed = digests::seed(folder)?;
         let head = digests::head(plan, source, seed);
         let times = times_of(source, clocks, 0);
         let (largest, memory) = (share.largest, share.names / 16);
@@ -43,7 +42,7 @@ pub(super) fn open(
         }
     };
     opened().unwrap_or_else(|error| {
-        info!(error = chain(&error), path = %path.display(), "the digests of the copy are not kept");
+        digests::are_not_kept(&path, &error);
         None
     })
 }
@@ -58,32 +57,29 @@ pub(super) fn look_on(
     let (Some(digests), Some(rules)) = (slot, rules) else { return db };
     let args: Vec<&[u8]> = command.args().collect();
     let Some(name) = args.first() else { return db };
-    let Some(known) = lookup(name) else {
-        digests.writer.ends("a command that is not known ran since its copy");
-        return db;
-    };
-    match known.class(&args) {
-        Class::Select => args.get(1).and_then(|db| Db::parse(db)).unwrap_or(db),
-        Class::Unknown => {
-            digests.writer.ends("a command that is not known ran since its copy");
-            db
-        }
-        Class::Data
-        | Class::Eval
-        | Class::Flush
-        | Class::SwapDb
-        | Class::Script
-        | Class::Function => {
-            digests.writer.ran(&Call { command: known, args: &args, db, end: command.end }, rules);
-            db
-        }
-        Class::Read
-        | Class::Multi
-        | Class::Exec
-        | Class::Ping
-        | Class::Publish
-        | Class::Control => db,
+    match (lookup(name), class_of(&args)) {
+        (_, Class::Select) => return args.get(1).and_then(|db| Db::parse(db)).unwrap_or(db),
+        (None, _) | (_, Class::Unknown) => digests.writer.ran_unknown(),
+        (
+            Some(known),
+            Class::Data
+            | Class::Eval
+            | Class::Flush
+            | Class::SwapDb
+            | Class::Script
+            | Class::Function,
+        ) => digests.writer.ran(&Call { command: known, args: &args, db, end: command.end }, rules),
+        (
+            Some(_),
+            Class::Read
+            | Class::Multi
+            | Class::Exec
+            | Class::Ping
+            | Class::Publish
+            | Class::Control,
+        ) => {}
     }
+    db
 }
 
 impl Lane<'_> {

@@ -257,9 +257,7 @@ impl Lane<'_> {
                         }
                         Err(error @ StreamError::Unknown { .. }) => {
                             if let Some(digests) = &mut self.digests {
-                                digests
-                                    .writer
-                                    .ends("a command that is not known ran since its copy");
+                                digests.writer.ran_unknown();
                             }
                             self.counters.was_sent(false);
                             let args = command.args().map(<[u8]>::to_vec).collect();

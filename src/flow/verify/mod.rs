@@ -239,6 +239,8 @@ pub async fn verify(
                     why, "the digests of the job's copy cannot be used: all is read anew"
                 );
                 kept = Kept::default();
+                // What was taken of them does not count.
+                counters.iter().for_each(|counters| Counters::set(&counters.keys, 0));
             }
             compared => break (verified, compared),
         }

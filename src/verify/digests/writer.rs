@@ -184,6 +184,11 @@ impl Writer {
         });
     }
 
+    /// A command of the stream that nobody knows.
+    pub fn ran_unknown(&mut self) {
+        self.ends("a command that is not known ran since its copy");
+    }
+
     /// The copy is whole.
     pub fn is_whole(&mut self) {
         self.put_keys();
