@@ -7,5 +7,6 @@ use std::process::ExitCode;
 use clap::Parser;
 
 fn main() -> ExitCode {
+    cli::set_up_allocator();
     cli::run(cli::Args::parse()).into()
 }

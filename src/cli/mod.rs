@@ -1,6 +1,7 @@
 //! The binary's part: what was typed, what is meant, how it ended. It sees the library's public parts only, and it alone
 //! prints.
 
+mod allocator;
 mod args;
 mod census;
 mod check;
@@ -32,6 +33,7 @@ mod terminal;
 mod values;
 mod verify;
 
+pub(crate) use allocator::set_up as set_up_allocator;
 pub(crate) use args::Args;
 pub(crate) use outcome::Outcome;
 
