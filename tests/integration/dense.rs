@@ -11,7 +11,7 @@ use crate::client::{Client, Command, cmd};
 use crate::data::Holds;
 use crate::servers::Server;
 use crate::tool::Understudy;
-use crate::verify::{Found, copied_within, said, without_dump};
+use crate::verify::{Found, copied_within, said, without, without_dump};
 
 /// A million of both takes a debug build minutes.
 const PATIENCE: Duration = Duration::from_secs(600);
@@ -162,11 +162,13 @@ fn dense(from: &'static str, to: &'static str) {
     differ.sort();
     let (from_url, to_url) = (source.url(), target.url());
     let (few_from, few_to) = (without_dump(&source), without_dump(&target));
+    let dumped = without(&target, "mget");
     let mut ways = vec![
-        (&from_url, &to_url, "auto", "SCAN and DUMP"),
-        (&from_url, &to_url, "scan", "SCAN and DUMP"),
+        (&from_url, &to_url, "auto", "SCAN, MGET and DUMP"),
+        (&from_url, &to_url, "scan", "SCAN, MGET and DUMP"),
         (&from_url, &to_url, "replication", "psync"),
     ];
+    ways.extend(dumped.as_ref().map(|to| (&from_url, to, "auto", "SCAN and DUMP")));
     if let Some(few_to) = &few_to {
         let few_from = few_from.as_ref().unwrap_or(&from_url);
         ways.push((few_from, few_to, "scan", "SCAN and reads by type"));

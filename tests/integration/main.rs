@@ -71,6 +71,7 @@ mod sessions;
 mod ssh;
 mod sshd;
 mod stream_memory;
+mod strings;
 mod sync;
 mod tls;
 mod tool;

@@ -248,7 +248,7 @@ fn a_sample_says_what_it_proves() {
     let ended = run(&[&places[..], &["--sample", "50%"]].concat());
     ended.assert_code(0);
     for told in [
-        "read: the sources by SCAN and DUMP, the target by SCAN and DUMP",
+        "read: the sources by SCAN, MGET and DUMP, the target by SCAN, MGET and DUMP",
         "sample: 50 % of the keys, those that a hash of their names chose",
         "it would have been seen nineteen times out of twenty",
         "no difference",

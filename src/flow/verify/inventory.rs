@@ -5,12 +5,15 @@
 //! SCAN │ SCAN, TIME, PTTL k …, TIME, DUMP k … │ SCAN, …        before 7.0
 //! SCAN │ SCAN, PEXPIRETIME k …, DUMP k …      │ SCAN, …
 //! ```
+//! Where most of what came was small strings, MGET k … stands in place of DUMP k …, and what is none of these is asked for by DUMP behind it.
+//!
 //! The next names are asked for in front of the values of those that have come, so that the server has these to answer while the names are on their way.
 //!
 //! A database in which no key has a deadline, by what INFO says before and behind, is not asked for any. Where the time goes on between the two looks at it, nobody can tell the deadlines to the millisecond, and those keys are looked at again.
 //! A value that is small is taken when it is whole, and a larger one as it comes.
 
 mod answers;
+mod strings;
 mod typed;
 
 use std::collections::VecDeque;
@@ -33,6 +36,7 @@ use crate::server::{Flavour, Server, Version};
 use crate::source::FetchError;
 use crate::verify::{Batch, Content, Digester, Dumped, Noted, Times};
 
+use strings::Strings;
 use typed::Names;
 
 /// What becomes of a key, by its database and its name on this server.
@@ -85,6 +89,8 @@ pub(super) struct Read {
     pub(super) attempt: u32,
     /// Whether values were read by the commands of their types, as `DUMP` is refused.
     pub(super) by_type: bool,
+    /// Whether strings were read by `MGET`.
+    pub(super) by_mget: bool,
 }
 
 /// The server that answers has gone, or says what it should not.
@@ -97,6 +103,8 @@ enum Asked {
     Select,
     /// Whether `DUMP` may be asked for.
     Permission,
+    /// Whether strings may be asked for together.
+    Together,
     /// How many keys have deadlines.
     Keyspace,
     Scan,
@@ -105,6 +113,8 @@ enum Asked {
     Closes,
     Deadline,
     Value(Vec<u8>),
+    /// Those of them that have not been answered.
+    Strings(VecDeque<Vec<u8>>),
 }
 
 /// How far the answer to the first question has come.
@@ -118,6 +128,10 @@ enum Answer {
     Page(Option<usize>),
     /// It is a large one, and comes in pieces.
     Pieces(Box<Large>),
+    /// Strings come.
+    Strings,
+    /// So many bytes of one of them come that are not wanted.
+    Passes(u64),
 }
 
 /// A value that is taken as it comes.
@@ -173,6 +187,7 @@ struct Reader<'a> {
     is_slow: bool,
     /// Bytes of a key, as they were of late.
     usual: usize,
+    strings: Strings,
     /// Keys of the database that have a deadline, as far as the server tells.
     expires: Option<u64>,
     /// Whether deadlines are asked for.
@@ -189,7 +204,11 @@ struct Reader<'a> {
 impl Read {
     /// How it was read, in words.
     pub(super) const fn method(&self) -> &'static str {
-        if self.by_type { "SCAN and reads by type" } else { "SCAN and DUMP" }
+        match (self.by_type, self.by_mget) {
+            (true, _) => "SCAN and reads by type",
+            (false, true) => "SCAN, MGET and DUMP",
+            (false, false) => "SCAN and DUMP",
+        }
     }
 }
 
@@ -271,6 +290,7 @@ impl Inventory {
             page: PAGE,
             is_slow: false,
             usual: 1024,
+            strings: Strings::default(),
             expires: None,
             asks_deadlines: true,
             deadlines: VecDeque::new(),
@@ -331,6 +351,7 @@ impl Reader<'_> {
     /// Whether `DUMP` is refused.
     async fn is_refused(&mut self) -> Result<bool, ControlError> {
         self.ask(&[b"DUMP", OWN], Asked::Permission);
+        self.ask_whether_strings_are_told();
         while !self.asked.is_empty() {
             self.exchange().await?;
             self.take()?;
@@ -361,32 +382,47 @@ impl Reader<'_> {
     /// Asks for as much as may be under way.
     fn ask_on(&mut self) {
         let ahead = (self.task.room / self.usual.max(1)).clamp(4, MOST_AHEAD);
-        let by_time = self.asks_deadlines && !self.task.tells_deadlines();
         if self.names.len() < ahead
             && let Some(cursor) = self.cursor.take()
         {
             let (cursor, count) = (cursor.to_string(), self.page.to_string());
             self.ask(&[b"SCAN", cursor.as_bytes(), b"COUNT", count.as_bytes()], Asked::Scan);
         }
-        while self.keys_asked < ahead && !self.names.is_empty() {
-            let count = TOGETHER.min(self.names.len());
-            if by_time {
-                self.ask(&[b"TIME"], Asked::Opens);
+        while self.keys_asked < ahead {
+            let are_others = !self.strings.others.is_empty();
+            let as_strings = !are_others && self.strings.are_likely(self.usual);
+            let together = if as_strings { strings::TOGETHER } else { TOGETHER };
+            let next = if are_others { &mut self.strings.others } else { &mut self.names };
+            let names: Vec<Vec<u8>> = next.drain(..together.min(next.len())).collect();
+            if names.is_empty() {
+                break;
             }
-            let deadlines = if self.asks_deadlines { count } else { 0 };
-            let deadline: &[u8] = if by_time { b"PTTL" } else { b"PEXPIRETIME" };
-            for name in self.names.iter().take(deadlines) {
-                command(&mut self.out, &[deadline, name]);
-                self.asked.push_back(Asked::Deadline);
+            self.keys_asked += names.len();
+            if self.asks_deadlines {
+                self.ask_deadlines(&names);
             }
-            if by_time {
-                self.ask(&[b"TIME"], Asked::Closes);
+            if as_strings {
+                self.ask_strings(names);
+                continue;
             }
-            for name in self.names.drain(..count) {
+            for name in names {
                 command(&mut self.out, &[b"DUMP", &name]);
                 self.asked.push_back(Asked::Value(name));
             }
-            self.keys_asked += count;
+        }
+    }
+
+    fn ask_deadlines(&mut self, names: &[Vec<u8>]) {
+        let by_time = !self.task.tells_deadlines();
+        let question: &[u8] = if by_time { b"PTTL" } else { b"PEXPIRETIME" };
+        if by_time {
+            self.ask(&[b"TIME"], Asked::Opens);
+        }
+        for name in names {
+            self.ask(&[question, name], Asked::Deadline);
+        }
+        if by_time {
+            self.ask(&[b"TIME"], Asked::Closes);
         }
     }
 

@@ -50,7 +50,7 @@ impl Reader<'_> {
                 };
                 let value = std::mem::replace(value, Err(String::new()));
                 let content = value.map(|_| self.task.digester.end());
-                self.key(content);
+                self.value(content)?;
                 return Ok(used);
             }
             Answer::Begins => {
@@ -61,6 +61,19 @@ impl Reader<'_> {
                     self.answer = Answer::Pieces(Box::new(Large { left, value }));
                     return Ok(head);
                 }
+            }
+            Answer::Strings => {
+                if let (Asked::Strings(_), Some(len)) = (asked, large(input)) {
+                    return Ok(self.pass_large(len));
+                }
+            }
+            Answer::Passes(left) => {
+                let used = usize::try_from(*left).unwrap_or(usize::MAX).min(input.len());
+                *left -= used as u64;
+                if *left == 0 {
+                    self.string(None)?;
+                }
+                return Ok(used);
             }
             Answer::Time(_) | Answer::Cursor | Answer::Page(_) => {}
         }
@@ -75,6 +88,10 @@ impl Reader<'_> {
                 let text = String::from_utf8_lossy(text).into_owned();
                 let error = ControlError::answered(question, text);
                 self.read.by_type = is_command_refused(&error.into());
+                self.next()?;
+                return Ok(used);
+            }
+            (Reply::Error(_), Some(Asked::Together)) => {
                 self.next()?;
                 return Ok(used);
             }
@@ -152,21 +169,31 @@ impl Reader<'_> {
                 let times = self.times();
                 let content =
                     Dumped::content(payload, self.task.piece, &mut self.task.digester, &times);
-                self.key(content.map_err(|error| error.to_string()));
-                return Ok(());
+                return self.value(content.map_err(|error| error.to_string()));
             }
             // It has gone meanwhile.
-            (Answer::Begins, Some(Asked::Value(_)), Reply::Nil) => {
-                self.key(Ok(None));
-                return Ok(());
+            (Answer::Begins, Some(Asked::Value(_)), Reply::Nil) => return self.value(Ok(None)),
+            (Answer::Begins, Some(Asked::Together), Reply::Array(2)) => Answer::Strings,
+            (Answer::Strings, Some(Asked::Together), Reply::Bulk(_) | Reply::Nil) => {
+                if !std::mem::replace(&mut self.strings.are_told, true) {
+                    return Ok(());
+                }
+                return self.next();
             }
+            (Answer::Begins, Some(Asked::Strings(names)), Reply::Array(count))
+                if count == names.len() =>
+            {
+                self.read.by_mget = true;
+                Answer::Strings
+            }
+            (Answer::Strings, Some(Asked::Strings(_)), reply) => return self.string(Some(reply)),
             _ => return Err(unexpected(question)),
         };
         Ok(())
     }
 
     /// The first question is answered.
-    fn next(&mut self) -> Result<(), ControlError> {
+    pub(super) fn next(&mut self) -> Result<(), ControlError> {
         self.answer = Answer::Begins;
         self.asked.pop_front();
         Ok(())
@@ -185,22 +212,32 @@ impl Reader<'_> {
         self.task.rules.as_ref().is_none_or(|rules| admits(rules, kind, &self.task.digester))
     }
 
-    fn times(&self) -> Times {
+    pub(super) fn times(&self) -> Times {
         Times { now_ms: self.now_ms, ..self.task.times }
     }
 
-    /// A key was read.
-    fn key(&mut self, content: Result<Option<Content>, String>) {
+    /// The value that was asked for was read.
+    fn value(&mut self, content: Result<Option<Content>, String>) -> Result<(), ControlError> {
+        let Some(Asked::Value(name)) = self.asked.pop_front() else {
+            return Err(unexpected("DUMP"));
+        };
         self.answer = Answer::Begins;
-        let Some(Asked::Value(name)) = self.asked.pop_front() else { return };
+        self.key(&name, content);
+        Ok(())
+    }
+
+    /// A key was read.
+    pub(super) fn key(&mut self, name: &[u8], content: Result<Option<Content>, String>) {
         let deadline = self.deadlines.pop_front().flatten();
         self.keys_asked -= 1;
         Counters::add(&self.task.counters.keys, 1);
+        let kind = content.as_ref().ok().and_then(|content| Some(content.as_ref()?.kind));
+        self.strings.saw(kind);
         let content = match content {
             Ok(Some(content)) if self.admits(content.kind) => content,
             Ok(_) => return,
             Err(why) => {
-                debug!(key = %Escaped(&name), why, "a value of the target cannot be read");
+                debug!(key = %Escaped(name), why, "a value of the target cannot be read");
                 Content::UNREAD
             }
         };
@@ -211,7 +248,7 @@ impl Reader<'_> {
             },
             None => None,
         };
-        self.task.note(self.db, &name, (content, deadline), &mut self.batch);
+        self.task.note(self.db, name, (content, deadline), &mut self.batch);
     }
 }
 
@@ -225,6 +262,7 @@ impl Asked {
             Self::Opens | Self::Closes => "TIME",
             Self::Deadline => "PTTL",
             Self::Permission | Self::Value(_) => "DUMP",
+            Self::Together | Self::Strings(_) => "MGET",
         }
     }
 }
@@ -273,7 +311,7 @@ fn large_piece(
 }
 
 /// How long a bulk string is that is not small, and its head, if these bytes begin with one.
-fn large(input: &[u8]) -> Option<(u64, usize)> {
+pub(super) fn large(input: &[u8]) -> Option<(u64, usize)> {
     let rest = input.strip_prefix(b"$")?;
     let digits = rest.iter().take(20).position(|byte| *byte == b'\r')?;
     let len = number(rest.get(..digits)?)?;
@@ -296,6 +334,6 @@ fn broken(error: RespError) -> ControlError {
     lost(std::io::Error::new(std::io::ErrorKind::InvalidData, error))
 }
 
-fn unexpected(question: &'static str) -> ControlError {
+pub(super) fn unexpected(question: &'static str) -> ControlError {
     ControlError::answered(question, "it answers something else than was asked".to_owned())
 }
