@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::fs::{self, File, OpenOptions};
 use std::hash::{BuildHasher, RandomState};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -71,20 +71,20 @@ pub(super) fn most(plan: &Plan) -> u64 {
 pub(super) fn seed(folder: &Path) -> io::Result<u64> {
     super::job::create(folder)?;
     let path = folder.join(SEED);
-    let drawn = RandomState::new().hash_one(path.as_os_str());
-    let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
-    match made {
-        Ok(mut file) => {
-            file.write_all(&drawn.to_le_bytes())?;
-            Ok(drawn)
-        }
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            kept_seed(folder).ok_or_else(|| {
-                io::Error::new(io::ErrorKind::InvalidData, "it is not what was written there")
-            })
-        }
-        Err(error) => Err(error),
+    let mut options = OpenOptions::new();
+    let file = options.read(true).write(true).create(true).truncate(false).mode(0o600);
+    let mut file = file.open(&path)?;
+    // All sources ask for it as they begin, and nobody may see it made and not written.
+    flock(&file, FlockOperation::LockExclusive)?;
+    let mut kept = Vec::new();
+    file.read_to_end(&mut kept)?;
+    if kept.is_empty() {
+        let drawn = RandomState::new().hash_one(path.as_os_str());
+        file.write_all(&drawn.to_le_bytes())?;
+        return Ok(drawn);
     }
+    let kept = kept.try_into().map(u64::from_le_bytes);
+    kept.map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is not what was written there"))
 }
 
 /// The seed of the digests that are kept in this folder, if any are.
@@ -233,5 +233,35 @@ impl Digests {
         if let Some(digests) = slot.take() {
             let _ = fs::remove_file(&digests.path);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::*;
+
+    #[test]
+    fn all_who_ask_at_a_time_get_one_seed() {
+        for _ in 0..50 {
+            let folder = tempfile::tempdir().unwrap();
+            let seeds: Vec<u64> = thread::scope(|scope| {
+                let asking: Vec<_> =
+                    (0..16).map(|_| scope.spawn(|| seed(folder.path()).unwrap())).collect();
+                asking.into_iter().map(|seed| seed.join().unwrap()).collect()
+            });
+            assert!(seeds.iter().all(|seed| kept_seed(folder.path()) == Some(*seed)), "{seeds:?}");
+        }
+    }
+
+    #[test]
+    fn a_seed_that_was_made_and_not_written_is_drawn_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join(SEED), "").unwrap();
+        let drawn = seed(folder.path()).unwrap();
+        assert_eq!(kept_seed(folder.path()), Some(drawn));
+        fs::write(folder.path().join(SEED), "another").unwrap();
+        assert!(seed(folder.path()).is_err());
     }
 }

@@ -78,6 +78,9 @@ impl Job {
                 *kept = Some(verdict.clone());
             }
             match &verdict.gone {
+                Some(_) if wanted.fence.is_none() => {
+                    notice::note("cutover: GO (rehearsal: nothing was fenced)");
+                }
                 Some(_) => notice::note("cutover: GO"),
                 None => notice::warning(
                     &format!("cutover: NO-GO: {}", verdict.against.join("; ")),

@@ -36,6 +36,10 @@ enum Step {
 pub(super) type Walked = Result<(Option<Walk>, Page), ControlError>;
 
 impl Moving {
+    fn is_sent(&self) -> bool {
+        matches!(self.step, Step::Sent)
+    }
+
     /// Waits for the next page, or for ever. Nothing is lost if the future is dropped.
     pub(super) async fn walked(slot: &mut Option<Self>) -> Walked {
         match slot.as_mut().map(|moving| &mut moving.step) {
@@ -62,28 +66,27 @@ impl Lane<'_> {
             }
             return;
         };
-        match moving.step {
-            Step::Moved if self.stream.is_whole() => match self.deadlines.take_moved() {
+        let to = moving.to;
+        if matches!(moving.step, Step::Moved) && self.stream.is_whole() {
+            match self.deadlines.take_moved() {
                 Some(names) if names.is_empty() => moving.step = Step::Sent,
                 Some(names) if names.len().is_some() => self.hold_names(&names),
                 _ => {
                     debug!("more keys have moved than were noted: the walk begins anew");
-                    let to = moving.to;
                     self.begin_moving(to);
                 }
-            },
-            Step::Sent if self.holding == 0 => {
-                let to = moving.to;
-                self.moving = None;
-                self.deadlines.horizon_has_moved();
-                self.target.keeper_mut().amend(|record| record.good = to);
-                if is_restored {
-                    self.is_restored();
-                }
-                self.target.save();
-                info!(until_ms = to, "deadlines up to a later time are held back");
             }
-            Step::Walk(_) | Step::Moved | Step::Sent => {}
+        }
+        // In the same round: where all of it is confirmed already nothing may come that begins another one.
+        if self.holding == 0 && self.moving.as_ref().is_some_and(Moving::is_sent) {
+            self.moving = None;
+            self.deadlines.horizon_has_moved();
+            self.target.keeper_mut().amend(|record| record.good = to);
+            if is_restored {
+                self.is_restored();
+            }
+            self.target.save();
+            info!(until_ms = to, "deadlines up to a later time are held back");
         }
     }
 

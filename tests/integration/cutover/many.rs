@@ -224,6 +224,46 @@ fn a_source_that_is_copied_anew_holds_up_no_other() {
     scripts.end();
 }
 
+/// Of several sources, too, each follows again although the walk through the target ends with keys of others, and its source says nothing meanwhile.
+#[test]
+fn a_source_without_a_key_at_the_walks_end_follows_again() {
+    let servers = ["redis-7.0.15"; 3].map(Server::start);
+    let [Some(few), Some(lots), Some(target)] = servers else { return };
+    // Its next word would begin the round that is missing.
+    few.client().call(cmd!("CONFIG", "SET", "repl-ping-replica-period", 3600));
+    let mut client = few.client();
+    client.select(9);
+    client.call(cmd!("SETEX", "dies", 9000, 1));
+    // The databases are walked through from the last to the first: many pages without a key of the other source.
+    let mut client = lots.client();
+    let fill = "for i = 1, 20000 do redis.call('SETEX', 'key:' .. i, 9000, i) end return 1";
+    client.call(cmd!("EVAL", fill, 0));
+    let folder = TempDir::new().unwrap();
+    let config = folder.path().join("night.toml");
+    let mut text = format!("[target]\nurl = \"{}\"\n", target.url());
+    for (name, source) in [("few", &few), ("lots", &lots)] {
+        text += &format!(
+            "[[source]]\nurl = \"{}\"\nname = \"{name}\"\nprefix = \"{name}:\"\n",
+            source.url()
+        );
+    }
+    fs::write(&config, text).unwrap();
+    let running = Understudy::start(&["sync", "--config", config.to_str().unwrap()]);
+    follows(&running);
+    let mut client = target.client();
+    client.select(9);
+    client.call(cmd!("SET", "few:planted", 1));
+    let flags = ["cutover", "--json", "--fence", "min-replicas", "--verify", "full"];
+    let ended = running.beside(&flags);
+    ended.assert_code(1);
+    let against = verdict(&ended)["against"].clone();
+    assert_eq!(against.as_array().map(Vec::len), Some(1), "{against}");
+    assert!(against[0].as_str().unwrap().contains("differ"), "{against}");
+    assert!(client.call(cmd!("PTTL", "few:dies")).int() > 1 << 44, "{}", ended.stderr);
+    client.call(cmd!("DEL", "few:planted"));
+    running.beside(&flags).assert_code(0);
+}
+
 /// Job and switch in one command, and what is done at GO.
 #[test]
 fn all_of_it_in_one_go() {
