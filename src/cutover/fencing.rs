@@ -21,6 +21,10 @@ use super::told::{Against, Job, Told};
 /// How long deadlines may take to be held back again before their source takes writes all the same: then the job copies anew.
 const RESTORED: Duration = Duration::from_secs(20);
 
+/// What is said of a source whose fence could not be taken away, and what does take it away.
+pub(super) const STILL_FENCED: &str = "IT IS STILL FENCED";
+pub(super) const LIFTS: &str = "understudy cutover --lift takes the fence away";
+
 /// How long nothing is said of fences that are being taken away.
 const QUIET: Duration = Duration::from_secs(1);
 
@@ -134,7 +138,7 @@ impl Switch<'_> {
             match lowered {
                 Ok(()) => self.left.remove(&name),
                 Err(why) => left.push(format!(
-                    "{name}: IT IS STILL FENCED: {why}; understudy cutover --lift takes the fence away when that is mended, and so does the next cutover"
+                    "{name}: {STILL_FENCED}: {why}; {LIFTS} when that is mended, and so does the next cutover"
                 )),
             }
             // Whatever becomes of this process and of the others, this one is no matter of it any more.

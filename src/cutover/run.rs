@@ -13,7 +13,8 @@ use crate::preflight::look;
 use crate::progress::Phase;
 
 use super::fence::Fence;
-use super::fenced::{Left, Raised};
+use super::fenced::{Left, Raised, left_behind};
+use super::fencing::{LIFTS, STILL_FENCED};
 use super::switch::{Ends, Member, each, members};
 use super::told::{Against, Gone, Job, Told, Verdict, Wanted};
 use super::watch::watch;
@@ -68,6 +69,7 @@ pub async fn cutover(
         }
         Err(Against(mut against)) => {
             against.extend(switch.undo(tell).await);
+            against.extend(switch.left_by_others());
             Verdict { against, ..Verdict::default() }
         }
     }
@@ -101,6 +103,14 @@ impl Switch<'_> {
                 gone.unwrap_or_else(|_| Err(self.too_long()))
             }
         }
+    }
+
+    /// Sources on which the fence of an earlier cutover stands, which this one has not come to.
+    fn left_by_others(&self) -> Vec<String> {
+        let left = left_behind(self.job.plan).ok().flatten();
+        let names = left.iter().flat_map(Left::sources).filter(|name| self.left.of(name).is_none());
+        let told = |name| format!("{name}: {STILL_FENCED} since an earlier cutover; {LIFTS}");
+        names.map(told).collect()
     }
 
     fn too_long(&self) -> Against {

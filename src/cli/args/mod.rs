@@ -67,7 +67,7 @@ pub(crate) enum Command {
     Explain(Box<Explain>),
     /// Fence the sources of a job that follows, drain and compare them, and say GO or NO-GO
     #[command(
-        override_usage = "understudy cutover [OPTIONS] --fence <HOW> [JOB]\n       understudy cutover [OPTIONS] --fence <HOW> --from <URL> --to <URL>\n       understudy cutover --rehearse [OPTIONS] [JOB]\n       understudy cutover --lift --from <URL> --to <URL>"
+        override_usage = "understudy cutover [OPTIONS] --fence <HOW> [JOB]\n       understudy cutover [OPTIONS] --fence <HOW> --from <URL> --to <URL>\n       understudy cutover --rehearse [OPTIONS] [JOB]\n       understudy cutover --lift [JOB]\n       understudy cutover --lift --from <URL> --to <URL>"
     )]
     Cutover(Box<Cutover>),
     /// How a job stands that runs on this machine

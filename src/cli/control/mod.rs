@@ -18,7 +18,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Mutex as AsyncMutex, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
-use understudy::cutover::Verdict;
+use understudy::cutover::{Left, Verdict, left_behind};
 use understudy::flow::{Order, TooLate};
 use understudy::net::{Clock, Net};
 use understudy::plan::{Facts, Plan};
@@ -212,7 +212,7 @@ impl Job {
             { self.sources.iter() }.map(|(name, counters)| Source { name, counters }).collect();
         let answer = match Request::parse(&line) {
             None => protocol::unknown(),
-            Some(Request::Status) => protocol::status(&self.standing(), &sources),
+            Some(Request::Status) => protocol::status(&self.standing(&self.fenced()), &sources),
             Some(Request::Fences) => return Ok(Some((client, Switch::Fences))),
             Some(Request::Lift) => return Ok(Some((client, Switch::Lift))),
             Some(Request::CutOver(wish)) => return Ok(Some((client, Switch::CutOver(wish)))),
@@ -226,8 +226,15 @@ impl Job {
         Ok(None)
     }
 
-    fn standing(&self) -> Standing<'_> {
+    /// The sources on which a fence stands, as it is written down.
+    fn fenced(&self) -> Vec<String> {
+        let left = self.known.get().and_then(|known| left_behind(&known.plan).ok().flatten());
+        left.iter().flat_map(Left::sources).map(str::to_owned).collect()
+    }
+
+    fn standing<'a>(&'a self, fenced: &'a [String]) -> Standing<'a> {
         Standing {
+            fenced,
             job: &self.name,
             target: &self.target,
             process: std::process::id(),

@@ -199,12 +199,14 @@ pub(super) struct Standing<'a> {
     pub(super) order: Order,
     /// Since when it is paused, if it is.
     pub(super) paused: Option<Duration>,
+    /// The sources on which a fence stands.
+    pub(super) fenced: &'a [String],
     pub(super) now: Duration,
 }
 
 /// The answer to a question for how it stands.
 pub(super) fn status(standing: &Standing<'_>, sources: &[Source<'_>]) -> Value {
-    let Standing { job, target, process, order, paused, now } = *standing;
+    let Standing { job, target, process, order, paused, fenced, now } = *standing;
     let sources: Vec<Value> = sources.iter().map(|one| source(*one, target, now)).collect();
     json!({
         "version": VERSION,
@@ -213,6 +215,7 @@ pub(super) fn status(standing: &Standing<'_>, sources: &[Source<'_>]) -> Value {
         "order": order.name(),
         "seconds": now.as_secs(),
         "paused_seconds": paused.map(|since| now.saturating_sub(since).as_secs()),
+        "fenced": fenced,
         "target": target,
         // Only the end of a job sets them to what they are.
         "deadlines_shifted": true,
@@ -306,11 +309,13 @@ mod tests {
             process: 7,
             order: Order::Pause,
             paused: Some(Duration::from_secs(60)),
+            fenced: &["old:1".to_owned()],
             now: Duration::from_secs(142),
         };
         let sources = [Source { name: "old:1", counters: &counters }];
         let told = status(&standing, &sources);
         assert_eq!((&told["order"], &told["paused_seconds"]), (&"pause".into(), &82.into()));
+        assert_eq!(told["fenced"], json!(["old:1"]));
         let source = &told["sources"][0];
         assert_eq!(source["phase"], "following");
         assert_eq!((&source["lag_bytes"], &source["master_offset"]), (&20.into(), &Value::Null));

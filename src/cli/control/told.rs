@@ -54,6 +54,14 @@ pub(super) fn told(status: &Value, columns: Option<usize>) -> String {
     if let Some(seconds) = of(status, "paused_seconds").as_u64() {
         lines.push(format!("paused since {seconds} s: understudy resume goes on"));
     }
+    let fenced = of(status, "fenced").as_array().map(Vec::as_slice).unwrap_or_default();
+    if !fenced.is_empty() {
+        lines.push(one_line(&format!(
+            "a fence keeps these from taking writes: {}; where no cutover is under way, understudy cutover --lift {} takes it away",
+            fenced.iter().map(text).collect::<Vec<_>>().join(", "),
+            text(of(status, "job")),
+        )));
+    }
     let sources = of(status, "sources").as_array().map(Vec::as_slice).unwrap_or_default();
     let folded = fold(&sources.iter().map(line).collect::<Vec<_>>());
     let shown: Vec<&Value> = folded.shown.iter().filter_map(|&index| sources.get(index)).collect();
@@ -241,6 +249,16 @@ mod tests {
         assert!(!told.contains("10.20.30.20:6379 "), "{told}");
         assert!(told.contains(" lag ") && !told.contains("read to"), "{told}");
         assert!(told.contains(" 37,000,703 "), "{told}");
+    }
+
+    #[test]
+    fn fences_that_stand_are_told() {
+        let mut status = status(2);
+        assert!(!told(&status, None).contains("fence"));
+        status["fenced"] = json!(["old:1", "old:2"]);
+        let told = told(&status, None);
+        let line = "from taking writes: old:1, old:2; where no cutover is under way, understudy cutover --lift night ";
+        assert!(told.contains(line), "{told}");
     }
 
     #[test]
