@@ -13,6 +13,7 @@ use crate::net::{Control, ControlError, Net};
 use crate::plan::ServerPlace;
 
 use super::rivals::Rival;
+use super::walks::Walking;
 
 /// Sets deadlines that were held back, page by page.
 pub(super) struct Closing {
@@ -35,7 +36,7 @@ enum Source {
     /// So were those of hashes, which come behind them.
     Fields(usize),
     /// There were more than fit: the target is walked through, all keys of all databases.
-    Walk(Walk),
+    Walk(Walking),
     Done,
 }
 
@@ -62,7 +63,7 @@ impl Closing {
     }
 
     /// Begins with a walk through the target.
-    pub(super) fn walking(finish: Finishes, walk: Walk) -> Self {
+    pub(super) fn walking(finish: Finishes, walk: Walking) -> Self {
         Self { finish, names: Source::Walk(walk) }
     }
 
@@ -72,7 +73,7 @@ impl Closing {
     }
 
     /// The walk, if its next page has to be read first. It is given back with [`walked`](Self::walked).
-    pub(super) fn take_walk(&mut self) -> Option<Walk> {
+    pub(super) fn take_walk(&mut self) -> Option<Walking> {
         match std::mem::replace(&mut self.names, Source::Done) {
             Source::Walk(walk) => Some(walk),
             other => {
@@ -82,14 +83,18 @@ impl Closing {
         }
     }
 
-    /// Writes the commands for a page that was read. Without a walk it was the last one.
-    pub(super) fn walked(&mut self, walk: Option<Walk>, page: &Page, draft: &mut Draft) {
-        draft.select(page.db);
-        for names in page.names.chunks(PAGE) {
-            let names: Vec<&[u8]> = names.iter().map(Vec::as_slice).collect();
-            self.finish.write(page.db, &names, draft, Finish::keys);
+    /// Writes the commands for names of a page that was read. Without a walk it was the last one.
+    pub(super) fn walked(
+        &mut self,
+        walk: Option<Walking>,
+        (db, names): (Db, &[&[u8]]),
+        draft: &mut Draft,
+    ) {
+        draft.select(db);
+        for names in names.chunks(PAGE) {
+            self.finish.write(db, names, draft, Finish::keys);
             if self.finish.own.has_fields() {
-                self.finish.write(page.db, &names, draft, Finish::fields);
+                self.finish.write(db, names, draft, Finish::fields);
             }
         }
         if let Some(walk) = walk {

@@ -62,6 +62,7 @@ use super::share::{Excess, Pool, Share};
 use super::throttle::Throttle;
 use super::turns::Turn;
 use super::upstream::Upstream;
+use super::walks::Walks;
 use super::watchdog::Watchdog;
 
 use attempts::Tally;
@@ -87,6 +88,7 @@ struct Lane<'a> {
     index: usize,
     from: &'a Place,
     to: &'a ServerPlace,
+    walks: Walks,
     counters: &'a Counters,
     clock: Clock,
     net: Net,
@@ -228,6 +230,8 @@ pub(super) struct Known<'k> {
     pub(super) member: Option<Member>,
     /// What it shares with the others, where it may bring the same names.
     pub(super) rival: Option<Rival>,
+    /// Through the target.
+    pub(super) walks: Walks,
     pub(super) net: &'k Net,
 }
 

@@ -35,6 +35,7 @@ mod turns;
 mod unowned;
 mod upstream;
 mod verify;
+mod walks;
 mod watchdog;
 
 use std::sync::Arc;
@@ -101,6 +102,7 @@ pub async fn migrate(
     let store = plan.spool.folder.clone().filter(|_| limit > 0);
     let store = store.map(|folder| Store::new(folder, limit));
     let turns = turns::Turns::new(&plan, &facts);
+    let walks = walks::Walks::new(net.clone(), rivals.clone());
     let (mut members, watches) = cluster::members(net, &plan);
     let mut clusters = JoinSet::new();
     watches.into_iter().for_each(|watch| drop(clusters.spawn(watch)));
@@ -111,6 +113,7 @@ pub async fn migrate(
         let (held, throttle, pool) = (held.clone(), throttle.clone(), pool.clone());
         let (store, turn, member) = (store.clone(), turns.of(index), members.remove(&index));
         let rival = rivals.as_ref().and_then(|rivals| rivals.of(&plan, index));
+        let walks = walks.clone();
         let name = plan.sources.get(index).map(|source| source.name.clone()).unwrap_or_default();
         // At the level of errors, so that every line of a lane names its source.
         let span = tracing::error_span!("lane", source = %name);
@@ -130,9 +133,10 @@ pub async fn migrate(
                     turn,
                     member,
                     rival,
+                    walks,
                     net,
                 };
-                (index, lane::run(&plan, known, &counters, orders).await)
+                (index, Box::pin(lane::run(&plan, known, &counters, orders)).await)
             }
             .instrument(span),
         );

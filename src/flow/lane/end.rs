@@ -1,9 +1,9 @@
 //! How a lane comes to its end.
 //!
 //! ```text
-//!  No ──▶ Asking ◀──▶ Reaching ──▶ Settling ──▶ Marking ──▶ Walking ──▶ Closing ◀──▶ Reading
-//!  drained  deadlines  the stream   all replies  the record  too many    deadlines    a page of
-//!           asked      up to them   are in       says so     names       are set      names
+//!  No ──▶ Asking ◀──▶ Reaching ──▶ Settling ──▶ Marking ──▶ Closing ◀──▶ Reading
+//!  drained  deadlines  the stream   all replies  the record  deadlines    a page of the target's names, if
+//!           asked      up to them   are in       says so     are set      there are more than were kept
 //! ```
 //! Behind that, and behind a stop, the record is the last that is written: how far it has come, or that it is gone.
 
@@ -14,7 +14,6 @@ use std::time::Duration;
 use tracing::{debug, info, warn};
 
 use crate::change::{Draft, Finish, Settled};
-use crate::net::ControlError;
 use crate::offset::Offset;
 use crate::plan::Place;
 use crate::position;
@@ -22,8 +21,9 @@ use crate::progress::Phase;
 use crate::source::FetchError;
 
 use super::super::asking::{Asker, Told};
-use super::super::ending::{Closing, Finishes, Page, Walk};
+use super::super::ending::{Closing, Finishes};
 use super::super::report::Ended;
+use super::horizon::Walked;
 use super::taking::CHUNK;
 use super::{Lane, LaneError, Later, Stage, chain};
 
@@ -50,12 +50,10 @@ pub(super) enum End {
     Settling,
     /// The record is told that deadlines are about to be set.
     Marking,
-    /// There are more names than were kept: the target is asked for them.
-    Walking(Later<Result<Walk, ControlError>>),
     /// Deadlines are set to what they are.
     Closing(Box<Closing>),
     /// The same, and a page of names is being read.
-    Reading(Box<Closing>, Later<Result<(Option<Walk>, Page), ControlError>>),
+    Reading(Box<Closing>, Later<Walked>),
     /// A cutover is under way: all is done but for the record, and may be undone.
     Settled,
     /// It was given up: deadlines are held back again.
@@ -74,8 +72,7 @@ type Asked = Result<(Option<Box<Asker>>, VecDeque<Told>), FetchError>;
 /// What a question at the end was answered.
 pub(super) enum Answer {
     Told(Asked),
-    Walk(Result<Walk, ControlError>),
-    Page(Box<Closing>, Result<(Option<Walk>, Page), ControlError>),
+    Page(Box<Closing>, Walked),
 }
 
 impl End {
@@ -83,7 +80,6 @@ impl End {
     pub(super) async fn answered(&mut self) -> Answer {
         match self {
             Self::Asking(told) => Answer::Told(told.await),
-            Self::Walking(walk) => Answer::Walk(walk.await),
             Self::Reading(_, page) => {
                 let page = page.await;
                 match std::mem::replace(self, Self::Done) {
@@ -276,7 +272,8 @@ impl Lane<'_> {
         self.target.begin_closing();
         self.draft = Draft::default();
         if held_back.is_none() {
-            return End::Walking(Box::pin(Walk::begin(self.net.clone(), self.to.clone())));
+            let walk = self.walks.join(self.to);
+            return End::Closing(Box::new(Closing::walking(self.finishes(), walk)));
         }
         End::Closing(Box::new(Closing::kept(self.finishes())))
     }
@@ -308,15 +305,12 @@ impl Lane<'_> {
                 self.tally.unproven += 1;
                 self.end = End::Reaching(VecDeque::new(), None);
             }
-            Answer::Walk(walk) => {
-                self.end = End::Closing(Box::new(Closing::walking(self.finishes(), walk?)));
-            }
             Answer::Page(closing, page) => {
-                let (walk, mut page) = page?;
+                let (walk, names) = page?;
                 let mut closing = closing;
                 // What another source has brought is closed when that one ends.
-                page.names.retain(|name| self.has_brought(page.db, name));
-                closing.walked(walk, &page, &mut self.draft);
+                let ours = self.brought_of(&names);
+                closing.walked(walk, (names.page.db, &ours), &mut self.draft);
                 self.end = End::Closing(closing);
                 self.push();
             }

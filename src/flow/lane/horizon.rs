@@ -6,6 +6,7 @@
 //! ```
 //! Killed in its midst the job goes on with the old `good`, and the walk begins anew.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tracing::{debug, info};
@@ -14,7 +15,7 @@ use crate::change::{Draft, Finish, Names, PAGE};
 use crate::key::{Db, is_own};
 use crate::net::ControlError;
 
-use super::super::ending::{Page, Walk};
+use super::super::walks::{self, Walking};
 use super::{End, Lane, LaneError, Later, Stage};
 
 /// The horizon is on its way.
@@ -25,7 +26,7 @@ pub(super) struct Moving {
 
 enum Step {
     /// The next page of the walk is being read.
-    Walk(Later<Result<(Option<Walk>, Page), ControlError>>),
+    Walk(Later<Walked>),
     /// All has been walked through; keys that moved meanwhile are seen to.
     Moved,
     /// All has been sent.
@@ -33,7 +34,7 @@ enum Step {
 }
 
 /// A page of the walk, and the rest of it.
-pub(super) type Walked = Result<(Option<Walk>, Page), ControlError>;
+pub(super) type Walked = Result<(Option<Walking>, Arc<walks::Names>), ControlError>;
 
 impl Moving {
     fn is_sent(&self) -> bool {
@@ -98,22 +99,21 @@ impl Lane<'_> {
     pub(super) fn begin_moving(&mut self, to: i64) {
         self.deadlines.move_horizon(to);
         self.target.keeper_mut().amend(|record| record.horizon = to);
-        let (net, to_server) = (self.net.clone(), self.to.clone());
-        let first = Box::pin(async move { Walk::begin(net, to_server).await?.page().await });
+        let first = Box::pin(self.walks.join(self.to).page());
         self.moving = Some(Moving { to, step: Step::Walk(first) });
     }
 
     /// A page of the target's keys: those whose deadlines come before the new horizon are held back.
     pub(super) fn walked(&mut self, walked: Walked) -> Result<(), LaneError> {
-        let (walk, Page { db, names }) = walked?;
+        let (walk, names) = walked?;
         let Some(moving) = &mut self.moving else { return Ok(()) };
         moving.step = match walk {
             Some(walk) => Step::Walk(Box::pin(walk.page())),
             None => Step::Moved,
         };
-        let ours = |name: &&[u8]| !is_own(name) && self.has_brought(db, name);
-        let names: Vec<&[u8]> = names.iter().map(Vec::as_slice).filter(ours).collect();
-        self.hold(db, &names);
+        let mut ours = self.brought_of(&names);
+        ours.retain(|name| !is_own(name));
+        self.hold(names.page.db, &ours);
         Ok(())
     }
 

@@ -149,6 +149,7 @@ impl<'a> Lane<'a> {
             index,
             from: plan.sources.get(index).map_or(&plan.target, |source| &source.place),
             to,
+            walks: known.walks.clone(),
             counters,
             clock,
             net: net.clone(),

@@ -6,10 +6,12 @@
 use crate::command::lookup;
 use crate::key::Db;
 use crate::offset::Offset;
+use crate::owners::Claims;
 use crate::plan::Rules;
 use crate::position::Record;
 use crate::repl::Command;
 
+use super::super::walks;
 use super::Lane;
 
 /// See the module.
@@ -83,13 +85,19 @@ impl Lane<'_> {
         }
     }
 
-    /// Whether a key of the target may be what this lane has brought, as far as rules and names tell.
-    pub(super) fn has_brought(&self, db: Db, name: &[u8]) -> bool {
-        let is_ours = |rival: &super::Rival| {
-            let claims = rival.claims(db, name);
-            claims.is_empty() || claims.has(rival.number())
+    /// The names of a page of the target's keys that this lane may have brought, as far as rules and names tell.
+    pub(super) fn brought_of<'n>(&self, names: &'n walks::Names) -> Vec<&'n [u8]> {
+        let db = names.page.db;
+        let ours = names.each().filter(|(name, claims)| self.has_brought((db, name), *claims));
+        ours.map(|(name, _)| name).collect()
+    }
+
+    fn has_brought(&self, (db, name): (Db, &[u8]), claims: Option<Claims>) -> bool {
+        let number = self.rivalry.rival.as_ref().map(super::Rival::number);
+        let is_ours = match (number, claims) {
+            (Some(number), Some(claims)) => claims.is_empty() || claims.has(number),
+            _ => true,
         };
-        self.stream.scope().rules().owns(db, name)
-            && self.rivalry.rival.as_ref().is_none_or(is_ours)
+        is_ours && self.stream.scope().rules().owns(db, name)
     }
 }

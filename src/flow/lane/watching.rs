@@ -25,8 +25,7 @@ impl Lane<'_> {
             unanswered: unanswered.map(|(commands, since)| (commands as u64, since)),
             is_refused: self.refusal.is_some(),
             is_paused: self.is_paused,
-            asks_target: self.stage == Stage::Sweeping
-                || matches!(self.end, End::Walking(_) | End::Reading(..)),
+            asks_target: self.stage == Stage::Sweeping || matches!(self.end, End::Reading(..)),
             asks_source: self.fetching.is_some()
                 || self.unknown.is_some()
                 || matches!(self.end, End::Asking(_)),

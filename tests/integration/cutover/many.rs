@@ -3,6 +3,7 @@
 use std::fs;
 use std::sync::Arc;
 
+use serde_json::json;
 use tempfile::TempDir;
 
 use crate::asking;
@@ -135,6 +136,14 @@ fn what_was_there_before_a_fence_is_not_forgotten() {
         many.running.tells("old-1: IT IS STILL FENCED: CONFIG: NOPERM", PATIENCE);
         assert_eq!(many.taking(), 1);
         scripts.end();
+        // Whoever looks finds it, and so does who is told of another reason.
+        assert_eq!(many.running.status()["fenced"], json!(["old-1"]));
+        many.running.beside(&["pause"]).assert_code(0);
+        let ended = many.running.beside(&["cutover", "--rehearse"]);
+        ended.assert_code(1);
+        let told = "old-1: IT IS STILL FENCED since an earlier cutover; understudy cutover --lift";
+        assert!(ended.stderr.contains(told), "{}", ended.stderr);
+        many.running.beside(&["resume"]).assert_code(0);
         let flags = ["cutover", "--fence", "min-replicas", "--verify", "full"];
         let again = || match by_lift {
             true => many.running.beside(&["cutover", "--lift"]),
@@ -158,6 +167,7 @@ fn what_was_there_before_a_fence_is_not_forgotten() {
         let setting = |name| settings.field(name).unwrap().text();
         assert_eq!(setting("min-replicas-to-write"), "0", "{}", ended.stderr);
         assert_eq!(setting("min-replicas-max-lag"), "7");
+        assert_eq!(many.running.status()["fenced"], json!([]));
         many.target.client().call(cmd!("DEL", "1:planted"));
         many.running.beside(&flags).assert_code(0);
         many.assert_same("behind a fence that was left");
@@ -337,4 +347,40 @@ fn databases_of_one_server_are_fenced_once() {
         assert_eq!(client.call(cmd!("SET", "x", 1)).text(), "OK", "{fence}");
         client.call(cmd!("DEL", "x"));
     }
+}
+
+/// A job that does not know any more which keys have deadlines goes through the names of its target once for all its sources, or twice where some come to their
+/// end when others are on their way already; and not once for each.
+#[test]
+fn the_target_is_walked_through_for_all_sources_at_once() {
+    let names = ["redis-7.0.15"; 6];
+    let Some(mut many) = Many::start(&names, "redis-7.0.15") else { return };
+    for source in &many.sources {
+        let keys = "for n=1,8000 do redis.call('SET','dies:'..n,n,'PXAT',4000000000000+n) end";
+        source.client().call(cmd!("EVAL", keys, 0));
+        source.client().call(cmd!("SET", "last", 1));
+    }
+    let mut target = many.target.client();
+    for number in 0..names.len() {
+        let last = format!("{number}:last");
+        let is_there = || target.call(cmd!("EXISTS", &last)).int() == 1;
+        asking::until("all is there", PATIENCE, is_there);
+    }
+    many.running = many.running.kill().follow();
+    follows(&many.running);
+    target.call(cmd!("CONFIG", "RESETSTAT"));
+    many.running.beside(&["stop", "--finish"]).assert_code(0);
+    asking::until("it ends", PATIENCE, || !many.running.is_running());
+    let keys = target.call(cmd!("DBSIZE")).int();
+    let line = target.info("commandstats", "cmdstat_scan");
+    let calls = line.strip_prefix("calls=").and_then(|rest| rest.split(',').next());
+    let calls: i64 = calls.unwrap().parse().unwrap();
+    // A page has 1000 names and some more.
+    assert!(calls > keys / 2000, "{calls} for {keys}");
+    assert!(calls < 3 * keys / 1000, "{calls} for {keys}");
+    for number in 0..names.len() {
+        let at = target.call(cmd!("PEXPIRETIME", format!("{number}:dies:7"))).int();
+        assert_eq!(at, 4_000_000_000_007);
+    }
+    many.assert_same("behind a walk for all");
 }
