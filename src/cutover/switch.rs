@@ -24,9 +24,11 @@ const OFTEN: Duration = Duration::from_millis(20);
 /// So many keys in doubt are soon read once nothing more is written: as many as a record holds.
 const FEW: u64 = 1000;
 
-/// How often a fence is tried to be taken away, and how long is waited between.
+/// How often a fence is tried to be taken away, and how long is waited between. A source that says nothing takes up ten seconds each time: behind these none is
+/// begun any more, so that the verdict does not wait for it.
 const TRIES: u32 = 10;
 const AGAIN: Duration = Duration::from_millis(200);
+const TRYING: Duration = Duration::from_secs(15);
 
 /// What a server is taken for that does not say what it is.
 const OLDEST: Server = Server { flavour: Flavour::Redis, version: Version(2, 6, 0) };
@@ -155,11 +157,14 @@ impl Member {
 
     /// Takes a fence away, and tries it more than once.
     pub(super) async fn take_down(self, before: Before) -> Result<(), String> {
-        let mut tries = 0;
+        let clock = self.net.clock();
+        let (begun, mut tries) = (clock.now(), 0);
         loop {
-            match fenced::take_down(&self.net, &self.place, &before).await {
+            let taken = fenced::take_down(&self.net, &self.place, &before).await;
+            let is_long = clock.now().saturating_sub(begun) >= TRYING;
+            match taken {
                 Ok(()) => return Ok(()),
-                Err(error) if tries == TRIES => return Err(chain(&error)),
+                Err(error) if tries == TRIES || is_long => return Err(chain(&error)),
                 Err(_) => tries += 1,
             }
             sleep(AGAIN).await;

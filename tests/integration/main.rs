@@ -15,6 +15,7 @@
 
 mod asking;
 mod authority;
+mod by_type;
 mod captures;
 mod census;
 mod check;
