@@ -116,6 +116,12 @@ impl Doubts {
         }
     }
 
+    /// Whether a key is in doubt: what the source holds of it has not been read yet.
+    #[must_use]
+    pub fn is_open(&self, db: Db, key: &[u8]) -> bool {
+        matches!(self.keys.get(&(db, key.to_vec())), Some(State::InDoubt(_)))
+    }
+
     /// How many keys are in doubt, those ahead of the stream not counted.
     #[must_use]
     pub fn open(&self) -> usize {

@@ -138,7 +138,7 @@ impl Asking {
                     &format!(
                         "the job {job} has ended without a word: if it was killed the sources may be fenced"
                     ),
-                    "start it again with the same sync command: it takes the fences away; so does understudy cutover --lift with its places",
+                    "give the same sync command again: it takes the fences away and goes on, or says that this was GO already; understudy cutover --lift with its places takes them away too",
                 ));
             };
             let told: Value = serde_json::from_str(&line).unwrap_or_default();

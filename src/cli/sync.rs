@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use understudy::cutover::{left_behind, lift};
-use understudy::flow::{Ended, Order, SourceReport, chain, migrate, watch_offset};
+use understudy::flow::{Ended, Order, Rereads, SourceReport, chain, migrate, watch_offset};
 use understudy::net::Net;
 use understudy::plan::{Facts, Finding, Kind, Place, Plan, judge, remarks, spool_line};
 use understudy::preflight::{Unreachable, count_keys, expand, judge_records, look};
@@ -114,8 +114,9 @@ async fn begin(args: &Sync, plan: &Plan, net: &Net, signals: &Signals) -> Outcom
         notice::note("nothing stands in the way, and nothing was written (--dry-run)");
         return report::nothing_done(files(args), plan, &facts, Ended::Done, &[]);
     }
+    let rereads = Rereads::new(plan.sources.len());
     if let Some(door) = &door {
-        door.begins(net, plan, &facts, &counters);
+        door.begins(net, (plan, &facts), &counters, &rereads);
     }
     let mut monitors = JoinSet::new();
     let is_watched = args.writing.bounds.progress != Mode::None || door.is_some();
@@ -132,7 +133,7 @@ async fn begin(args: &Sync, plan: &Plan, net: &Net, signals: &Signals) -> Outcom
         Watched::all(plan, &facts, &counters),
         net.clock(),
     );
-    let run = migrate(net, plan, &facts, &counters, signals.orders()).await;
+    let run = migrate(net, plan, &facts, &counters, signals.orders(), &rereads).await;
     if let Some(door) = &door {
         door.is_left().await;
     }

@@ -8,7 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 
 use understudy::flow::{
-    self, By, Comparing, Difference, Doubt, Drawn, Ended, Order, Sampled, Told, Verified,
+    self, By, Comparing, Difference, Doubt, Drawn, Ended, Order, Repair, Sampled, Told, Verified,
 };
 use understudy::key::Escaped;
 use understudy::net::Net;
@@ -18,6 +18,7 @@ use understudy::progress::Counters;
 use understudy::verify::{Kind, Share};
 
 use super::args::{ByArg, Sync, Verify};
+use super::control::Running;
 use super::outcome::{Outcome, refused};
 use super::progress::{Mode, Show, Watched, grouped};
 use super::report::Files;
@@ -74,13 +75,19 @@ pub(crate) async fn run(args: Verify) -> Outcome {
     if let Err(refusal) = intent::check_memory(plan.memory, &plan.sources) {
         return refused(&refusal.what, &refusal.mend);
     }
-    let unrepaired = || unrepaired(&plan, &facts).filter(|_| repair);
+    let job = if repair { Running::of(&plan).await } else { None };
+    let unrepaired = || unrepaired(&plan, &facts, job.is_some()).filter(|_| repair);
     if let Some((kind, what, mend)) = obstacle(&plan, &facts).or_else(unrepaired) {
         notice::error(&what, mend);
         let found = Finding::blocks(kind, plan.target.to_string(), what, mend);
         return report::nothing_done(files, &plan, &facts, Ended::Refused, &[found]);
     }
     let seed = seed.unwrap_or_else(|| RandomState::new().hash_one(0));
+    let repair = match &job {
+        _ if !repair => Repair::No,
+        Some(job) if flow::is_under_way(&facts) => Repair::Job(job),
+        _ => Repair::Here,
+    };
     let comparing = Comparing { ttl_tolerance, repair, by, sample, seed };
     compare(&net, (&plan, &facts), comparing, files, told, &signals).await
 }
@@ -88,7 +95,7 @@ pub(crate) async fn run(args: Verify) -> Outcome {
 async fn compare(
     net: &Net,
     (plan, facts): (&Plan, &Facts),
-    comparing: Comparing,
+    comparing: Comparing<'_>,
     files: Files<'_>,
     mut telling: Telling,
     signals: &Signals,
@@ -170,7 +177,11 @@ fn obstacle(plan: &Plan, facts: &Facts) -> Option<(FindingKind, String, &'static
 }
 
 /// What stands in the way of mending what differs.
-fn unrepaired(plan: &Plan, facts: &Facts) -> Option<(FindingKind, String, &'static str)> {
+fn unrepaired(
+    plan: &Plan,
+    facts: &Facts,
+    runs_here: bool,
+) -> Option<(FindingKind, String, &'static str)> {
     if !matches!(plan.target, Place::Server(_)) {
         let what = format!("--repair: {} is a file, and is written as a whole", plan.target);
         return Some((
@@ -179,12 +190,12 @@ fn unrepaired(plan: &Plan, facts: &Facts) -> Option<(FindingKind, String, &'stat
             "sync writes it anew, with --on-conflict replace",
         ));
     }
-    let is_under_way = flow::is_under_way(facts);
-    is_under_way.then(|| {
+    let is_elsewhere = flow::is_under_way(facts) && !runs_here;
+    is_elsewhere.then(|| {
         (
             FindingKind::Record,
-            format!("--repair: the job {} is under way, and brings what is written to the sources on top of what would be mended", plan.job.name),
-            "end it (understudy stop --finish, or the same sync with --once), then repair; sync --restart copies all anew",
+            format!("--repair: the job {} is under way and does not run here: what it has yet to bring would come on top of what is mended", plan.job.name),
+            "start the same sync again and repair while it follows, or end it (the same sync with --once) and repair then",
         )
     })
 }

@@ -23,6 +23,7 @@ mod links;
 mod obeying;
 mod opening;
 mod outage;
+mod rereading;
 mod slots;
 mod spooling;
 mod sweep;
@@ -57,6 +58,7 @@ use super::loss::Loss;
 use super::order::{Orders, changed};
 use super::remedy::{QUESTION_TRIES, pause};
 use super::report::{CONFLICTS_NAMED, Ended};
+use super::rereads::Rereads;
 use super::rivals::Rival;
 use super::share::{Excess, Pool, Share};
 use super::throttle::Throttle;
@@ -76,6 +78,7 @@ use horizon::Moving;
 use job::Job;
 use links::Refusal;
 use outage::Outage;
+use rereading::Rereading;
 use slots::Slots;
 use spooling::Spooling;
 use sweep::Sweep;
@@ -135,6 +138,8 @@ struct Lane<'a> {
     doubts_changed: bool,
     /// Commands up to here were run by whoever wrote the record, and nobody has seen how.
     unseen_to: Offset,
+    /// Those that somebody outside wants to be read anew.
+    rereading: Rereading,
     /// Keys that other sources have too.
     rivalry: Rivalry,
     /// What the copy was and what was written since, for whoever compares.
@@ -232,6 +237,8 @@ pub(super) struct Known<'k> {
     pub(super) rival: Option<Rival>,
     /// Through the target.
     pub(super) walks: Walks,
+    /// Through which it is asked for keys.
+    pub(super) rereads: Rereads,
     pub(super) net: &'k Net,
 }
 
@@ -314,6 +321,7 @@ impl Lane<'_> {
             self.advance_slots()?;
             self.advance_sweep()?;
             self.advance_horizon();
+            self.advance_rereads();
             self.advance_doubts()?;
             self.tell_unproven();
             self.save_in_silence();
@@ -367,6 +375,7 @@ impl Lane<'_> {
                     self.moved = self.clock.now();
                     self.contested_told(told)?;
                 }
+                () = self.rereading.came() => {}
                 told = Unknown::told(&mut self.unknown) => self.unknown_told(told)?,
                 walked = Moving::walked(&mut self.moving), if self.stream.is_whole() => {
                     self.moved = self.clock.now();

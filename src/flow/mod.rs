@@ -27,6 +27,7 @@ mod record;
 mod remedy;
 mod replay;
 mod report;
+mod rereads;
 mod rivals;
 mod scan;
 mod share;
@@ -52,9 +53,10 @@ pub use record::{Record, Recorded, record};
 pub use remedy::{Remedy, remedy};
 pub use replay::{Recording, replay};
 pub use report::{Ended, Report, SourceReport};
+pub use rereads::{OwnName, Rereads};
 pub use verify::{
-    By, Comparing, Difference, Doubt, Drawn, Explained, Question, Sampled, Told, Verified, explain,
-    is_under_way, verify,
+    By, Comparing, Difference, Doubt, Drawn, Explained, Mending, Mends, Question, Repair, Sampled,
+    Told, Verified, explain, is_under_way, verify,
 };
 
 use crate::net::Net;
@@ -63,13 +65,14 @@ use crate::progress::{Counters, Phase};
 use crate::spool::Store;
 
 /// Plays all sources of the plan into its target until they have ended, or they are told to. `counters` has one entry
-/// for each source and is kept up to date meanwhile.
+/// for each source and is kept up to date meanwhile; through `rereads` they can be asked for keys.
 pub async fn migrate(
     net: &Net,
     plan: &Plan,
     facts: &Facts,
     counters: &[Arc<Counters>],
     orders: &Orders,
+    rereads: &Rereads,
 ) -> Report {
     if let Place::Rdb(path) = &plan.target {
         let sources = into_file::run(net, plan, facts, path, counters, orders).await;
@@ -113,7 +116,7 @@ pub async fn migrate(
         let (held, throttle, pool) = (held.clone(), throttle.clone(), pool.clone());
         let (store, turn, member) = (store.clone(), turns.of(index), members.remove(&index));
         let rival = rivals.as_ref().and_then(|rivals| rivals.of(&plan, index));
-        let walks = walks.clone();
+        let (walks, rereads) = (walks.clone(), rereads.clone());
         let name = plan.sources.get(index).map(|source| source.name.clone()).unwrap_or_default();
         // At the level of errors, so that every line of a lane names its source.
         let span = tracing::error_span!("lane", source = %name);
@@ -134,6 +137,7 @@ pub async fn migrate(
                     member,
                     rival,
                     walks,
+                    rereads,
                     net,
                 };
                 (index, Box::pin(lane::run(&plan, known, &counters, orders)).await)

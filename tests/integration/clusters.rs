@@ -216,6 +216,43 @@ fn a_cluster_is_compared_with_a_server() {
     }
 }
 
+/// Each key is brought by the lane of the node that has its slot.
+#[test]
+fn the_job_of_a_cluster_mends() {
+    for name in NAMES {
+        let (Some(cluster), Some(target)) = (Cluster::start(name, 3, false), Server::start(name))
+        else {
+            return;
+        };
+        fill(&cluster);
+        let (from, to) = (cluster.url(), target.url());
+        let places = ["--from", &from, "--to", &to];
+        let running = Understudy::start_telling(&[&["sync"], &places[..]].concat());
+        running.follows(PATIENCE);
+        let mut client = target.client();
+        let keys = client.call(cmd!("KEYS", "*")).strings();
+        let keys: Vec<_> = keys.iter().filter(|key| !key.starts_with(b"understudy:")).collect();
+        for (number, key) in keys.iter().enumerate() {
+            client.call(cmd!("DEL", *key));
+            if number % 2 == 0 {
+                client.call(cmd!("SET", *key, "not this"));
+            }
+            client.call(cmd!("SET", format!("extra:{number}"), number));
+        }
+        // No master has to save three times for it.
+        let verify = ["verify", "--repair", "--json", "--by", "scan"];
+        let mended = running.beside(&[&verify, &places[..]].concat());
+        mended.assert_code(0);
+        let counts: serde_json::Value =
+            serde_json::from_str(mended.stdout.lines().last().unwrap()).unwrap();
+        assert_eq!(counts["mended"], 2 * keys.len(), "{name}: {}", mended.stderr);
+        let (_, again) = running.stop(PATIENCE);
+        let ended = again.once().wait(PATIENCE);
+        ended.assert_code(0);
+        equal(&cluster, &target, &ended);
+    }
+}
+
 /// All masters are fenced, and fall silent, before any of it counts.
 #[test]
 fn a_cluster_is_cut_over() {

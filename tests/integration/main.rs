@@ -47,6 +47,7 @@ mod into_file;
 mod judge;
 mod limits;
 mod load;
+mod mended;
 mod merges;
 mod names;
 mod older;

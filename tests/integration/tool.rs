@@ -142,6 +142,24 @@ impl Understudy {
         status
     }
 
+    /// Waits until it follows all its sources.
+    ///
+    /// # Panics
+    /// With what it said last, when `patience` is over.
+    #[track_caller]
+    pub(crate) fn follows(&self, patience: Duration) {
+        let mut told = String::new();
+        let comes = asking::within(patience, || {
+            // It may not answer yet.
+            told = self.beside(&["status", "--json"]).stdout;
+            let status: serde_json::Value = serde_json::from_str(&told).unwrap_or_default();
+            let sources = status["sources"].as_array().map(Vec::as_slice).unwrap_or_default();
+            let follows = |source: &serde_json::Value| source["phase"] == "following";
+            !sources.is_empty() && sources.iter().all(follows)
+        });
+        assert!(comes, "{told}");
+    }
+
     /// Waits for the end, and gives the most memory that it has had, in MiB, with how it ended.
     #[track_caller]
     pub(crate) fn wait_with_peak(mut self, patience: Duration) -> (u64, Ended) {

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::timeout;
-use understudy::flow::{self, Order, SourceReport, migrate};
+use understudy::flow::{self, Order, Rereads, SourceReport, migrate};
 use understudy::net::Net;
 use understudy::plan::{
     Facts, Job, OnConflict, OnDeadlines, OnFlush, OnUnknown, Place, Plan, Rate, Rules, ServerFacts,
@@ -101,7 +101,7 @@ async fn run_with(
     let sources = plan.sources.iter().map(|_| None).collect();
     let (_keep, stop) = watch::channel(Order::Go);
     let facts = Facts { sources, target: Some(target), ..facts };
-    migrate(net, plan, &facts, &counters, &stop).await.sources
+    migrate(net, plan, &facts, &counters, &stop, &Rereads::new(counters.len())).await.sources
 }
 
 /// No run takes longer, on its own clock.

@@ -40,7 +40,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
-use understudy::flow::{Order, migrate};
+use understudy::flow::{Order, Rereads, migrate};
 use understudy::net::{Dial, Dialing, Link, LinkError, Net};
 use understudy::plan::{
     Address, Facts, Job, Method, OnDeadlines, OnUnknown, Place, Plan, ServerFacts, ServerPlace,
@@ -101,27 +101,42 @@ fn every_run_is_exact_or_ends_with_an_honest_error() {
     let mut failed = failed.into_inner().unwrap();
     failed.sort_unstable();
     let endings = endings.into_inner().unwrap();
-    let count = |ending| endings.iter().filter(|(one, _)| *one == ending).count();
-    let relinks: u64 = endings.iter().map(|(_, relinks)| relinks).sum();
+    let count = |ending| endings.iter().filter(|one| one.ending == ending).count();
+    let relinks: u64 = endings.iter().map(|one| one.relinks).sum();
+    let reread: u64 = endings.iter().map(|one| one.reread).sum();
     let counts = Ending::ALL.map(|one| format!("{one:?} {}", count(one))).join(", ");
-    println!("{} rounds: {counts}; {relinks} links made again", endings.len());
+    println!(
+        "{} rounds: {counts}; {relinks} links made again; keys read anew {reread} times",
+        endings.len()
+    );
     assert!(failed.is_empty(), "wrong: UNDERSTUDY_RING_SEED={failed:?}");
     // A ring in which nothing arrives, or nothing goes wrong, proves nothing.
     if rounds >= ROUNDS {
         assert!(count(Ending::Exact) > endings.len() / 2);
         assert!(Ending::ALL.iter().all(|ending| count(*ending) > 0));
         assert!(relinks > rounds / 4);
+        assert!(reread > rounds / 10);
     }
 }
 
-/// Runs one schedule: how it ended, and how many links were lost and made again meanwhile. Panics if it ends as no run may.
-fn run(seed: u64) -> (Ending, u64) {
+/// How a schedule ended.
+#[derive(Debug)]
+struct Run {
+    ending: Ending,
+    /// How many links were lost and made again meanwhile.
+    relinks: u64,
+    /// How often keys were read anew because somebody wanted it.
+    reread: u64,
+}
+
+/// Runs one schedule. Panics if it ends as no run may.
+fn run(seed: u64) -> Run {
     let runtime = tokio::runtime::Builder::new_current_thread();
     let runtime = { runtime }.enable_time().start_paused(true).build().unwrap();
     runtime.block_on(play(seed))
 }
 
-async fn play(seed: u64) -> (Ending, u64) {
+async fn play(seed: u64) -> Run {
     let mut dice = Dice::new(seed);
     let schedule = Arc::new(Schedule::of(seed, &mut dice));
     let ring = Arc::new_cyclic(|ring: &Weak<Ring>| {
@@ -134,7 +149,8 @@ async fn play(seed: u64) -> (Ending, u64) {
         let links = [schedule.source_links.clone(), schedule.target_links.clone()];
         let dice = Mutex::new(Dice::new(dice.next()));
         let passed = watch::Sender::new(0);
-        Ring { net, master: Arc::new(master), target, links: Mutex::new(links), dice, passed }
+        let (links, reread) = (Mutex::new(links), AtomicU64::new(0));
+        Ring { net, master: Arc::new(master), target, links, dice, passed, reread }
     });
     for _ in 0..schedule.before {
         let (db, commands) = schedule.write(&mut dice);
@@ -185,10 +201,19 @@ async fn play(seed: u64) -> (Ending, u64) {
     }
     let (_keep, stop) = watch::channel(Order::Go);
     let mut kills = schedule.kills.iter();
+    // Drawn apart, so that all else of a seed is as it was before anybody asked.
+    let mut asker = Dice::new(seed ^ 0xa5c3);
+    let asks = chance(&mut asker, 30);
     let (begun, report) = loop {
         let counters = [Arc::new(Counters::default())];
         let begun = ring.net.clock().unix_ms();
-        let run = migrate(&ring.net, &plan, &facts, &counters, &stop);
+        let rereads = Rereads::new(1);
+        let asking = asks.then(|| {
+            let (rereads, schedule) = (rereads.clone(), Arc::clone(&schedule));
+            let (ring, plan) = (Arc::clone(&ring), plan.clone());
+            tokio::spawn(ask(rereads, ring, plan, schedule, Dice::new(asker.next())))
+        });
+        let run = migrate(&ring.net, &plan, &facts, &counters, &stop, &rereads);
         let run = timeout(LONGEST, run);
         let mut passed = ring.passed.subscribe();
         let kill = kills.next();
@@ -197,6 +222,9 @@ async fn play(seed: u64) -> (Ending, u64) {
             _ = passed.wait_for(|passed| last.is_some_and(|last| *passed >= last)) => None,
             ended = run => Some(ended.unwrap_or_else(|_| panic!("it hangs"))),
         };
+        if let Some(asking) = asking {
+            asking.abort();
+        }
         match ended {
             Some(report) => break (begun, report),
             None => {
@@ -212,7 +240,25 @@ async fn play(seed: u64) -> (Ending, u64) {
     let there = schedule.rules.back(ring.target.holds());
     let servers = (&*ring.master, &*ring.target, &schedule.rules);
     let ending = judge(&report.sources[0], servers, there, times, facts.is_known);
-    (ending, report.sources[0].numbers.partial_syncs + ring.target.relinks())
+    let relinks = report.sources[0].numbers.partial_syncs + ring.target.relinks();
+    Run { ending, relinks, reread: ring.reread.load(Ordering::Relaxed) }
+}
+
+/// Somebody who has keys read anew that are as they should be.
+async fn ask(
+    rereads: Rereads,
+    ring: Arc<Ring>,
+    plan: Plan,
+    schedule: Arc<Schedule>,
+    mut dice: Dice,
+) {
+    loop {
+        sleep(millis(&mut dice, 40)).await;
+        let keys = (0..1 + dice.below(6)).map(|_| schedule.key(&mut dice)).collect();
+        if rereads.ask(&ring.net, &plan, 0, keys).await.is_ok_and(|left| left.is_empty()) {
+            ring.reread.fetch_add(1, Ordering::Relaxed);
+        }
+    }
 }
 
 /// A client of the master, and the master's own clockwork.
@@ -256,6 +302,8 @@ struct Ring {
     dice: Mutex<Dice>,
     /// How many bytes have passed to and from the target.
     passed: watch::Sender<usize>,
+    /// How often somebody has had keys read anew.
+    reread: AtomicU64,
 }
 
 /// Makes connections to the servers of a ring.

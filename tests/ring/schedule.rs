@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use understudy::key::Db;
 use understudy::server::{Flavour, Server, Version};
 
 use crate::dice::Dice;
@@ -249,6 +250,16 @@ impl Schedule {
             args(&format!("{change} {key}{with}")),
             args(&format!("PEXPIRE {key} {}", 600_000 + dice.below(1000))),
         ]
+    }
+
+    /// A key, and where it may be.
+    pub(crate) fn key(&self, dice: &mut Dice) -> (Db, Vec<u8>) {
+        if chance(dice, 20) {
+            return (Db::new(COUNT_DB), COUNT.to_vec());
+        }
+        let kind = ['n', 't', 'l', 's', 'z', 'h'][dice.below(6)];
+        let db = [0, 0, 0, 1, 9][dice.below(5)];
+        (Db::new(db), format!("{kind}{}", dice.below(self.keys)).into_bytes())
     }
 
     fn command(&self, dice: &mut Dice) -> Args {

@@ -18,8 +18,8 @@ pub(crate) struct Verify {
     #[command(flatten)]
     pub(crate) places: Places,
 
-    /// Make each key that differs what its source holds, and remove those that no source holds. Refused while a job of these places is under
-    /// way. Ends with 0 if nothing differs any more
+    /// Make each key that differs what its source holds, and remove those that no source holds. While a job of these places runs on this machine
+    /// it is the one that does. Ends with 0 if nothing differs any more
     #[arg(long)]
     pub(crate) repair: bool,
 

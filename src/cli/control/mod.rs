@@ -1,5 +1,6 @@
 //! A running job's socket, over which it is asked and told. It stands in the job's folder and belongs to this user alone.
 
+mod mend;
 mod protocol;
 mod steer;
 mod switch;
@@ -19,7 +20,7 @@ use tokio::sync::{Mutex as AsyncMutex, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 use understudy::cutover::{Left, Verdict, left_behind};
-use understudy::flow::{Order, TooLate};
+use understudy::flow::{Order, Rereads, TooLate};
 use understudy::net::{Clock, Net};
 use understudy::plan::{Facts, Plan};
 use understudy::progress::Counters;
@@ -27,6 +28,7 @@ use understudy::progress::Counters;
 use super::notice;
 use super::refusal::Refusal;
 
+pub(super) use mend::Running;
 use protocol::{LONGEST_REQUEST, Source, Standing};
 pub(super) use protocol::{Request, Wish, fences};
 pub(super) use steer::{Talk, follows, order, running_as, standing, status, talk, tell};
@@ -73,6 +75,7 @@ struct Known {
     plan: Plan,
     facts: Facts,
     counters: Vec<Arc<Counters>>,
+    rereads: Rereads,
 }
 
 impl Door {
@@ -130,12 +133,18 @@ impl Door {
     }
 
     /// The job begins: from now on it can be cut over.
-    pub(super) fn begins(&self, net: &Net, plan: &Plan, facts: &Facts, counters: &[Arc<Counters>]) {
+    pub(super) fn begins(
+        &self,
+        net: &Net,
+        (plan, facts): (&Plan, &Facts),
+        counters: &[Arc<Counters>],
+        rereads: &Rereads,
+    ) {
         if let Some(job) = &self.job {
             let (net, plan) = (net.clone(), plan.clone());
             let (facts, counters) = (facts.clone(), counters.to_vec());
             // It begins once.
-            let _ = job.known.set(Known { net, plan, facts, counters });
+            let _ = job.known.set(Known { net, plan, facts, counters, rereads: rereads.clone() });
         }
     }
 
@@ -216,6 +225,7 @@ impl Job {
             Some(Request::Fences) => return Ok(Some((client, Switch::Fences))),
             Some(Request::Lift) => return Ok(Some((client, Switch::Lift))),
             Some(Request::CutOver(wish)) => return Ok(Some((client, Switch::CutOver(wish)))),
+            Some(Request::Mend(keys)) => return Ok(Some((client, Switch::Mend(keys)))),
             Some(Request::Do(order)) => match self.obey(order) {
                 Ok(()) => protocol::done(&self.name, order, &sources),
                 Err(late) => protocol::too_late(late),

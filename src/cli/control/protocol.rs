@@ -5,9 +5,10 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use understudy::cutover::{Allowed, Fence, Gone, Lifted, Told, Verdict, Wanted};
-use understudy::flow::{Order, TooLate, chain};
+use understudy::flow::{Order, OwnName, TooLate, chain};
 use understudy::key::Db;
 use understudy::progress::{Counters, Phase};
+use understudy::repl::Latin1;
 use understudy::verify::Sample;
 
 use super::super::report;
@@ -15,8 +16,8 @@ use super::super::report;
 /// The version of the answers' form.
 const VERSION: u32 = 1;
 
-/// No request is longer, in bytes.
-pub(super) const LONGEST_REQUEST: u64 = 512;
+/// No request is longer, in bytes: names of keys may stand in it.
+pub(super) const LONGEST_REQUEST: u64 = 1 << 20;
 
 /// No answer is longer, in bytes: some hundred for each source.
 pub(super) const LONGEST_ANSWER: u64 = 1 << 20;
@@ -34,6 +35,29 @@ pub(crate) enum Request {
     Lift,
     /// To be switched. The answer has a line for each step.
     CutOver(Wish),
+    /// To read keys anew.
+    Mend(Keys),
+}
+
+/// Keys of one source, as they are said over the socket behind the word.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Keys {
+    source: String,
+    /// Each by the database and name that it has there, one code point a byte.
+    keys: Vec<(u32, Latin1)>,
+}
+
+impl Keys {
+    pub(super) fn new(source: &str, keys: Vec<OwnName>) -> Self {
+        let keys = keys.into_iter().map(|(db, key)| (db.index(), Latin1(key)));
+        Self { source: source.to_owned(), keys: keys.collect() }
+    }
+
+    /// The source's name, and the keys.
+    pub(super) fn named(self) -> (String, Vec<OwnName>) {
+        let keys = self.keys.into_iter().map(|(db, Latin1(key))| (Db::new(db), key));
+        (self.source, keys.collect())
+    }
 }
 
 /// What is wanted of a cutover, as it is said over the socket behind the word.
@@ -77,6 +101,7 @@ impl Request {
             Self::Fences => "fences",
             Self::Lift => "lift",
             Self::CutOver(_) => "cutover",
+            Self::Mend(_) => "mend",
             Self::Do(Order::Go) => "resume",
             Self::Do(order) => order.name(),
         }
@@ -84,11 +109,12 @@ impl Request {
 
     /// The request as it goes over the socket.
     pub(super) fn line(&self) -> String {
-        let wish = match self {
+        let what = match self {
             Self::CutOver(wish) => format!(" {}", json!(wish)),
+            Self::Mend(keys) => format!(" {}", json!(keys)),
             _ => String::new(),
         };
-        format!("{}{wish}\n", self.word())
+        format!("{}{what}\n", self.word())
     }
 
     /// Reads a request as it came over the socket.
@@ -97,6 +123,9 @@ impl Request {
         if let Some(wish) = word.strip_prefix(b"cutover ") {
             return serde_json::from_slice(wish).ok().map(Self::CutOver);
         }
+        if let Some(keys) = word.strip_prefix(b"mend ") {
+            return serde_json::from_slice(keys).ok().map(Self::Mend);
+        }
         Self::ALL.into_iter().find(|request| request.word().as_bytes() == word)
     }
 }
@@ -104,7 +133,7 @@ impl Request {
 /// The answer to what is no request.
 pub(super) fn unknown() -> Value {
     let words = Request::ALL.each_ref().map(Request::word).join(", ");
-    json!({ "version": VERSION, "error": format!("a request is one of: {words}, cutover") })
+    json!({ "version": VERSION, "error": format!("a request is one of: {words}, cutover, mend") })
 }
 
 /// The answer to what cannot be done.
@@ -126,6 +155,11 @@ pub(super) fn lifted(lifted: &Lifted) -> Value {
     let failed = { lifted.failed.iter() }
         .map(|error| json!({ "error": chain(error), "mend": error.advice() }));
     json!({ "version": VERSION, "lifted": lifted.sources, "failed": failed.collect::<Vec<_>>() })
+}
+
+/// Keys that were read anew and written but for these, by their places among those that were asked for.
+pub(super) fn mended(left: &[(usize, String)]) -> Value {
+    json!({ "version": VERSION, "left": left })
 }
 
 /// What is told while a cutover goes on.
@@ -274,7 +308,7 @@ mod tests {
         }
         assert_eq!(
             unknown()["error"],
-            "a request is one of: status, fences, lift, pause, resume, stop, finish, cutover"
+            "a request is one of: status, fences, lift, pause, resume, stop, finish, cutover, mend"
         );
     }
 
@@ -289,7 +323,15 @@ mod tests {
             assert!(line.len() as u64 <= LONGEST_REQUEST, "{line}");
             assert_eq!(Request::parse(line.as_bytes()), Some(Request::CutOver(wish)));
         }
-        for bad in ["cutover\n", "cutover {}\n", "cutover 7\n"] {
+        for (keys, of) in [(Vec::new(), "a"), (vec![(Db::new(3), vec![0, 255, b'"'])], "\u{e9}:1")]
+        {
+            let asked = Request::Mend(Keys::new(of, keys.clone()));
+            match Request::parse(asked.line().as_bytes()) {
+                Some(Request::Mend(told)) => assert_eq!(told.named(), (of.to_owned(), keys)),
+                other => panic!("{other:?}"),
+            }
+        }
+        for bad in ["mend\n", "mend {}\n", "cutover\n", "cutover {}\n", "cutover 7\n"] {
             assert_eq!(Request::parse(bad.as_bytes()), None, "{bad:?}");
         }
     }

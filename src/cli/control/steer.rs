@@ -217,6 +217,15 @@ fn is_nobody(error: &io::Error) -> bool {
 
 /// Says something to the job with this folder, and gives its answer.
 async fn say(folder: &Path, request: Request) -> io::Result<Value> {
+    say_for(folder, request, PATIENCE).await
+}
+
+/// The same, where the answer may take so long.
+pub(super) async fn say_for(
+    folder: &Path,
+    request: Request,
+    patience: Duration,
+) -> io::Result<Value> {
     let open = fs::File::open(folder)?;
     let talk = async {
         let mut socket = UnixStream::connect(address(folder, &open)).await?;
@@ -225,5 +234,5 @@ async fn say(folder: &Path, request: Request) -> io::Result<Value> {
         socket.take(LONGEST_ANSWER).read_to_end(&mut answer).await?;
         serde_json::from_slice(&answer).map_err(io::Error::from)
     };
-    timeout(PATIENCE, talk).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+    timeout(patience, talk).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
 }

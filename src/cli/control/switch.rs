@@ -12,8 +12,8 @@ use understudy::flow::chain;
 use understudy::plan::Until;
 
 use super::super::notice;
-use super::protocol::{self, Wish};
-use super::{Job, Known};
+use super::protocol::{self, Keys, Wish};
+use super::{Job, Known, mend};
 
 /// So many lines may wait for whoever listens.
 const LINES: usize = 1024;
@@ -26,6 +26,8 @@ pub(super) enum Switch {
     Lift,
     /// To be switched.
     CutOver(Wish),
+    /// To read keys anew.
+    Mend(Keys),
 }
 
 impl Job {
@@ -45,6 +47,7 @@ impl Job {
                 (Ok(_), None) => protocol::unknown(),
                 (Err(_), _) => under_way(),
             },
+            (Some(known), Switch::Mend(keys)) => mend::answer(known, keys).await,
             (Some(known), Switch::Lift) => match self.turn.try_lock() {
                 Ok(_turn) => lift(known).await,
                 Err(_) => under_way(),
@@ -63,7 +66,7 @@ impl Job {
             while read.read(&mut rest).await.is_ok_and(|count| count > 0) {}
             "whoever asked for it is gone".to_owned()
         };
-        let Known { net, plan, facts, counters } = known;
+        let Known { net, plan, facts, counters, .. } = known;
         let orders = &*self.orders;
         let job = cutover::Job { net, plan, facts, counters, orders };
         let cutting = async move {

@@ -16,12 +16,12 @@ use serde_json::Value;
 use serde_json::json;
 use tokio::task::JoinSet;
 use understudy::flow::Ended;
-use understudy::flow::Orders;
 use understudy::flow::Recording;
 use understudy::flow::Report;
 use understudy::flow::chain;
 use understudy::flow::migrate;
 use understudy::flow::replay;
+use understudy::flow::{Orders, Rereads};
 use understudy::net::Listener;
 use understudy::net::Net;
 use understudy::plan::Job;
@@ -273,7 +273,9 @@ async fn play(net: &Net, pairs: &[Pair], progress: Mode, stop: &Orders) -> Resul
             expected_keys: None,
         });
         let (net, stop) = (net.clone(), stop.clone());
-        runs.spawn(async move { (index, migrate(&net, &plan, &facts, &[counters], &stop).await) });
+        runs.spawn(async move {
+            (index, migrate(&net, &plan, &facts, &[counters], &stop, &Rereads::new(1)).await)
+        });
     }
     let show = Show::begin(progress, watched, net.clock());
     let mut reports = runs.join_all().await;

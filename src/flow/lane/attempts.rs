@@ -114,6 +114,7 @@ pub(in super::super) async fn run(
             () = sleep(wait) => {}
         }
     };
+    known.rereads.close(index);
     if let Some(rival) = rival {
         if matches!(ended, Err(LaneError::Target(TargetError::Overtaken))) {
             rival.loses();

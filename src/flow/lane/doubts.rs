@@ -155,7 +155,7 @@ impl Lane<'_> {
     }
 
     /// Whether the source can be asked for keys, each with the offset at which that held.
-    fn can_fetch(&self) -> bool {
+    pub(super) fn can_fetch(&self) -> bool {
         matches!(self.from, Place::Server(_)) && self.history.is_some()
     }
 

@@ -31,6 +31,7 @@ use super::digests;
 use super::end::{End, Goal};
 use super::job::{Beginning, Job, doubts_of};
 use super::outage::Outage;
+use super::rereading::Rereading;
 use super::spooling::Spooling;
 use super::sweep::{Older, Sweep};
 use super::{Known, Lane, LaneError, Slots, Stage};
@@ -181,6 +182,7 @@ impl<'a> Lane<'a> {
             doubts_changed: !doubts.is_empty(),
             doubts,
             unseen_to,
+            rereading: Rereading::new(known.rereads.clone(), index),
             rivalry,
             digests,
             looked_in: None,

@@ -29,6 +29,7 @@ use crate::source::{FetchError, Found, Limits};
 use crate::verify::{Digester, Held, Kind, Measure, Suspect, Times, parting};
 
 use super::super::lane::chain;
+use super::super::rereads::OwnName;
 use super::{Doubt, is_under_way};
 use eyes::Eyes;
 use records::Records;
@@ -365,6 +366,17 @@ impl<'a> Again<'a> {
             }
         }
         Ok(None)
+    }
+
+    /// Which source a key is of, and what it is there. Of one that no source holds any may say that it is gone.
+    pub(super) fn origin(&self, suspect: &Suspect) -> Option<(&str, OwnName)> {
+        let held_by = suspect.source.as_ref().map(|(source, _)| *source as usize);
+        let owners = self.open(suspect.clone()).owners.into_iter();
+        let mut known = owners.filter(|one| held_by.is_none_or(|source| one.source == source));
+        known.find_map(|Owner { source, key }| {
+            let of = self.plan.sources.get(source)?;
+            Some((of.name.as_str(), (of.rules.origin(suspect.db), key?)))
+        })
     }
 
     /// Where the two values of a key part, in words; `None` if that cannot be told. By now they may be others.

@@ -1,4 +1,7 @@
-//! Keys that differ, made what their source holds. Only where no job brings anything to the target: what it has under way would come on top.
+//! Keys that differ, made what their source holds: where no job brings anything to the target, by us; else by the job, for what that has under way would come
+//! on top.
+
+use std::collections::BTreeMap;
 
 use redis::{Cmd, Pipeline, Value};
 
@@ -11,14 +14,20 @@ use crate::source::{FetchError, Found};
 use crate::verify::Suspect;
 
 use super::super::lane::chain;
-use super::Doubt;
+use super::super::rereads::OwnName;
 use super::again::Again;
+use super::{Doubt, Mends};
 
 /// Writes to the target.
-pub(super) struct Mender {
+pub(super) struct Mender<'a> {
     control: Control,
     server: Server,
+    job: Option<&'a dyn Mends>,
 }
+
+/// A job is asked for so many keys at a time, or so many bytes of their names.
+const ASKED: usize = 500;
+const ASKED_BYTES: usize = 128 << 10;
 
 /// So many bytes are on their way to the target at once, or one key.
 const AT_ONCE: usize = 1 << 20;
@@ -27,9 +36,9 @@ const AT_ONCE: usize = 1 << 20;
 const REFUSED: &str =
     "see what the target says; a value that it cannot hold can be left out by --type or --exclude";
 
-impl Mender {
-    pub(super) const fn new(control: Control, server: Server) -> Self {
-        Self { control, server }
+impl<'a> Mender<'a> {
+    pub(super) const fn new(control: Control, server: Server, job: Option<&'a dyn Mends>) -> Self {
+        Self { control, server, job }
     }
 
     /// Makes each of these keys what the first source holds that holds it, or removes it if none does. Gives those that it could not.
@@ -41,6 +50,9 @@ impl Mender {
         again: &mut Again<'_>,
         differ: &[Suspect],
     ) -> Result<Vec<(usize, Doubt)>, ControlError> {
+        if let Some(job) = self.job {
+            return Ok(through(job, again, differ).await);
+        }
         let mut failed = Vec::new();
         let mut batches: Vec<(usize, Batch)> = Vec::new();
         for (number, suspect) in differ.iter().enumerate() {
@@ -150,6 +162,42 @@ impl Mender {
         }
         Ok(())
     }
+}
+
+/// Has the job bring these keys. Gives those that it has not.
+async fn through(job: &dyn Mends, again: &Again<'_>, differ: &[Suspect]) -> Vec<(usize, Doubt)> {
+    let doubt = |why: &str| Doubt {
+        why: why.to_owned(),
+        mend: "see how the job stands (understudy status), and repair again",
+    };
+    let (mut failed, mut of) = (Vec::new(), BTreeMap::<&str, Vec<(usize, OwnName)>>::new());
+    for (number, suspect) in differ.iter().enumerate() {
+        match again.origin(suspect) {
+            Some((source, key)) => of.entry(source).or_default().push((number, key)),
+            None => {
+                failed.push((number, doubt("its name does not tell which key of a source it is")));
+            }
+        }
+    }
+    for (source, mut keys) in of {
+        while !keys.is_empty() {
+            let mut bytes = 0;
+            let fits = keys.iter().take(ASKED).take_while(|(_, (_, key))| {
+                bytes += key.len();
+                bytes <= ASKED_BYTES
+            });
+            let rest = keys.split_off(fits.count().max(1));
+            let (numbers, names): (Vec<usize>, Vec<OwnName>) =
+                std::mem::replace(&mut keys, rest).into_iter().unzip();
+            match job.mend(source, names).await {
+                Ok(left) => failed.extend(
+                    left.iter().filter_map(|(at, why)| Some((*numbers.get(*at)?, doubt(why)))),
+                ),
+                Err(why) => failed.extend(numbers.iter().map(|number| (*number, doubt(&why)))),
+            }
+        }
+    }
+    failed
 }
 
 /// What a command of a transaction was refused with.

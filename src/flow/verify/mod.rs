@@ -19,6 +19,8 @@ mod noting;
 mod run;
 mod sides;
 
+use std::fmt::Debug;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,6 +35,7 @@ use crate::verify::{Counts, Kind, Sample, Share, Suspect};
 use super::folder::Folder;
 use super::order::Orders;
 use super::report::{Ended, Report, SourceReport};
+use super::rereads::OwnName;
 pub(super) use again::times_of;
 use again::{Looked, follows};
 use digests::Kept;
@@ -41,11 +44,11 @@ use run::{Broke, Run};
 
 /// How a comparison is made.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Comparing {
+pub struct Comparing<'a> {
     /// By how much deadlines may differ.
     pub ttl_tolerance: Duration,
-    /// Whether keys that differ are made what their sources hold. No job may be under way.
-    pub repair: bool,
+    /// By whom keys that differ are made what their sources hold, if they are.
+    pub repair: Repair<'a>,
     /// How both sides are read, if not as a sample.
     pub by: By,
     /// Only a part of the keys is compared, and no source is asked for its whole data set.
@@ -53,6 +56,28 @@ pub struct Comparing {
     /// What no two comparisons have in common, so that nobody can prepare for it.
     pub seed: u64,
 }
+
+/// By whom keys that differ are made what their sources hold.
+#[derive(Clone, Copy, Debug, Default)]
+pub enum Repair<'a> {
+    /// Nobody: the target is not written to.
+    #[default]
+    No,
+    /// By whoever compares, which no job may do at the same time: what that has on its way would come on top.
+    Here,
+    /// By the job that is under way, to which they are keys in doubt.
+    Job(&'a dyn Mends),
+}
+
+/// A job that runs and can be asked to read keys anew, as [`Rereads`](super::Rereads) has it.
+pub trait Mends: Debug + Sync {
+    /// Has it read keys of one of its sources, and write what that holds.
+    fn mend<'a>(&'a self, source: &'a str, keys: Vec<OwnName>) -> Mending<'a>;
+}
+
+/// Those that were not written, by their places, and why; or why none was.
+pub type Mending<'a> =
+    Pin<Box<dyn Future<Output = Result<Vec<(usize, String)>, String>> + Send + 'a>>;
 
 /// How both sides are read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -216,7 +241,7 @@ impl Verified {
 pub async fn verify(
     net: &Net,
     (plan, facts): (&Plan, &Facts),
-    comparing: Comparing,
+    comparing: Comparing<'_>,
     counters: &[Arc<Counters>],
     orders: &Orders,
     tell: &mut (dyn FnMut(Told) + Send),

@@ -24,7 +24,7 @@ use super::again::{Again, Looked, follows};
 use super::digests::Kept;
 use super::mending::Mender;
 use super::sides::{OLDEST, Outcomes, unread};
-use super::{Comparing, Difference, Doubt, Told, Verified, functions};
+use super::{Comparing, Difference, Doubt, Repair, Told, Verified, functions};
 
 /// Of so many keys it is told where both sides part.
 const PARTINGS: u64 = 100;
@@ -47,7 +47,7 @@ pub(super) struct Run<'a> {
     pub(super) net: &'a Net,
     pub(super) plan: &'a Arc<Plan>,
     pub(super) facts: &'a Facts,
-    pub(super) comparing: Comparing,
+    pub(super) comparing: Comparing<'a>,
     pub(super) kept: &'a Kept,
     pub(super) counters: &'a [Arc<Counters>],
     pub(super) orders: &'a Orders,
@@ -89,14 +89,7 @@ impl Run<'_> {
         verified.loose_deadlines = measures.iter().any(|measure| measure.tolerance.is_none());
         let mut comparison = notes.compare(places, share(plan, 1, 4)).map_err(Broke::Disk)?;
         let mut again = Again::new(self.net, (plan, facts), &measures, self.comparing.seed);
-        let mut mender = match (&plan.target, &facts.target) {
-            (Place::Server(place), Some(target)) if self.comparing.repair => {
-                let control = Control::open(self.net, place).await;
-                let control = control.map_err(|error| target_broke(&error.into()))?;
-                Some(Mender::new(control, target.server.unwrap_or(OLDEST)))
-            }
-            _ => None,
-        };
+        let mut mender = self.mender().await?;
         loop {
             let (next, back) = next(comparison).await;
             comparison = back;
@@ -135,11 +128,26 @@ impl Run<'_> {
         Ok(())
     }
 
+    /// Who mends what differs, if that is wanted.
+    async fn mender(&self) -> Result<Option<Mender<'_>>, Broke> {
+        let job = match self.comparing.repair {
+            Repair::No => return Ok(None),
+            Repair::Here => None,
+            Repair::Job(job) => Some(job),
+        };
+        let (Place::Server(place), Some(target)) = (&self.plan.target, &self.facts.target) else {
+            return Ok(None);
+        };
+        let control = Control::open(self.net, place).await;
+        let control = control.map_err(|error| target_broke(&error.into()))?;
+        Ok(Some(Mender::new(control, target.server.unwrap_or(OLDEST), job)))
+    }
+
     /// Compares libraries of functions, mends those that differ, and looks at them once more.
     async fn compare_functions(
         &self,
         outcomes: &Outcomes,
-        mender: Option<Mender>,
+        mender: Option<Mender<'_>>,
         verified: &mut Verified,
         tell: &mut (dyn FnMut(Told) + Send),
     ) -> Result<(), Broke> {
@@ -174,7 +182,7 @@ impl Run<'_> {
     /// Mends keys, and looks at them once more.
     async fn mend(
         &self,
-        mender: &mut Mender,
+        mender: &mut Mender<'_>,
         again: &mut Again<'_>,
         differ: Vec<Suspect>,
         verified: &mut Verified,
@@ -261,10 +269,28 @@ fn parting(kind: Kind, [source, target]: &[Held; 2]) -> Option<String> {
     }
 }
 
-/// What differs next, found on a thread of its own.
+/// What differs next, found on a thread of its own: so many that looking at them is worth the questions.
 async fn next(
     mut comparison: Comparison<Unnamed>,
 ) -> (Result<Option<Vec<Suspect>>, LedgerError>, Comparison<Unnamed>) {
-    let comparing = spawn_blocking(move || (comparison.compare(), comparison));
+    let comparing = spawn_blocking(move || (gather(&mut comparison), comparison));
     comparing.await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
 }
+
+fn gather(comparison: &mut Comparison<Unnamed>) -> Result<Option<Vec<Suspect>>, LedgerError> {
+    let mut all: Option<Vec<Suspect>> = None;
+    let is_enough = |all: &Vec<Suspect>| {
+        let names: usize = all.iter().map(|suspect| suspect.name.len()).sum();
+        all.len() >= TOGETHER || names >= TOGETHER_BYTES
+    };
+    while !all.as_ref().is_some_and(is_enough)
+        && let Some(some) = comparison.compare()?
+    {
+        all.get_or_insert_default().extend(some);
+    }
+    Ok(all)
+}
+
+/// So many keys are looked at together, or so many bytes of their names.
+const TOGETHER: usize = 500;
+const TOGETHER_BYTES: usize = 256 << 10;

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::runtime::Builder;
 use tokio::sync::watch;
-use understudy::flow::{Ended, Order, migrate};
+use understudy::flow::{Ended, Order, Rereads, migrate};
 use understudy::net::Net;
 use understudy::plan::{Plan, Until};
 use understudy::preflight::look;
@@ -72,8 +72,9 @@ fn stands_still(name: &'static str, who: Stops, wakes: Wakes) {
     let counters = Arc::new(Counters::default());
     let (order, stop) = watch::channel(Order::Go);
     let counting = [Arc::clone(&counters)];
-    let running =
-        runtime.spawn(async move { migrate(&net, &plan, &facts, &counting, &stop).await.sources });
+    let running = runtime.spawn(async move {
+        migrate(&net, &plan, &facts, &counting, &stop, &Rereads::new(1)).await.sources
+    });
     let arrives = |writer: &mut Client, key: &str| {
         writer.call(cmd!("SET", key, 1));
         let arrives =
@@ -181,8 +182,9 @@ fn passes(name: &'static str) {
     let facts = runtime.block_on(look(&net, &plan)).unwrap();
     let counting = [Arc::new(Counters::default())];
     let (order, stop) = watch::channel(Order::Go);
-    let running =
-        runtime.spawn(async move { migrate(&net, &plan, &facts, &counting, &stop).await.sources });
+    let running = runtime.spawn(async move {
+        migrate(&net, &plan, &facts, &counting, &stop, &Rereads::new(1)).await.sources
+    });
     let mut reader = target.client();
     let long = Duration::from_secs(60);
     let mut left = |key: &str| reader.call(cmd!("PTTL", key)).int();

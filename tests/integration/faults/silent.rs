@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::runtime::Builder;
 use tokio::sync::watch;
-use understudy::flow::{Ended, Order, migrate};
+use understudy::flow::{Ended, Order, Rereads, migrate};
 use understudy::net::Net;
 use understudy::plan::{
     Job, Method, OnDeadlines, OnUnknown, Place, Plan, Rate, Rules, Source, Spool, Until,
@@ -72,8 +72,9 @@ fn copies_through(
         let facts = runtime.block_on(look(&net, &plan)).unwrap();
         let counters = [Arc::new(Counters::default())];
         let (_keep, stop) = watch::channel(Order::Go);
-        let running = runtime
-            .spawn(async move { migrate(&net, &plan, &facts, &counters, &stop).await.sources });
+        let running = runtime.spawn(async move {
+            migrate(&net, &plan, &facts, &counters, &stop, &Rereads::new(1)).await.sources
+        });
         assert!(proxy.wait_for(300_000, || !running.is_finished()), "it has ended before");
         let trouble = begin(&target, &proxy);
         let mut writer = source.client();
