@@ -67,6 +67,9 @@ enum State {
 }
 
 impl Doubts {
+    /// What a key takes besides its name, about.
+    pub const BYTES_A_KEY: usize = 80;
+
     /// Whether all keys are clean.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -87,8 +90,7 @@ impl Doubts {
     /// How many bytes they take, about.
     #[must_use]
     pub fn memory(&self) -> usize {
-        const EACH: usize = 80;
-        self.names + self.keys.len() * EACH
+        self.names + self.keys.len() * Self::BYTES_A_KEY
     }
 
     /// A key is none of ours.

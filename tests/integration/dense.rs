@@ -11,7 +11,7 @@ use crate::client::{Client, Command, cmd};
 use crate::data::Holds;
 use crate::servers::Server;
 use crate::tool::Understudy;
-use crate::verify::{Found, copied_within, said, without, without_dump};
+use crate::verify::{Found, Said, said, without, without_dump};
 
 /// A million of both takes a debug build minutes.
 const PATIENCE: Duration = Duration::from_secs(600);
@@ -90,16 +90,15 @@ fn pipelined(client: &mut Client, commands: &[Command]) {
     }
 }
 
-/// Plants one difference of each kind around each of these places, on either side.
+/// Plants one difference of each of these kinds around each of these places, so many behind it, on either side.
 fn plant_keys(
     (source, target): (&mut Client, &mut Client),
+    (kinds, behind): (&[&'static str], usize),
     order: &[Vec<u8>],
     planted: &mut BTreeMap<Vec<u8>, &'static str>,
 ) {
     for place in [0, order.len() / 2, order.len() - 5] {
-        for (kind, key) in
-            ["missing", "extra", "type", "value", "ttl"].into_iter().zip(&order[place..])
-        {
+        for (kind, key) in kinds.iter().copied().zip(&order[place + behind..]) {
             let is_small = key.starts_with(b"key:");
             if !is_small || planted.contains_key(key) {
                 continue;
@@ -141,12 +140,16 @@ fn dense(from: &'static str, to: &'static str) {
             values.push(("fields", key, at));
         }
     }
-    copied_within(&source, &target, PATIENCE);
+    let (from_url, to_url) = (source.url(), target.url());
+    let places = ["--from", &from_url, "--to", &to_url];
+    let running = Understudy::start_telling(&[&["sync"], &places[..]].concat());
+    running.follows(PATIENCE);
     let mut planted = BTreeMap::new();
-    for order in orders(&mut at_source).into_iter().chain(orders(&mut at_target)) {
-        plant_keys((&mut at_source, &mut at_target), &order, &mut planted);
+    let orders: Vec<_> = orders(&mut at_source).into_iter().chain(orders(&mut at_target)).collect();
+    for order in &orders {
+        let kinds = (&["missing", "type", "value", "ttl"][..], 0);
+        plant_keys((&mut at_source, &mut at_target), kinds, order, &mut planted);
     }
-    assert!(planted.len() >= 40, "only {} of the small keys were met", planted.len());
     for (kind, key, at) in &values {
         let field = format!("field {at}");
         let (commands, kind) = match *kind {
@@ -157,10 +160,19 @@ fn dense(from: &'static str, to: &'static str) {
         // A set of one becomes another; a string of one too.
         planted.insert(key.clone().into_bytes(), kind);
     }
-    let mut differ: Vec<Found> =
-        planted.into_iter().map(|(key, kind)| (kind.to_owned(), "0".to_owned(), key)).collect();
-    differ.sort();
-    let (from_url, to_url) = (source.url(), target.url());
+    // While the job runs what is gone from the source goes from the target too.
+    let by_job = [&["verify", "--json", "--memory", "64MiB"], &places[..]].concat();
+    let ended = Understudy::start_telling_in(&by_job, running.state()).wait(PATIENCE);
+    let what = format!("{} and {}, beside a job", source.name, target.name);
+    assert_told(&said(&ended), &planted, "SCAN, MGET and DUMP", &what);
+    assert!(ended.stderr.contains("the digests of the job's copy"), "{what}: {}", ended.stderr);
+    running.beside(&["stop", "--finish"]).assert_code(0);
+    running.wait(PATIENCE).assert_code(0);
+    for order in &orders {
+        plant_keys((&mut at_source, &mut at_target), (&["extra"], 4), order, &mut planted);
+    }
+    let small = planted.len() - values.len();
+    assert!(small >= 40, "only {small} of the small keys were met");
     let (few_from, few_to) = (without_dump(&source), without_dump(&target));
     let dumped = without(&target, "mget");
     let mut ways = vec![
@@ -178,15 +190,24 @@ fn dense(from: &'static str, to: &'static str) {
             ["verify", "--from", from, "--to", to, "--by", by, "--json", "--memory", "64MiB"];
         let said = said(&Understudy::start(&args).wait(PATIENCE));
         let what = format!("{} and {}, by {by}, the target by {method}", source.name, target.name);
-        let missed: Vec<_> = differ.iter().filter(|one| !said.differ.contains(one)).collect();
-        let invented: Vec<_> = said.differ.iter().filter(|one| !differ.contains(one)).collect();
-        assert!(
-            missed.is_empty() && invented.is_empty(),
-            "{what}: missed {missed:?}, invented {invented:?}"
-        );
-        assert_eq!(said.counts["target"], method, "{what}");
-        assert_eq!(said.counts["unproven"], 0, "{what}: {}", said.stderr);
+        assert_told(&said, &planted, method, &what);
     }
+}
+
+/// All that was planted is told, and nothing else.
+fn assert_told(said: &Said, planted: &BTreeMap<Vec<u8>, &'static str>, method: &str, what: &str) {
+    let differ: Vec<Found> = planted
+        .iter()
+        .map(|(key, kind)| ((*kind).to_owned(), "0".to_owned(), key.clone()))
+        .collect();
+    let missed: Vec<_> = differ.iter().filter(|one| !said.differ.contains(one)).collect();
+    let invented: Vec<_> = said.differ.iter().filter(|one| !differ.contains(one)).collect();
+    assert!(
+        missed.is_empty() && invented.is_empty(),
+        "{what}: missed {missed:?}, invented {invented:?}"
+    );
+    assert_eq!(said.counts["target"], method, "{what}");
+    assert_eq!(said.counts["unproven"], 0, "{what}: {}", said.stderr);
 }
 
 macro_rules! dense {

@@ -99,14 +99,6 @@ pub(crate) fn copied(source: &Server, target: &Server, flags: &[&str]) {
     Understudy::start(&args).wait(PATIENCE).assert_code(0);
 }
 
-#[track_caller]
-pub(crate) fn copied_within(source: &Server, target: &Server, patience: Duration) {
-    let (from, to) = (source.url(), target.url());
-    Understudy::start(&["sync", "--from", &from, "--to", &to, "--once"])
-        .wait(patience)
-        .assert_code(0);
-}
-
 /// All that both can hold and that does not die meanwhile, copied. Gives a client of the source.
 pub(crate) fn copied_whole(source: &Server, target: &Server) -> Client {
     let mut client = source.client();

@@ -1,5 +1,7 @@
 //! Keys that somebody outside wants to be read anew. They are in doubt from here on, and what the source holds is brought as for any other.
 
+use crate::doubt::Doubts;
+
 use super::super::rereads::{Reread, Rereads};
 use super::end::End;
 use super::{Lane, Stage};
@@ -46,19 +48,16 @@ impl Lane<'_> {
             let doubts = &self.doubts;
             let is_open =
                 |asked: &Reread| asked.keys.iter().any(|(db, key)| doubts.is_open(*db, key));
-            let (open, brought) =
-                std::mem::take(&mut self.rereading.open).into_iter().partition(is_open);
+            let asked = std::mem::take(&mut self.rereading.open);
+            let (open, brought): (_, Vec<Reread>) = asked.into_iter().partition(is_open);
             self.rereading.open = open;
-            let brought: Vec<Reread> = brought;
             brought.into_iter().for_each(|asked| asked.answer(Ok(())));
         }
     }
 
     /// Why keys are not read anew now.
     fn why_not(&self, asked: &Reread) -> Option<&'static str> {
-        /// What a name takes that is in doubt, besides itself.
-        const EACH: usize = 80;
-        let names: usize = asked.keys.iter().map(|(_, key)| key.len() + EACH).sum();
+        let names: usize = asked.keys.iter().map(|(_, key)| key.len() + Doubts::BYTES_A_KEY).sum();
         match () {
             () if !self.can_fetch() => Some(
                 "its master has no offsets, so nobody can tell where in its stream what is read belongs",
