@@ -170,9 +170,9 @@ pub struct Counters {
     pub in_flight: AtomicU64,
     /// Bytes that were read from the source and wait to be taken. Set.
     pub spooled: AtomicU64,
-    /// Commands of the stream that write, as they are taken or looked at.
+    /// Commands of the stream that write and do not only take away, as they are taken or looked at.
     pub writes: AtomicU64,
-    /// Those that only remove, as a deadline does that has come.
+    /// Keys and fields that others take away, as a deadline does that has come.
     pub removals: AtomicU64,
     /// Full synchronizations.
     pub full_syncs: AtomicU64,
@@ -280,9 +280,12 @@ impl Counters {
         self.notes().trouble.clone()
     }
 
-    /// A command of the stream was seen that changes data: only to remove, or otherwise.
-    pub fn was_sent(&self, only_removes: bool) {
-        Self::add(if only_removes { &self.removals } else { &self.writes }, 1);
+    /// A command of the stream was seen that changes data: it takes so many keys or fields away, or does something else.
+    pub fn was_sent(&self, removes: Option<u64>) {
+        match removes {
+            Some(removed) => Self::add(&self.removals, removed),
+            None => Self::add(&self.writes, 1),
+        }
     }
 
     /// Notes a write that should not have come.

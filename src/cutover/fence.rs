@@ -31,6 +31,9 @@ pub type Words = Vec<Vec<u8>>;
 /// More replicas than any master has.
 const MANY: &str = "1000000";
 
+/// No server knows it: neither as a rule, nor as a number, nor as a kind of client.
+const NO_WORD: &str = "understudy";
+
 /// How long a replica may be silent and counts, where a master was told that none counts (`min-replicas-max-lag 0`), in seconds.
 const LAG: &str = "10";
 
@@ -90,6 +93,26 @@ impl Fence {
             }
             Self::External => Vec::new(),
         }
+    }
+
+    /// What tells whether it may be put up, as calls that change nothing: to whoever may give them each is refused for a word that it does not know.
+    #[must_use]
+    pub fn trials(self, server: Server) -> Vec<Words> {
+        let first = match self {
+            // A server takes the rules of a user all at once, or none.
+            Self::Acl => words(&["ACL", "SETUSER", "default", NO_WORD]),
+            Self::MinReplicas => words(&["CONFIG", "SET", settings(server)[0], NO_WORD]),
+            Self::External => return Vec::new(),
+        };
+        vec![first, words(&["CLIENT", "KILL", "TYPE", NO_WORD])]
+    }
+
+    /// Whether an answer to one of [`trials`](Self::trials) says that this user, or anybody, may not.
+    #[must_use]
+    pub fn is_forbidden(answer: &str) -> bool {
+        let known = answer.to_ascii_lowercase();
+        answer.starts_with("NOPERM")
+            || ["unknown command", "unknown subcommand"].iter().any(|text| known.contains(text))
     }
 
     /// What was there before it, by the answers to [`questions`](Self::questions), each as a list of texts; `None` if they tell nothing.
@@ -316,8 +339,25 @@ mod tests {
         assert!(!Fence::MinReplicas.is_tight(server("redis-6.2")));
         assert!(Fence::MinReplicas.is_tight(server("redis-7.0")));
         assert_eq!(
+            text(&Fence::MinReplicas.trials(server("redis-2.8"))),
+            ["CONFIG SET min-slaves-to-write understudy", "CLIENT KILL TYPE understudy"]
+        );
+        assert_eq!(
             text(&Fence::MinReplicas.questions(server("redis-2.8"))),
             ["CONFIG GET min-slaves-to-write", "CONFIG GET min-slaves-max-lag"]
         );
+    }
+    #[test]
+    fn a_word_that_is_not_known_is_no_refusal() {
+        for (answer, forbidden) in [
+            ("NOPERM User few has no permissions to run the 'config|set' command", true),
+            ("ERR unknown command `CONFIG`, with args beginning with: `SET`", true),
+            ("ERR Unknown subcommand or wrong number of arguments for 'SET'", true),
+            ("ERR Invalid argument 'understudy' for CONFIG SET 'min-slaves-to-write'", false),
+            ("ERR Error in ACL SETUSER modifier 'understudy': Syntax error", false),
+            ("ERR Unknown client type 'understudy'", false),
+        ] {
+            assert_eq!(Fence::is_forbidden(answer), forbidden, "{answer}");
+        }
     }
 }

@@ -216,6 +216,22 @@ pub(super) async fn before(
     Ok(fence.before(&answers(&mut control, &fence.questions(server)).await?))
 }
 
+/// Asks whether a fence may be put up. Nothing is changed by it.
+pub(super) async fn may_be_put_up(
+    net: &Net,
+    place: &ServerPlace,
+    (fence, server): (Fence, Server),
+) -> Result<(), ControlError> {
+    let mut control = Control::open(net, place).await?;
+    for words in fence.trials(server) {
+        match say(&mut control, &words).await {
+            Err(ControlError::Refused { text, .. }) if !Fence::is_forbidden(&text) => {}
+            said => said?,
+        }
+    }
+    Ok(())
+}
+
 /// Puts a fence up, and ends the connections of all clients: what one has begun before (a transaction, a command that waits) shall not run
 /// behind it.
 pub(super) async fn put_up(
@@ -301,6 +317,7 @@ async fn ask(control: &mut Control, words: &Words) -> Result<Vec<String>, Contro
 fn question(words: &Words) -> &'static str {
     match words.first().map(Vec::as_slice) {
         Some(b"ACL") => "ACL",
+        Some(b"CLIENT") => "CLIENT KILL",
         _ => "CONFIG",
     }
 }

@@ -41,10 +41,24 @@ impl Silence {
     }
 }
 
-/// Whether nothing but what a deadline takes away has come since: no write, and no more removals than keys have died there.
+impl Seen {
+    /// Whether what was looked at is all that the master had said when it was asked, and nothing that came behind its answer.
+    #[must_use]
+    pub fn is_of_one_moment(&self) -> bool {
+        self.master.is_none_or(|master| self.looked == master)
+    }
+}
+
+/// Whether nothing but what a deadline takes away has come since: no write, and no more removals than keys had died when the master was asked. `None`
+/// if it must be asked again: not all that it had said was looked at, or a key that has died since it was.
 #[must_use]
-pub fn is_untouched(then: Seen, now: Seen, removals: u64, died: u64) -> bool {
-    now.writes == then.writes && removals <= died && now.master.is_none_or(|at| now.looked >= at)
+pub fn is_untouched(then: Seen, now: Seen, removals: u64, died: u64) -> Option<bool> {
+    if now.writes != then.writes {
+        return Some(false);
+    }
+    let is_behind = now.master.is_some_and(|master| now.looked < master);
+    let is_told = !is_behind && (removals <= died || now.is_of_one_moment());
+    is_told.then_some(removals <= died)
 }
 
 #[cfg(test)]
@@ -84,9 +98,13 @@ mod tests {
     #[test]
     fn keys_that_die_are_no_writes() {
         let then = seen(5, 70, 70);
-        assert!(is_untouched(then, seen(5, 90, 90), 2, 2));
-        assert!(!is_untouched(then, seen(5, 90, 90), 3, 2), "somebody has deleted a key");
-        assert!(!is_untouched(then, seen(6, 90, 90), 0, 0));
-        assert!(!is_untouched(then, seen(5, 70, 90), 0, 0), "it was not looked at");
+        assert_eq!(is_untouched(then, seen(5, 90, 90), 2, 2), Some(true));
+        let deleted = "somebody has deleted a key";
+        assert_eq!(is_untouched(then, seen(5, 90, 90), 3, 2), Some(false), "{deleted}");
+        assert_eq!(is_untouched(then, seen(6, 90, 90), 0, 0), Some(false));
+        assert_eq!(is_untouched(then, seen(5, 70, 90), 0, 0), None, "it was not looked at");
+        assert_eq!(is_untouched(then, seen(5, 110, 90), 3, 2), None, "one died since it was asked");
+        assert_eq!(is_untouched(then, seen(5, 110, 90), 2, 2), Some(true));
+        assert_eq!(is_untouched(then, seen(6, 70, 90), 0, 0), Some(false));
     }
 }

@@ -23,6 +23,7 @@ mod links;
 mod obeying;
 mod opening;
 mod outage;
+mod removals;
 mod rereading;
 mod slots;
 mod spooling;
@@ -78,6 +79,7 @@ use horizon::Moving;
 use job::Job;
 use links::Refusal;
 use outage::Outage;
+use removals::Removals;
 use rereading::Rereading;
 use slots::Slots;
 use spooling::Spooling;
@@ -144,6 +146,8 @@ struct Lane<'a> {
     rivalry: Rivalry,
     /// What the copy was and what was written since, for whoever compares.
     digests: Option<Box<Digests>>,
+    /// What of the stream only takes away.
+    removals: Removals,
     /// The database in which the source runs what is looked at and not taken.
     looked_in: Option<Db>,
     /// The source is being read for keys in doubt.

@@ -102,6 +102,62 @@ fn without_a_fence_it_is_told_what_there_is() {
     }
 }
 
+/// Keys and fields die all the time behind the fence, hashes with their last field too.
+#[test]
+fn what_dies_behind_the_fence_is_no_write() {
+    for name in ["redis-7.0.15", "redis-8.0.2", "valkey-9.1.2"] {
+        let Some(followed) = Followed::start(name, "redis-8.0.2", &[]) else { return };
+        let mut source = followed.source.client();
+        let has_fields = source.knows("HPEXPIRE");
+        let dying: Vec<_> = (0..1000_u32)
+            .flat_map(|n| {
+                let (hash, dies) = (format!("dying:{n}"), 200 + n * 5);
+                let fields =
+                    [cmd!("HSET", &hash, "a", n), cmd!("HPEXPIRE", &hash, dies, "FIELDS", 1, "a")];
+                let key = cmd!("SET", format!("session:dying:{n}"), n, "PX", dies);
+                fields.into_iter().filter(|_| has_fields).chain([key]).collect::<Vec<_>>()
+            })
+            .collect();
+        source.pipeline(&dying).into_iter().for_each(|reply| drop(reply.ok()));
+        let ended = followed.cutover(&["--fence", "min-replicas", "--verify", "full"]);
+        ended.assert_code(0);
+        assert_eq!(verdict(&ended)["verdict"], "GO", "{name}: {}", ended.stderr);
+    }
+}
+
+/// Which fences there may be is found out without anything being changed.
+#[test]
+fn a_look_at_the_fences_changes_nothing() {
+    let names = [
+        ("redis-2.8.17", "no", "yes"),
+        ("redis-3.2.6", "no", "yes"),
+        ("redis-6.0.16", "yes", "yes"),
+        ("redis-7.0.15", "yes", "yes"),
+        ("redis-8.0.6", "yes", "yes"),
+        ("valkey-9.1.2", "yes", "yes"),
+    ];
+    let Some(target) = Server::start("redis-7.0.15") else { return };
+    for (name, acl, min_replicas) in names {
+        let Some(source) = Server::start(name) else { return };
+        let mut client = source.client();
+        let mut looks = |at: &str| {
+            let settings = client.call(cmd!("CONFIG", "GET", "*")).array().to_vec();
+            let users = (acl == "yes").then(|| client.call(cmd!("ACL", "LIST")).strings());
+            let log = (acl == "yes").then(|| client.call(cmd!("ACL", "LOG")).array().len());
+            assert_eq!(client.call(cmd!("PING")).text(), "PONG", "{name}, {at}");
+            (settings, users, log)
+        };
+        let before = looks("before");
+        let args = ["cutover", "--from", &source.url(), "--to", &target.url()];
+        let ended = Understudy::start(&args).wait(PATIENCE);
+        ended.assert_code(2);
+        for told in [format!("acl           {acl}"), format!("min-replicas  {min_replicas}")] {
+            assert!(ended.stdout.contains(&told), "{name}: {}", ended.stdout);
+        }
+        assert_eq!(looks("after"), before, "{name}");
+    }
+}
+
 /// A write that comes behind GO, past a fence that somebody has taken away, is an alarm.
 #[test]
 fn a_late_write_is_an_alarm() {

@@ -18,7 +18,6 @@ use crate::repl::{Command, Event, Resume};
 
 use super::digests;
 use super::end::End;
-use super::outage::only_removes;
 use super::{Goal, Lane, LaneError};
 
 /// Where a lane stands whose cutover is under way.
@@ -123,10 +122,10 @@ impl Lane<'_> {
                     let rules = self.plan.sources.get(self.index).map(|source| &source.rules);
                     let next = digests::look_on(&mut self.digests, &command, db, rules);
                     self.looked_in = Some(next);
+                    let removes = self.removals.of(command.args());
                     if let Some(write) = write_of(&command, end) {
-                        let removes = only_removes(&command);
                         self.counters.was_sent(removes);
-                        if !removes {
+                        if removes.is_none() {
                             self.counters.comes_late(write);
                         }
                     }
@@ -139,7 +138,7 @@ impl Lane<'_> {
                 }
                 Event::FullSync { .. } => {
                     // What it was sent meanwhile nobody has seen.
-                    self.counters.was_sent(false);
+                    self.counters.was_sent(None);
                     return Err(LaneError::Overrun);
                 }
                 _ => {}

@@ -31,6 +31,7 @@ use super::digests;
 use super::end::{End, Goal};
 use super::job::{Beginning, Job, doubts_of};
 use super::outage::Outage;
+use super::removals::Removals;
 use super::rereading::Rereading;
 use super::spooling::Spooling;
 use super::sweep::{Older, Sweep};
@@ -185,6 +186,7 @@ impl<'a> Lane<'a> {
             rereading: Rereading::new(known.rereads.clone(), index),
             rivalry,
             digests,
+            removals: Removals::default(),
             looked_in: None,
             fetching: None,
             fetched: 0,

@@ -3,13 +3,11 @@
 //! Deletions are no writes: a source that nobody writes to any more sends one for each key that dies. Nor is what the rules leave out. What nobody
 //! has seen counts as written: an outage begins no earlier than the data set was sent, and after a stop than the stream was gone on with.
 
-use crate::command::lookup;
 use crate::key::Db;
 use crate::offset::Offset;
 use crate::owners::Claims;
 use crate::plan::Rules;
 use crate::position::Record;
-use crate::repl::Command;
 
 use super::super::walks;
 use super::Lane;
@@ -52,12 +50,6 @@ impl Outage {
             self.written = Some(at_ms);
         }
     }
-}
-
-/// Whether a command takes away what it names and does nothing else, as one does that stands for a deadline which has come.
-pub(super) fn only_removes(command: &Command<'_>) -> bool {
-    let known = command.args().next().and_then(lookup);
-    known.is_some_and(|known| matches!(known.name(), "del" | "unlink" | "hdel"))
 }
 
 impl Lane<'_> {

@@ -21,7 +21,6 @@ use crate::source::Wants;
 
 use super::super::left_out::{Left, chosen, left_out, not_chosen};
 use super::end::End;
-use super::outage::only_removes;
 use super::slots::left_out as left_out_of;
 use super::{CONFLICTS_NAMED, Goal, Lane, LaneError, Stage};
 
@@ -204,6 +203,7 @@ impl Lane<'_> {
                 }
                 Event::Command(command) => {
                     let end = command.end;
+                    let removes = self.removals.of(command.args());
                     let now_ms = then.unwrap_or_else(|| self.clock.unix_ms() + self.clocks.source);
                     let (doubts, unproven) = (&mut self.doubts, &mut self.tally.unproven);
                     let (unseen_to, changed) = (self.unseen_to, &mut self.doubts_changed);
@@ -259,7 +259,7 @@ impl Lane<'_> {
                             if let Some(digests) = &mut self.digests {
                                 digests.writer.ran_unknown();
                             }
-                            self.counters.was_sent(false);
+                            self.counters.was_sent(None);
                             let args = command.args().map(<[u8]>::to_vec).collect();
                             self.unknown(args, end, error)?;
                             if self.unknown.is_some() {
@@ -268,7 +268,7 @@ impl Lane<'_> {
                             continue;
                         }
                         Err(error @ StreamError::Undecidable(_)) => {
-                            self.counters.was_sent(false);
+                            self.counters.was_sent(None);
                             let args: Vec<Vec<u8>> = command.args().map(<[u8]>::to_vec).collect();
                             self.undecided(&args, end, error)?;
                             continue;
@@ -278,9 +278,8 @@ impl Lane<'_> {
                     match taken {
                         Taken::Data | Taken::Refused => {
                             self.last_data = self.clock.now();
-                            let removes = only_removes(&command);
                             self.counters.was_sent(removes);
-                            if self.outage.counts() && !removes {
+                            if self.outage.counts() && removes.is_none() {
                                 let (then, at) = match then {
                                     Some(then) => (Some(self.deadlines.on_target(then)), None),
                                     None => (None, self.counters.reached_by(end.get())),
@@ -293,7 +292,7 @@ impl Lane<'_> {
                         Taken::LeftOut(why) => {
                             left_out(self.counters, why, Left::Command);
                             self.last_data = self.clock.now();
-                            self.counters.was_sent(only_removes(&command));
+                            self.counters.was_sent(removes);
                         }
                         Taken::Skipped(name) => {
                             *self.tally.skipped.entry(name.to_owned()).or_default() += 1;
