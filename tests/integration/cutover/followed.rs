@@ -1,7 +1,7 @@
 //! Jobs that follow, and writers that note what they were told yes to.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
@@ -76,8 +76,10 @@ impl Writer {
         Self::begin(port, |next| cmd!("SET", format!("new:{next}"), next))
     }
 
+    /// Begins to write, and returns once the first answer is there.
     pub(super) fn begin(port: u16, write: impl Fn(u64) -> Command + Send + 'static) -> Self {
         let ends = Arc::new(AtomicBool::new(false));
+        let (begun, begins) = mpsc::sync_channel(1);
         let told = Arc::clone(&ends);
         let thread = thread::spawn(move || {
             let (mut pushed, mut refused) = (0, 0);
@@ -96,10 +98,13 @@ impl Writer {
                         }
                         _ => pushed = next,
                     }
+                    // Only the first is waited for.
+                    let _ = begun.try_send(());
                 }
             }
             Acknowledged { pushed, refused }
         });
+        begins.recv_timeout(PATIENCE).expect("the source answers");
         Self { ends, thread }
     }
 
