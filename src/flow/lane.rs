@@ -458,6 +458,9 @@ impl Lane<'_> {
         if let Some(position) = confirmed.position {
             Counters::set(&self.counters.confirmed_offset, position.get());
             self.confirmed = position;
+        }
+        // What was read may be confirmed where the stream has not moved.
+        if confirmed.position.is_some() || confirmed.carries.fetched > 0 {
             self.pass_fences();
             self.acknowledge();
         }

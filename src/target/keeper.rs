@@ -28,6 +28,8 @@ pub struct Keeper {
     /// The keys in doubt by now; `None` if there are more than a record holds. Then `clean` stays where it is, and with it the
     /// doubts of that place: whoever goes on from there meets all others again.
     doubts: Option<DoubtList>,
+    /// Whether the target's record has others.
+    has_other_doubts: bool,
 }
 
 impl Keeper {
@@ -40,7 +42,8 @@ impl Keeper {
     ) -> Self {
         let (confirmed, doubts) = (record.clean, Some(record.doubts.clone().into()));
         let unproven = record.unproven;
-        Self { key, scripts, db, record, stored, unproven, confirmed, doubts }
+        let has_other_doubts = false;
+        Self { key, scripts, db, record, stored, unproven, confirmed, doubts, has_other_doubts }
     }
 
     /// The database in which the record stands.
@@ -76,6 +79,12 @@ impl Keeper {
     /// The keys that are in doubt by now; `None` for more than a record holds.
     pub fn set_doubts(&mut self, doubts: Option<DoubtList>) {
         self.doubts = doubts;
+        self.look_at_doubts();
+    }
+
+    fn look_at_doubts(&mut self) {
+        let doubts = self.doubts.as_deref();
+        self.has_other_doubts = doubts.is_some_and(|doubts| doubts != self.record.doubts);
     }
 
     /// Changes what the next record says beside positions and doubts.
@@ -98,9 +107,10 @@ impl Keeper {
         (self.confirmed, self.record.clean, self.record.applied) = (at, at, at);
     }
 
-    /// Whether the target's record stands behind what was confirmed, or does not tell all that could not be proven.
+    /// Whether the target's record stands behind what was confirmed, has other keys in doubt, or does not tell all that could not be proven.
     pub(super) fn is_behind(&self) -> bool {
         self.record.clean != self.confirmed && self.doubts.is_some()
+            || self.has_other_doubts
             || self.record.unproven != self.unproven
     }
 
@@ -130,6 +140,7 @@ impl Keeper {
         (record.written, record.ended, record.unproven) = (written, ended, unproven);
         (record.horizon, record.good, record.unsure) = (horizon, good, unsure);
         self.stored = Some(bytes);
+        self.look_at_doubts();
     }
 }
 
